@@ -1,0 +1,64 @@
+# Noria's tasks. `make` lists them; `make setup` is all a fresh machine needs (Python ≥ 3.11, pip, git, apt).
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE ?= 1
+T ?= tests
+
+.PHONY: help setup demo test test-fast dev check format types approve bench ci screenshots lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/ready  ## Make .venv with everything, and the browser of the tests
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Noria needs Python 3.11 or newer; set PYTHON=..."'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/browser: scripts/install_browser.sh
+	bash scripts/install_browser.sh
+	@mkdir -p .venv && touch $@
+
+demo: setup  ## Run the whole loop on real data; server and UI are left running (Ctrl-C stops them)
+	$(BIN)/noria demo
+
+test: setup .venv/browser  ## Every test: both databases, real processes, real browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(T)
+
+test-fast: setup  ## Tests of slices on SQLite, no browser, no real processes; under 2 minutes
+	NORIA_TEST_DATABASES=sqlite $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not protocol and not slow" $(T)
+
+dev: setup  ## A server on a scratch home, restarted when the source changes
+	$(BIN)/python scripts/dev.py
+
+check: setup  ## Format, lint, types, arrows
+	$(BIN)/ruff format --check noria tests examples scripts benchmarks
+	$(BIN)/ruff check noria tests examples scripts benchmarks
+	$(BIN)/mypy
+	NORIA_TEST_DATABASES=sqlite $(BIN)/python -m pytest tests/shape tests/approval tests/docs
+
+format: setup  ## Format the source
+	$(BIN)/ruff format noria tests examples scripts benchmarks
+	$(BIN)/ruff check --fix noria tests examples scripts benchmarks
+
+approve: setup  ## Write the approval files anew; review their diff
+	NORIA_APPROVE=1 $(BIN)/python -m pytest tests/approval tests/docs
+
+bench: setup  ## Measure: make bench T=serving
+	$(BIN)/python benchmarks/$(T).py
+
+ci: check test  ## What continuous integration runs
+
+screenshots: setup .venv/browser  ## Pictures of every page, in both themes, into docs/images
+	$(BIN)/python scripts/screenshots.py
+
+lock: setup  ## Resolve the dependencies anew, with hashes
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --quiet --custom-compile-command "make lock" -o requirements.lock
+
+clean:  ## Remove what the tasks above made
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis demo-home noria-home
