@@ -1,0 +1,24 @@
+"""Noria: the whole life of a machine-learning model in one place. Public names are loaded when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "step": "noria.client.pipeline",
+    "pipeline": "noria.client.pipeline",
+    "dataset": "noria.client.datasets",
+    "connect": "noria.client.api",
+    "context_tags": "noria.client.context",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'noria' has no attribute {name!r}")

@@ -1,0 +1,151 @@
+"""Every setting of Noria, in one table: file < environment < flag. No other module reads the environment.
+
+The table writes docs/reference/settings.md; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from noria.kernel.errors import Invalid
+from noria.kernel.secrets import Secret
+
+
+class Setting(Struct, frozen=True):
+    """One setting: its name in code, what it means, its default and how to read it. `NORIA_` + name is its variable."""
+
+    name: str
+    help: str
+    default: Any
+    kind: type = str
+
+    @property
+    def variable(self) -> str:
+        return "NORIA_" + self.name.upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "The folder that holds everything a laptop server keeps.", "./noria-home"),
+    Setting("host", "The address to listen on. Anything but loopback needs accounts.", "127.0.0.1"),
+    Setting("port", "The port of the control plane: UI, API, MLflow's protocol.", 5000, int),
+    Setting("gateway_port", "The port of the inference gateway.", 5001, int),
+    Setting("database", "Where rows live: sqlite:///path or postgresql://…; empty: noria.db in the home.", ""),
+    Setting("blobs", "Where bytes live: a folder, s3://, gs:// or az://; empty: a folder in the home.", ""),
+    Setting("allowed_hosts", "Comma-separated host names the server answers to, besides its own address.", ""),
+    Setting("body_limit_mb", "The largest body of an ordinary request, in MiB.", 16, int),
+    Setting("upload_limit_mb", "The largest single upload (artifact, blob), in MiB.", 8192, int),
+    Setting("workers", "How many pipeline steps run at once on this machine.", 2, int),
+    Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
+    Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
+    Setting("log_level", "debug, info, warning or error.", "info"),
+    Setting("url", "For the CLI and the SDK: the server to talk to.", ""),
+    Setting("token", "For the CLI and the SDK: the API token to sign in with.", "", Secret),
+    Setting("internal_token", "Shared by the server's own processes; made at start, never set by hand.", "", Secret),
+)
+
+_BY_NAME = {s.name: s for s in SETTINGS}
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The settings of one process, resolved."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 5000
+    gateway_port: int = 5001
+    database: str = ""
+    blobs: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    body_limit_mb: int = 16
+    upload_limit_mb: int = 8192
+    workers: int = 2
+    seal_s: float = 2.0
+    lease_s: float = 30.0
+    log_level: str = "info"
+    url: str = ""
+    token: Secret = Secret("")
+    internal_token: Secret = Secret("")
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process this configuration."""
+        return {s.variable: _write(getattr(self, s.name)) for s in SETTINGS}
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.home / 'noria.db'}"
+
+    @property
+    def blobs_url(self) -> str:
+        return self.blobs or str(self.home / "blobs")
+
+    @property
+    def control_url(self) -> str:
+        return f"http://{_url_host(self.host)}:{self.port}"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://{_url_host(self.host)}:{self.gateway_port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+
+def load_config(environ: Mapping[str, str] | None = None, **flags: Any) -> Config:
+    """Read `noria.toml` in the home, then NORIA_* variables, then `flags` (None means not given). Raises Invalid."""
+    environ = os.environ if environ is None else environ
+    home = Path(flags.get("home") or environ.get("NORIA_HOME") or _BY_NAME["home"].default).absolute()
+    values: dict[str, Any] = {s.name: s.default for s in SETTINGS}
+    values |= _file(home / "noria.toml")
+    values |= {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)}
+    values |= {name: value for name, value in flags.items() if value is not None}
+    values["home"] = home
+    return Config(**{name: _read(_BY_NAME[name], value) for name, value in values.items()})
+
+
+def _file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as cause:
+        raise Invalid(f"{path} is not valid TOML: {cause}.", where="noria.toml") from cause
+    for name in values:
+        if name not in _BY_NAME:
+            raise Invalid(
+                f"{path} has a setting {name!r} that does not exist.", hint="docs/reference/settings.md lists them."
+            )
+    return values
+
+
+def _read(setting: Setting, value: Any) -> Any:
+    if setting.name == "home":
+        return Path(value)
+    if setting.name == "allowed_hosts":
+        return tuple(h.strip() for h in str(value).split(",") if h.strip())
+    if setting.kind is Secret:
+        return value if isinstance(value, Secret) else Secret(str(value))
+    try:
+        return setting.kind(value)
+    except ValueError as cause:
+        raise Invalid(
+            f"{setting.variable} is {value!r}; a {setting.kind.__name__} is needed.", where=setting.name
+        ) from cause
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _url_host(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # listens everywhere; reachable here
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,204 @@
+"""Blobs: bytes under the name of their BLAKE3 digest, on a local disk or in a bucket, through obstore.
+
+Invariant: a blob never changes and a row never names a blob that was not stored first. A crash between the two leaves an
+orphan, which the collector removes after a grace time.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from blake3 import blake3
+from msgspec import Struct
+
+from noria.kernel.errors import Invalid, NotFound, Unavailable
+
+READ_BYTES = 4 << 20
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+_KEY = re.compile(r"^[a-z0-9_\-]+(/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+$")
+
+
+class BlobInfo(Struct, frozen=True):
+    """What was stored."""
+
+    digest: str
+    size_bytes: int
+
+
+class BlobStore(Protocol):
+    """Where bytes live. `noria.testing.blob_contract` is the contract every implementation passes."""
+
+    def put(self, data: bytes | Iterable[bytes] | Path) -> BlobInfo: ...
+    def get(self, digest: str) -> bytes: ...
+    def open(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]: ...
+    def has(self, digest: str) -> bool: ...
+    def size(self, digest: str) -> int: ...
+    def delete(self, digest: str) -> None: ...
+    def list(self) -> Iterator[BlobInfo]: ...
+    def put_at(self, key: str, data: bytes) -> None: ...
+    def get_at(self, key: str) -> bytes: ...
+    def keys(self, prefix: str) -> Iterator[str]: ...
+
+
+def check_digest(digest: str) -> str:
+    """`digest` if it is 64 hex digits; else Invalid. Paths are built from digests only, never from names."""
+    if not isinstance(digest, str) or not _DIGEST.match(digest):
+        raise Invalid("A digest is 64 lower-case hex digits (BLAKE3-256).", where="digest")
+    return digest
+
+
+class ObstoreBlobs:
+    """Blobs in anything obstore opens: a folder, `s3://`, `gs://`, `az://`."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def put(self, data: bytes | Iterable[bytes] | Path) -> BlobInfo:
+        """Store bytes, chunks or a file; returns digest and size. Storing the same bytes again costs no write."""
+        if isinstance(data, bytes | bytearray | memoryview):
+            info = BlobInfo(blake3(data).hexdigest(), len(data))
+            if not self.has(info.digest):
+                self._put(_path(info.digest), bytes(data))
+            return info
+        if isinstance(data, Path):
+            with data.open("rb") as file:
+                return self._put_file(file, _hash(iter(lambda: file.read(READ_BYTES), b"")))
+        with tempfile.TemporaryFile() as spool:
+            info = _hash(_tee(data, spool))
+            return self._put_file(spool, info)
+
+    def get(self, digest: str) -> bytes:
+        """All bytes of a blob, checked. Raises NotFound, or Unavailable when they no longer match their name."""
+        data = bytes(self._read(_path(digest)).bytes())
+        if blake3(data).hexdigest() != digest:
+            raise Unavailable(f"The blob {digest[:12]} is damaged.", hint="Restore it from a backup or a remote.")
+        return data
+
+    def open(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` to `end` (exclusive) in chunks. A whole read is checked against the digest at its end."""
+        size = self.size(digest)
+        end = size if end is None else min(end, size)
+        if start < 0 or start > end:
+            raise Invalid(f"The range {start}–{end} is outside the {size} bytes.", where="range")
+        return self._chunks(digest, start, end, whole=(start, end) == (0, size))
+
+    def has(self, digest: str) -> bool:
+        try:
+            self.size(digest)
+        except NotFound:
+            return False
+        return True
+
+    def size(self, digest: str) -> int:
+        import obstore
+
+        try:
+            return int(obstore.head(self._store, _path(digest))["size"])
+        except FileNotFoundError as cause:
+            raise NotFound(f"There is no blob {digest[:12]}.") from cause
+
+    def delete(self, digest: str) -> None:
+        import obstore
+
+        try:
+            obstore.delete(self._store, _path(digest))
+        except FileNotFoundError:
+            return
+
+    def list(self) -> Iterator[BlobInfo]:
+        import obstore
+
+        for batch in obstore.list(self._store, prefix="blobs"):
+            for found in batch:
+                yield BlobInfo(found["path"].rsplit("/", 1)[-1], int(found["size"]))
+
+    def put_at(self, key: str, data: bytes) -> None:
+        """Store named bytes, such as a checkpoint. Keys come from code, never from input."""
+        self._put(_named(key), data)
+
+    def get_at(self, key: str) -> bytes:
+        return bytes(self._read(_named(key)).bytes())
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys under `prefix`, sorted."""
+        import obstore
+
+        found = [f["path"] for batch in obstore.list(self._store, prefix="named/" + prefix) for f in batch]
+        yield from sorted(path.removeprefix("named/") for path in found)
+
+    def _put(self, path: str, data: Any) -> None:
+        import obstore
+
+        obstore.put(self._store, path, data)
+
+    def _put_file(self, file: Any, info: BlobInfo) -> BlobInfo:
+        if not self.has(info.digest):
+            file.seek(0)
+            self._put(_path(info.digest), file)
+        return info
+
+    def _read(self, path: str) -> Any:
+        import obstore
+
+        try:
+            return obstore.get(self._store, path)
+        except FileNotFoundError as cause:
+            raise NotFound(f"There is no blob {path.rsplit('/', 1)[-1][:24]}.") from cause
+
+    def _chunks(self, digest: str, start: int, end: int, *, whole: bool) -> Iterator[bytes]:
+        import obstore
+
+        hasher = blake3() if whole else None
+        for at in range(start, end, READ_BYTES):
+            chunk = bytes(obstore.get_range(self._store, _path(digest), start=at, end=min(at + READ_BYTES, end)))
+            if hasher:
+                hasher.update(chunk)
+            yield chunk
+        if hasher and hasher.hexdigest() != digest:
+            raise Unavailable(f"The blob {digest[:12]} is damaged.", hint="Restore it from a backup or a remote.")
+
+
+def open_blobs(url: str) -> ObstoreBlobs:
+    """The store at `url`: a path, file://, s3://, gs:// or az://. Credentials come from the usual variables (AWS_…)."""
+    from obstore.store import LocalStore, from_url
+
+    if "://" not in url or url.startswith("file://"):
+        folder = Path(url.removeprefix("file://"))
+        folder.mkdir(parents=True, exist_ok=True)
+        return ObstoreBlobs(LocalStore(prefix=folder.resolve()))
+    try:
+        return ObstoreBlobs(from_url(url))
+    except Exception as cause:
+        raise Invalid(
+            f"The blob store {url!r} cannot be opened.",
+            where="blobs",
+            hint="Use a folder, s3://bucket/prefix, gs:// or az://.",
+        ) from cause
+
+
+def _path(digest: str) -> str:
+    check_digest(digest)
+    return f"blobs/{digest[:2]}/{digest}"
+
+
+def _named(key: str) -> str:
+    assert _KEY.match(key), key
+    return f"named/{key}"
+
+
+def _hash(chunks: Iterable[bytes]) -> BlobInfo:
+    hasher, size = blake3(), 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        size += len(chunk)
+    return BlobInfo(hasher.hexdigest(), size)
+
+
+def _tee(chunks: Iterable[bytes], file: Any) -> Iterator[bytes]:
+    for chunk in chunks:
+        file.write(chunk)
+        yield chunk

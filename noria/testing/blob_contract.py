@@ -1,0 +1,69 @@
+"""What every blob store must do. Subclass it, give `store`, and run it with pytest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from noria.kernel.blobs import BlobStore
+from noria.kernel.errors import Invalid, NotFound
+
+
+class BlobContract:
+    """The contract; `store` is a fixture that gives an empty store."""
+
+    def test_bytes_come_back(self, store: BlobStore) -> None:
+        for data in (b"", b"x", b"noria" * 1_000_000):
+            info = store.put(data)
+            assert info.size_bytes == len(data)
+            assert store.get(info.digest) == data
+            assert b"".join(store.open(info.digest)) == data
+
+    def test_the_same_bytes_have_the_same_name(self, store: BlobStore, tmp_path: Path) -> None:
+        data = b"0123456789" * 600_000
+        path = tmp_path / "file"
+        path.write_bytes(data)
+        chunks = (data[i : i + 70_000] for i in range(0, len(data), 70_000))
+        assert store.put(data) == store.put(chunks) == store.put(path)
+        assert len(list(store.list())) == 1
+
+    def test_a_range_is_a_slice(self, store: BlobStore) -> None:
+        data = bytes(range(256)) * 40_000
+        digest = store.put(data).digest
+        for start, end in ((0, 1), (5, 5), (100, 5_000_001), (len(data) - 1, len(data)), (7, None)):
+            assert b"".join(store.open(digest, start, end)) == data[start:end]
+        assert b"".join(store.open(digest, 0, len(data) + 10)) == data
+
+    def test_a_range_past_the_end_is_refused(self, store: BlobStore) -> None:
+        digest = store.put(b"abc").digest
+        _raises(Invalid, lambda: store.open(digest, 4, 5))
+
+    def test_what_is_not_there_is_not_found(self, store: BlobStore) -> None:
+        missing = "0" * 64
+        assert not store.has(missing)
+        _raises(NotFound, lambda: store.get(missing))
+        _raises(NotFound, lambda: store.size(missing))
+        store.delete(missing)
+
+    def test_a_name_is_a_digest_and_nothing_else(self, store: BlobStore) -> None:
+        for name in ("", "../etc/passwd", "A" * 64, "0" * 63, "0" * 63 + "/", "%2e%2e"):
+            _raises(Invalid, lambda name=name: store.get(name))
+
+    def test_deleted_bytes_are_gone(self, store: BlobStore) -> None:
+        digest = store.put(b"abc").digest
+        store.delete(digest)
+        assert not store.has(digest)
+
+    def test_named_objects_come_back_sorted(self, store: BlobStore) -> None:
+        for key in ("checkpoints/b.txt", "checkpoints/a.txt", "other/c.txt"):
+            store.put_at(key, key.encode())
+        assert list(store.keys("checkpoints")) == ["checkpoints/a.txt", "checkpoints/b.txt"]
+        assert store.get_at("other/c.txt") == b"other/c.txt"
+
+
+def _raises(kind: type[Exception], call: Any) -> None:
+    try:
+        call()
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was expected")
