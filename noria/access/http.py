@@ -1,0 +1,92 @@
+"""The routes of access: who am I, sign-in, principals, grants, tokens."""
+
+from __future__ import annotations
+
+from litestar import Request, Response
+from litestar.datastructures import Cookie
+
+from noria.access.model import Credentials, Grant, Me, NewPrincipal, NewToken, Principal, Setup, Token, TokenRequest
+from noria.access.policy import PUBLIC
+from noria.access.service import Access
+from noria.http.route import Routes, delete, get, post
+from noria.kernel.op import Op
+from noria.kernel.paging import Page
+
+SESSION_COOKIE = "noria-session"
+
+
+def routes(access: Access) -> Routes:
+    @get("/api/v1/me", action="me.read")
+    def read_me(op: Op) -> Me:
+        """Who the caller is."""
+        return access.me(op)
+
+    @post("/api/v1/sessions", action=PUBLIC)
+    def sign_in(op: Op, data: Credentials, request: Request) -> Response[dict[str, str]]:  # type: ignore[type-arg]
+        """Sign in with name and password; sets the session cookie."""
+        secret = access.sign_in(op, data)
+        is_tls = request.url.scheme == "https"
+        cookie = Cookie(SESSION_COOKIE, value=secret, httponly=True, samesite="lax", secure=is_tls, path="/")
+        return Response({"name": data.name}, cookies=[cookie])
+
+    @delete("/api/v1/sessions/current", action=PUBLIC)
+    def sign_out(op: Op, request: Request) -> Response[None]:  # type: ignore[type-arg]
+        """Sign out."""
+        access.sign_out(op, request.cookies.get(SESSION_COOKIE, ""))
+        return Response(None, cookies=[Cookie(SESSION_COOKIE, value="", max_age=0, path="/")])
+
+    @post("/api/v1/setup", action=PUBLIC)
+    def set_up(op: Op, data: Setup) -> Principal:
+        """Make the first administrator with the code of the one-time link."""
+        return access.set_up(op, data)
+
+    @post("/api/v1/setup-link", action="system.admin")
+    def make_setup_link(op: Op, request: Request) -> dict[str, str | None]:  # type: ignore[type-arg]
+        """A new one-time link for the first administrator; null when there are accounts."""
+        op.require("system.admin")
+        return {"url": access.setup_link(op, str(request.base_url).rstrip("/"))}
+
+    @get("/api/v1/principals", action="access.read")
+    def list_principals(op: Op) -> Page[Principal]:
+        """Users and service accounts."""
+        return Page(access.principals(op))
+
+    @post("/api/v1/principals", action="access.write")
+    def create_principal(op: Op, data: NewPrincipal) -> Principal:
+        """Make a user or a service account."""
+        return access.create_principal(op, data)
+
+    @delete("/api/v1/principals/{name:str}", action="access.write")
+    def disable_principal(op: Op, name: str) -> None:
+        """End a principal with its sessions and tokens."""
+        access.disable_principal(op, name)
+
+    @post("/api/v1/grants", action="access.write")
+    def add_grant(op: Op, data: Grant) -> None:
+        """Give a principal a role on a scope."""
+        access.grant(op, data)
+
+    @delete("/api/v1/grants", action="access.write")
+    def remove_grant(op: Op, principal: str, role: str, scope: str = "") -> None:
+        """Take a role away."""
+        access.revoke_grant(op, principal, role, scope)
+
+    @get("/api/v1/tokens", action="token.own")
+    def list_tokens(op: Op) -> Page[Token]:
+        """One's own tokens; an administrator sees everybody's."""
+        return Page(access.tokens(op))
+
+    @post("/api/v1/tokens", action="token.own")
+    def create_token(op: Op, data: TokenRequest) -> NewToken:
+        """Make a token; its secret is shown this once."""
+        return access.create_token(op, data)
+
+    @delete("/api/v1/tokens/{token_id:str}", action="token.own")
+    def revoke_token(op: Op, token_id: str) -> None:
+        """End a token."""
+        access.revoke_token(op, token_id)
+
+    return [
+        read_me, sign_in, sign_out, set_up, make_setup_link, list_principals, create_principal, disable_principal, add_grant, remove_grant,
+        list_tokens, create_token, revoke_token,
+    ]  # fmt: skip

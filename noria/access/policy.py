@@ -1,0 +1,44 @@
+"""Who may do what, as one table: roles × actions. tests/approval/permissions.txt shows it in full.
+
+An action is `noun.verb`. Every route declares the one it asks for. A role is a named set of actions; a binding gives a
+principal a role on a scope: the whole workspace, or one thing such as `model:fraud`.
+"""
+
+from __future__ import annotations
+
+READ = frozenset({
+    "event.read", "experiment.read", "run.read", "dataset.read", "model.read", "pipeline.read", "endpoint.read",
+    "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read",
+})  # fmt: skip
+BYTES = frozenset(
+    {"artifact.read", "blob.read", "inference.read"}
+)  # contents, not descriptions: an auditor has no need of them
+EXPERIMENT = frozenset({"experiment.create", "experiment.update", "run.create", "run.log", "artifact.write", "blob.write"})
+DATA = frozenset({"dataset.commit", "dataset.alias"})
+MODEL = frozenset({"model.create", "model.tag", "model.evaluate"})
+PIPELINE = frozenset({"pipeline.register", "pipeline.run", "pipeline.cancel"})
+USE = frozenset({"endpoint.predict", "endpoint.truth"})
+ASK = frozenset({"approval.request"})
+DEPLOY = frozenset({"endpoint.deploy", "model.promote"})
+DECIDE = frozenset({"approval.decide"})
+REMOVE = frozenset({"experiment.delete", "run.delete", "dataset.delete", "model.delete", "endpoint.delete"})
+WATCH = frozenset({"monitor.write", "loop.write", "loop.run", "trigger.write"})
+INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read"})
+GOVERN = frozenset({"policy.write", "access.write", "webhook.write", "audit.seal", "system.admin"})
+OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
+INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own processes only; in no role
+
+ROLES: dict[str, frozenset[str]] = {
+    "viewer": READ | BYTES | OWN,
+    "predictor": USE | OWN,
+    "contributor": READ | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
+    "approver": READ | BYTES | OWN | DECIDE,
+    "deployer": READ | BYTES | OWN | ASK | DEPLOY | USE,
+    "maintainer": READ | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | WATCH,
+    "auditor": READ | OWN | INSPECT,
+    "admin": READ | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | WATCH
+    | INSPECT | GOVERN,
+}  # fmt: skip
+
+ACTIONS: frozenset[str] = frozenset().union(*ROLES.values()) | INTERNAL
+PUBLIC = "public"  # a route that anyone may call: health, sign-in, static files

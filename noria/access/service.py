@@ -1,0 +1,497 @@
+"""Who, and may they: principals, roles, tokens, sessions; the one `allows()` and the one `visible()`.
+
+Without accounts a server on loopback is used by one person, the local admin. The first account ends that.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from msgspec import Struct
+
+from noria.access import store, tokens
+from noria.access.model import (
+    LOCAL_ADMIN,
+    PASSWORD_LENGTH_MIN,
+    SESSION_ABSOLUTE_MS,
+    SESSION_IDLE_MS,
+    TOKENS_PER_PRINCIPAL,
+    Binding,
+    Credentials,
+    Grant,
+    Me,
+    NewPrincipal,
+    NewToken,
+    Principal,
+    Setup,
+    Token,
+    TokenRequest,
+    TokenScope,
+)
+from noria.access.policy import ACTIONS, PUBLIC, ROLES
+from noria.kernel.clock import Clock, SystemClock
+from noria.kernel.db import Database, Read, Write
+from noria.kernel.errors import AlreadyExists, Forbidden, Invalid, NotFound, TooMuch, Unauthenticated
+from noria.kernel.ids import PrincipalId, Ref, check_name, new_id
+from noria.kernel.op import Actor, Op
+
+RIGHTS_CACHE_S = 1.0  # how long another server process may still use rights that were just taken away
+CREDENTIAL_CACHE_S = 10.0
+HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and 35 ms each; a flood of sign-ins must not eat the memory
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # OWASP's first choice for argon2id
+_DUMMY = _HASHER.hash("a password nobody has")
+
+
+class Rights(Struct, frozen=True):
+    """What one principal may do: actions everywhere, and actions on single scopes."""
+
+    everywhere: frozenset[str]
+    on: dict[str, frozenset[str]]
+
+
+NO_RIGHTS = Rights(frozenset(), {})
+ALL_RIGHTS = Rights(ROLES["admin"], {})
+
+
+class Access:
+    """The access slice's service; also the kernel's Authorizer."""
+
+    def __init__(self, db: Database, *, clock: Clock | None = None, is_loopback: bool = True) -> None:
+        self._db = db
+        self._clock = clock or SystemClock()
+        self._is_loopback = is_loopback
+        self._rights: dict[str, tuple[float, Rights]] = {}
+        self._tokens: dict[str, tuple[float, Actor, frozenset[str]]] = {}
+        self._token_limits: dict[str, frozenset[str]] = {}
+        self._has_accounts: tuple[float, bool] | None = None
+        self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
+        self._refused: dict[tuple[str, str], int] = {}
+
+    # --- may they ---------------------------------------------------------------------------------------------------
+
+    def allows(self, actor: Actor, workspace: str, action: str, on: Ref | None) -> bool:
+        """True when a role of the actor, on the workspace or on `on`, includes `action`, and no token limit excludes it."""
+        assert action in ACTIONS or action == PUBLIC, f"{action} is not in access/policy.py"
+        limit = self._token_limits.get(actor.token_id or "")
+        if limit and action not in limit:
+            return False
+        rights = self._rights_of(actor)
+        return action in rights.everywhere or (on is not None and action in rights.on.get(str(on), ()))
+
+    def visible(self, actor: Actor, workspace: str, action: str) -> list[str] | None:
+        """The scopes on which the actor may do `action`; None means everywhere."""
+        if self.allows(actor, workspace, action, None):
+            return None
+        limit = self._token_limits.get(actor.token_id or "")
+        if limit and action not in limit:
+            return []
+        return sorted(scope for scope, actions in self._rights_of(actor).on.items() if action in actions)
+
+    def require_somewhere(self, op: Op, action: str) -> None:
+        """Raises Unauthenticated for nobody, Forbidden for somebody who may do `action` on nothing at all."""
+        if op.actor.kind != "system" and op.visible(action) == []:
+            op.require(action)
+
+    def _rights_of(self, actor: Actor) -> Rights:
+        if actor.kind == "nobody":
+            return NO_RIGHTS
+        principal_id = actor.on_behalf_of or actor.id
+        if principal_id == LOCAL_ADMIN:
+            return ALL_RIGHTS if not self.has_accounts() else NO_RIGHTS
+        now_s = self._clock.monotonic_s()
+        found = self._rights.get(principal_id)
+        if found and now_s - found[0] < RIGHTS_CACHE_S:
+            return found[1]
+        rights = self._load_rights(principal_id)
+        self._rights[principal_id] = (now_s, rights)
+        return rights
+
+    def _load_rights(self, principal_id: str) -> Rights:
+        now = self._clock.now_ms()
+        with self._db.read() as tx:
+            principal = store.principal(tx, principal_id=principal_id)
+            rows = store.bindings(tx, principal_id) if principal and principal.is_active else []
+        everywhere: frozenset[str] = frozenset()
+        on: dict[str, frozenset[str]] = {}
+        for row in rows:
+            if row.expires_at_ms is not None and row.expires_at_ms <= now:
+                continue
+            actions = ROLES.get(row.role, frozenset())
+            if row.scope:
+                on[row.scope] = on.get(row.scope, frozenset()) | actions
+            else:
+                everywhere |= actions
+        return Rights(everywhere, on)
+
+    def forget_caches(self) -> None:
+        """After a change of rights in this process, or in tests."""
+        self._rights.clear()
+        self._tokens.clear()
+        self._has_accounts = None
+
+    # --- who --------------------------------------------------------------------------------------------------------
+
+    def has_accounts(self) -> bool:
+        """Is there any active user? Without one, and on loopback, the local admin acts."""
+        now_s = self._clock.monotonic_s()
+        if self._has_accounts and now_s - self._has_accounts[0] < RIGHTS_CACHE_S:
+            return self._has_accounts[1]
+        with self._db.read() as tx:
+            found = store.users_count(tx) > 0
+        self._has_accounts = (now_s, found)
+        return found
+
+    def local_admin(self) -> Actor | None:
+        """The single local admin, when there are no accounts and the server listens on loopback."""
+        if not self._is_loopback or self.has_accounts():
+            return None
+        return Actor(kind="user", id=LOCAL_ADMIN, name="local admin")
+
+    def who_has_token(self, text: str) -> Actor:
+        """The actor a token stands for. Raises Unauthenticated."""
+        now_s = self._clock.monotonic_s()
+        found = self._tokens.get(text)
+        if found and now_s - found[0] < CREDENTIAL_CACHE_S:
+            return found[1]
+        actor, actions = self._check_token(text)
+        if len(self._tokens) > 10_000:
+            self._tokens.clear()
+        self._tokens[text] = (now_s, actor, actions)
+        self._token_limits[actor.token_id or ""] = actions
+        return actor
+
+    def _check_token(self, text: str) -> tuple[Actor, frozenset[str]]:
+        parsed = tokens.parse(text)
+        with self._db.read() as tx:
+            row = store.token_row(tx, parsed.id if parsed else "")
+            principal = store.principal(tx, principal_id=row.principal_id) if row else None
+        presented = tokens.sha256(parsed.secret if parsed else "")
+        is_right = hmac.compare_digest(presented, row.secret_sha256 if row else "0" * 64)
+        now = self._clock.now_ms()
+        if not (row and is_right) or (row.expires_at_ms is not None and row.expires_at_ms <= now):
+            raise Unauthenticated("The token is not valid (any more).", hint="Make a new one with: noria token create NAME.")
+        is_local = row.principal_id == LOCAL_ADMIN
+        if not is_local and not (principal and principal.is_active):
+            raise Unauthenticated("The owner of this token is no longer active.")
+        if not row.actor_kind and principal:
+            with self._db.system_write() as write:
+                store.touch_token(write, row.id, now)
+        name = row.actor_name or (principal.name if principal else "local admin")
+        kind = row.actor_kind or (principal.kind if principal else "user")
+        actor = Actor(
+            kind=kind,  # type: ignore[arg-type]
+            id=row.principal_id if not row.actor_kind else row.id,
+            name=name,
+            on_behalf_of=row.on_behalf_of or None,
+            token_id=row.id,
+        )
+        return actor, frozenset(row.actions)
+
+    def who_has_session(self, secret: str) -> Actor | None:
+        """The user of a browser session, or None when it has ended."""
+        sha, now = tokens.sha256(secret), self._clock.now_ms()
+        with self._db.read() as tx:
+            found = store.session(tx, sha)
+            principal = store.principal(tx, principal_id=found["principal_id"]) if found else None
+        if not found or not principal or not principal.is_active:
+            return None
+        if found["expires_at_ms"] <= now or found["seen_at_ms"] + SESSION_IDLE_MS <= now:
+            return None
+        if now - found["seen_at_ms"] > 60_000:
+            with self._db.system_write() as write:
+                store.touch_session(write, sha, now)
+        return Actor(kind="user", id=principal.id, name=principal.name)
+
+    def who_has_password(self, credentials: Credentials) -> Principal:
+        """Check a password. Raises Unauthenticated with the same words and in the same time for every reason."""
+        with self._db.read() as tx:
+            found = store.password_hash(tx, credentials.name)
+        if not self._hashing.acquire(timeout=5.0):
+            raise TooMuch("Too many sign-ins at once.", retry_after_s=5)
+        try:
+            _HASHER.verify(found[1] if found else _DUMMY, credentials.password)
+            is_right = found is not None
+        except (VerifyMismatchError, InvalidHashError):
+            is_right = False
+        finally:
+            self._hashing.release()
+        if not is_right or found is None:
+            raise Unauthenticated("The name or the password is wrong.")
+        with self._db.read() as tx:
+            principal = store.principal(tx, principal_id=found[0])
+        assert principal is not None
+        return principal
+
+    def sign_in(self, op: Op, credentials: Credentials) -> str:
+        """Start a session; returns the secret for the cookie. Raises Unauthenticated."""
+        try:
+            principal = self.who_has_password(credentials)
+        except Unauthenticated:
+            self.note_refusal(op, "sign_in", credentials.name[:100])
+            raise
+        secret = secrets.token_urlsafe(32)
+        actor_op = op
+        with self._db.write(actor_op) as tx:
+            store.add_session(
+                tx, tokens.sha256(secret), principal.id, at_ms=op.at_ms, expires_at_ms=op.at_ms + SESSION_ABSOLUTE_MS
+            )
+            tx.emit("session.started", Ref("principal", principal.id))
+        return secret
+
+    def sign_out(self, op: Op, secret: str) -> None:
+        """End a session; ending one that has ended is no error."""
+        with self._db.write(op) as tx:
+            if store.remove_session(tx, tokens.sha256(secret)):
+                tx.emit("session.ended", op.actor.ref)
+
+    def note_refusal(self, op: Op, action: str, name: str = "") -> None:
+        """Record that somebody was refused; at most once a minute per actor and action, so that it cannot flood the log."""
+        key, minute = (name or op.actor.id, action), op.at_ms // 60_000
+        if self._refused.get(key) == minute:
+            return
+        if len(self._refused) > 10_000:
+            self._refused.clear()
+        self._refused[key] = minute
+        with self._db.write(op) as tx:
+            if action == "sign_in":
+                tx.emit("sign_in.refused", op.actor.ref, name=name)
+            else:
+                tx.emit("access.refused", op.actor.ref, action=action)
+
+    # --- principals -------------------------------------------------------------------------------------------------
+
+    def me(self, op: Op) -> Me:
+        op.require("me.read")
+        rights = self._rights_of(op.actor)
+        principal_id = op.actor.on_behalf_of or op.actor.id
+        with self._db.read() as tx:
+            found = store.principal(tx, principal_id=principal_id)
+        is_local = principal_id == LOCAL_ADMIN
+        return Me(
+            kind=op.actor.kind, id=op.actor.id, name=op.actor.name, actions=sorted(rights.everywhere),
+            roles=["admin"] if is_local else (found.roles if found else []), is_local_admin=is_local,
+        )  # fmt: skip
+
+    def principals(self, op: Op) -> list[Principal]:
+        op.require("access.read")
+        with self._db.read() as tx:
+            return store.principals(tx)
+
+    def create_principal(self, op: Op, new: NewPrincipal) -> Principal:
+        """Make a user or service account. Raises Invalid, AlreadyExists, Forbidden."""
+        op.require("access.write")
+        check_name(new.name, what=new.kind)
+        hashed = self._hash(new.password) if new.password else ""
+        for role in new.roles:
+            _check_role(role)
+        principal = Principal(
+            id=PrincipalId(new_id(op.at_ms)), kind=new.kind, name=new.name, is_active=True, created_at_ms=op.at_ms,
+            roles=sorted(new.roles),
+        )  # fmt: skip
+        with self._db.write(op) as tx:
+            self._add(tx, op, principal, hashed)
+        self.forget_caches()
+        return principal
+
+    def _add(self, tx: Write, op: Op, principal: Principal, hashed: str) -> None:
+        if principal.name == "local admin" or store.principal(tx, name=principal.name):
+            raise AlreadyExists(f"There is already a principal named {principal.name}.", hint="Pick another name.")
+        store.add_principal(tx, principal, hashed)
+        tx.emit("principal.created", Ref("principal", principal.id), name=principal.name, principal_kind=principal.kind)
+        for role in principal.roles:
+            self._bind(tx, op, Binding(principal_id=principal.id, role=role, scope="", granted_by=op.actor.label))
+
+    def _bind(self, tx: Write, op: Op, binding: Binding) -> None:
+        store.bind(tx, binding, at_ms=op.at_ms)
+        tx.emit(
+            "grant.added",
+            Ref("principal", binding.principal_id),
+            role=binding.role,
+            scope=binding.scope,
+            reason=binding.reason,
+        )
+
+    def _hash(self, password: str) -> str:
+        if len(password) < PASSWORD_LENGTH_MIN:
+            raise Invalid(f"The password is too short: at least {PASSWORD_LENGTH_MIN} characters.", where="password")
+        if len(password) > 1024:
+            raise Invalid("The password is too long: at most 1024 characters.", where="password")
+        return _HASHER.hash(password)
+
+    def disable_principal(self, op: Op, name: str) -> None:
+        """End a principal, with its sessions and tokens, in one transaction. The last admin cannot be disabled."""
+        op.require("access.write")
+        with self._db.write(op) as tx:
+            found = self._principal(tx, name)
+            admins = [p for p in store.principals(tx) if p.is_active and "admin" in p.roles and p.kind == "user"]
+            if [p.id for p in admins] == [found.id]:
+                raise Invalid(f"{name} is the last administrator.", hint="Make another one first.")
+            store.disable(tx, found.id)
+            tx.emit("principal.disabled", Ref("principal", found.id), name=name)
+        self.forget_caches()
+
+    def grant(self, op: Op, grant: Grant) -> Binding:
+        """Give a role on a scope. Raises NotFound, Invalid, Forbidden."""
+        op.require("access.write")
+        _check_role(grant.role)
+        if grant.scope:
+            Ref.parse(grant.scope)
+        with self._db.write(op) as tx:
+            found = self._principal(tx, grant.principal)
+            binding = Binding(
+                principal_id=found.id, role=grant.role, scope=grant.scope, expires_at_ms=grant.expires_at_ms,
+                granted_by=op.actor.label, reason=grant.reason,
+            )  # fmt: skip
+            self._bind(tx, op, binding)
+        self.forget_caches()
+        return binding
+
+    def revoke_grant(self, op: Op, principal: str, role: str, scope: str = "") -> None:
+        op.require("access.write")
+        with self._db.write(op) as tx:
+            found = self._principal(tx, principal)
+            if not store.unbind(tx, found.id, role, scope):
+                raise NotFound(f"{principal} has no role {role} there.")
+            tx.emit("grant.removed", Ref("principal", found.id), role=role, scope=scope)
+        self.forget_caches()
+
+    def _principal(self, tx: Write, name: str) -> Principal:
+        found = store.principal(tx, name=name)
+        if found is None or not found.is_active:
+            raise NotFound(f"There is no principal named {name}.", hint="noria user list shows them.")
+        return found
+
+    # --- tokens -----------------------------------------------------------------------------------------------------
+
+    def create_token(self, op: Op, request: TokenRequest) -> NewToken:
+        """Make a token for oneself, or, with access.write, for another. Raises Invalid, NotFound, TooMuch, Forbidden."""
+        op.require("token.own")
+        if op.actor.token_id and op.actor.kind == "trigger":
+            raise Forbidden("A pipeline step cannot make tokens.")
+        check_name(request.name, what="token")
+        for action in request.actions:
+            if action not in ACTIONS:
+                raise Invalid(
+                    f"There is no action {action!r}.", where="actions", hint="docs/reference/actions.md lists them."
+                )
+        days = request.expires_in_days
+        if days is not None and not 1 <= days <= 3650:
+            raise Invalid("expires_in_days must be between 1 and 3650.", where="expires_in_days")
+        with self._db.write(op) as tx:
+            owner = self._owner(tx, op, request.principal)
+            if len(store.tokens(tx, owner)) >= TOKENS_PER_PRINCIPAL:
+                raise TooMuch(
+                    f"There are {TOKENS_PER_PRINCIPAL} tokens already.", hint="Revoke one first: noria token list."
+                )
+            token_id, secret, sha = tokens.mint()
+            token = Token(
+                id=token_id, principal_id=PrincipalId(owner), name=request.name, created_at_ms=op.at_ms,
+                expires_at_ms=None if days is None else op.at_ms + days * 86_400_000, actions=request.actions,
+            )  # fmt: skip
+            store.add_token(tx, token, secret_sha256=sha, on_behalf_of="", actor_kind="", actor_name="")
+            tx.emit("token.created", Ref("token", token_id), name=request.name, principal=owner)
+        return NewToken(token=token, secret=secret)
+
+    def _owner(self, tx: Write, op: Op, name: str) -> str:
+        own = op.actor.on_behalf_of or op.actor.id
+        if not name:
+            return own
+        found = self._principal(tx, name)
+        if found.id != own:
+            op.require("access.write")
+        return found.id
+
+    def delegate(self, op: Op, *, name: str, owner: str, actions: frozenset[str], lifetime_s: float) -> str:
+        """A short-lived token for a pipeline step: acts as a trigger for `owner`, limited to `actions`. Returns the secret."""
+        token_id, secret, sha = tokens.mint()
+        token = Token(
+            id=token_id, principal_id=PrincipalId(owner), name=name, created_at_ms=op.at_ms,
+            expires_at_ms=op.at_ms + int(lifetime_s * 1000), actions=sorted(actions),
+        )  # fmt: skip
+        with self._db.system_write() as tx:
+            store.add_token(tx, token, secret_sha256=sha, on_behalf_of=owner, actor_kind="trigger", actor_name=name)
+            store.remove_expired(tx, op.at_ms)
+        return secret
+
+    def tokens(self, op: Op) -> list[Token]:
+        """One's own tokens; everybody's with access.read."""
+        op.require("token.own")
+        own = None if op.can("access.read") else (op.actor.on_behalf_of or op.actor.id)
+        with self._db.read() as tx:
+            return store.tokens(tx, own)
+
+    def revoke_token(self, op: Op, token_id: str) -> None:
+        op.require("token.own")
+        with self._db.write(op) as tx:
+            row = store.token_row(tx, token_id)
+            if row is None or (row.principal_id != (op.actor.on_behalf_of or op.actor.id) and not op.can("access.write")):
+                raise NotFound(f"There is no token {token_id}.")
+            store.remove_token(tx, token_id)
+            tx.emit("token.revoked", Ref("token", token_id), name=token_id)
+        self.forget_caches()
+
+    def tokens_mark(self, tx: Read) -> str:
+        """Changes whenever `token_scopes` may: tokens, rights, the first account; and each minute, for grants that expire."""
+        users = store.users_count(tx) > 0
+        return f"{int(users)}.{store.tokens_mark(tx)}" + (f".{self._clock.now_ms() // 60_000}" if users else "")
+
+    def token_scopes(self, actions: tuple[str, ...]) -> list[TokenScope]:
+        """The valid tokens that may do one of `actions` somewhere. For Noria's own processes: it holds hashes, never secrets."""
+        now = self._clock.now_ms()
+        with self._db.read() as tx:
+            rows = store.token_rows(tx, now)
+        found = []
+        for row in rows:
+            actor = Actor(kind="service", id=row.principal_id, name=row.actor_name, on_behalf_of=row.on_behalf_of or None)
+            rights = self._rights_of(actor)
+            scopes = {a: self._scopes(rights, a, frozenset(row.actions)) for a in actions}
+            if any(s is None or s for s in scopes.values()):
+                found.append(TokenScope(
+                    token_id=row.id, secret_sha256=row.secret_sha256, expires_at_ms=row.expires_at_ms, scopes=scopes,
+                ))  # fmt: skip
+        return found
+
+    @staticmethod
+    def _scopes(rights: Rights, action: str, limit: frozenset[str]) -> list[str] | None:
+        if limit and action not in limit:
+            return []
+        if action in rights.everywhere:
+            return None
+        return sorted(scope for scope, actions in rights.on.items() if action in actions)
+
+    # --- first start ------------------------------------------------------------------------------------------------
+
+    def setup_link(self, op: Op, base_url: str) -> str | None:
+        """A one-time link that makes the first administrator; None when there are accounts. A new one replaces the last."""
+        if self.has_accounts():
+            return None
+        code = secrets.token_urlsafe(24)
+        with self._db.write(op) as tx:
+            store.set_setup_code(tx, tokens.sha256(code))
+        return f"{base_url}/setup?code={code}"
+
+    def set_up(self, op: Op, setup: Setup) -> Principal:
+        """Make the first administrator with the code of the link. Raises Forbidden when the code is wrong or used up."""
+        check_name(setup.name, what="user")
+        hashed = self._hash(setup.password)
+        principal = Principal(
+            id=PrincipalId(new_id(op.at_ms)), kind="user", name=setup.name, is_active=True, created_at_ms=op.at_ms,
+            roles=["admin"],
+        )  # fmt: skip
+        with self._db.write(op) as tx:
+            expected = store.setup_code(tx)
+            if not expected or not hmac.compare_digest(expected, tokens.sha256(setup.code)) or store.users_count(tx):
+                raise Forbidden("The set-up link is not valid (any more).", hint="Restart the server; it prints a new one.")
+            self._add(tx, op, principal, hashed)
+            store.remove_setup_code(tx)
+        self.forget_caches()
+        return principal
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise Invalid(f"There is no role {role!r}.", where="role", hint="Roles: " + ", ".join(sorted(ROLES)) + ".")

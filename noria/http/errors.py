@@ -1,0 +1,94 @@
+"""The one table that turns errors into answers. Anything not in it is a bug: 500, with the op id and nothing internal."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    SerializationException,
+    ValidationException,
+)
+
+from noria.kernel.errors import Invalid, NoriaError, NotFound
+
+log = logging.getLogger("noria.http")
+
+MLFLOW_PREFIXES = ("/api/2.0/", "/api/3.0/", "/ajax-api/")
+
+
+def is_mlflow(path: str) -> bool:
+    """Does the caller expect MLflow's error shape?"""
+    return path.startswith(MLFLOW_PREFIXES)
+
+
+def body(path: str, error: NoriaError, op_id: str) -> tuple[int, dict[str, Any]]:
+    """Status and JSON body for `error` on `path`."""
+    if is_mlflow(path):
+        status = 400 if error.code == "already_exists" else error.status
+        text = error.message + (f" {error.hint}" if error.hint else "")
+        return status, {"error_code": error.mlflow_code, "message": text}
+    fields = {"code": error.code, "message": error.message, "hint": error.hint, "where": error.where, "op": op_id}
+    return error.status, {"error": {k: v for k, v in fields.items() if v}}
+
+
+def bug_body(path: str, op_id: str) -> dict[str, Any]:
+    text = f"Something went wrong in Noria. The log has the details under operation {op_id}."
+    if is_mlflow(path):
+        return {"error_code": "INTERNAL_ERROR", "message": text}
+    return {"error": {"code": "internal", "message": text, "hint": "Tell the people who run this server.", "op": op_id}}
+
+
+def translate(error: Exception) -> NoriaError | None:
+    """The framework's own errors as ours; None for a bug."""
+    if isinstance(error, NoriaError):
+        return error
+    if isinstance(error, ValidationException):
+        return Invalid(_explain(error), where=_where(error))
+    if isinstance(error, msgspec.ValidationError | msgspec.DecodeError | SerializationException | RecursionError):
+        return Invalid(f"The request cannot be read: {str(error.__cause__ or error)[:300]}.")
+    if isinstance(error, NotFoundException):
+        return NotFound("There is nothing at this address.", hint="The API is described at /api/openapi.json.")
+    return None
+
+
+def render(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """The exception handler of the door."""
+    path, op_id = request.url.path, str(request.scope.get("noria_op_id", ""))
+    known = translate(error)
+    if isinstance(error, MethodNotAllowedException):
+        status: int = 405
+        _, answer = body(path, Invalid(f"{request.method} is not possible here."), op_id)
+    elif known is not None:
+        status, answer = body(path, known, op_id)
+        if known.status >= 500:
+            log.warning("op %s: %s", op_id, known.message, exc_info=error)
+    elif isinstance(error, HTTPException) and error.status_code < 500:
+        status, answer = body(path, Invalid(error.detail), op_id)[0], body(path, Invalid(error.detail), op_id)[1]
+        status = error.status_code
+    else:
+        log.error("op %s: a bug on %s %s", op_id, request.method, path, exc_info=error)
+        status, answer = 500, bug_body(path, op_id)
+    headers = {"retry-after": str(max(1, round(known.retry_after_s)))} if known and known.retry_after_s else {}
+    return Response(answer, status_code=status, headers=headers, media_type=MediaType.JSON)
+
+
+def _explain(error: ValidationException) -> str:
+    parts = []
+    for item in error.extra if isinstance(error.extra, list) else []:
+        if isinstance(item, dict):
+            parts.append(f"{item.get('key', '')}: {item.get('message', '')}".strip(": "))
+    detail = "; ".join(parts) or (str(error.__cause__) if error.__cause__ else error.detail)
+    return f"The request is not valid: {detail[:500]}"
+
+
+def _where(error: ValidationException) -> str:
+    for item in error.extra if isinstance(error.extra, list) else []:
+        if isinstance(item, dict) and item.get("key"):
+            return str(item["key"])
+    return ""
