@@ -1,0 +1,124 @@
+"""Profiles of the tables of versions, kept by content: looked up, computed when missing, never computed twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from noria.datasets import store
+from noria.datasets.contents import Contents
+from noria.datasets.model import Column, TableProfile, VersionFile, table_format
+from noria.datasets.profile import LAYOUT, profile_file
+from noria.datasets.tables import Unreadable, parquet_footer
+from noria.kernel.db import Database
+
+NOW_BYTES = 32 << 20  # tables up to this much together are profiled while the caller waits
+TABLES_MAX = 500  # of one version
+AT_ONCE = 2  # profiles computed at the same time, in this process
+
+
+class Footers(Struct, frozen=True, kw_only=True):
+    """What the ends of Parquet files say. Rows and columns are None unless all tables could be read."""
+
+    rows_count: int | None = None
+    schema: list[Column] | None = None
+    warnings: list[str] = []
+
+
+class Profiles:
+    """Computes and keeps profiles."""
+
+    def __init__(self, db: Database, contents: Contents) -> None:
+        self._db = db
+        self._contents = contents
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
+
+    def of(self, files: Iterable[VersionFile], *, now_bytes: int | None) -> list[TableProfile]:
+        """The profile of each table among `files`, by path.
+
+        Missing ones are computed now when they have at most `now_bytes` together (None: however many), else are `pending`.
+        """
+        wanted = [f for f in files if table_format(f.path)]
+        known = self._known(wanted[:TABLES_MAX])
+        missing = {self._key(f): f for f in wanted[:TABLES_MAX] if self._key(f) not in known}
+        if now_bytes is None or sum(f.size_bytes for f in missing.values()) <= now_bytes:
+            known |= {key: self._compute(file) for key, file in missing.items()}
+        return [self._one(known, f, i) for i, f in enumerate(wanted)]
+
+    def _one(self, known: dict[tuple[str, str], TableProfile], file: VersionFile, i: int) -> TableProfile:
+        found = known.get(self._key(file))
+        if found is not None:
+            return msgspec.structs.replace(found, path=file.path)
+        format_ = table_format(file.path)
+        assert format_ is not None
+        if i >= TABLES_MAX:
+            why = f"Only the first {TABLES_MAX} tables of a version are profiled."
+            return TableProfile(path=file.path, format=format_, state="skipped", reason=why)
+        return TableProfile(path=file.path, format=format_, state="pending")
+
+    def _known(self, files: Sequence[VersionFile]) -> dict[tuple[str, str], TableProfile]:
+        with self._db.read() as tx:
+            return store.profiles(tx, sorted({f.digest for f in files}), layout=LAYOUT)
+
+    def _compute(self, file: VersionFile) -> TableProfile:
+        format_ = table_format(file.path)
+        assert format_ is not None
+        with self._turns:
+            if found := self._known([file]).get(self._key(file)):  # somebody else was faster
+                return found
+            made = profile_file(lambda target: self._contents.save(file, target), format_, file.size_bytes)
+            with self._db.system_write() as tx:
+                store.add_profile(tx, file.digest, made, layout=LAYOUT, at_ms=self._db.clock.now_ms())
+        return made
+
+    @staticmethod
+    def _key(file: VersionFile) -> tuple[str, str]:
+        return file.digest, str(table_format(file.path))
+
+    def footers(self, files: Iterable[VersionFile]) -> Footers:
+        """Read the end of each new Parquet file, so that a commit knows its rows and says at once what is broken."""
+        wanted = [f for f in files if table_format(f.path)]
+        known = self._known(wanted[:TABLES_MAX])
+        rows, schemas, warnings = 0, list[list[Column]](), list[str]()
+        for file in wanted[:TABLES_MAX]:
+            found = known.get(self._key(file))
+            if found and found.state == "ready":  # of an earlier version; says the same, and of CSV files too
+                rows += found.rows_count or 0
+                schemas.append([Column(name=c.name, type=c.type) for c in found.columns])
+                continue
+            if table_format(file.path) != "parquet":
+                continue
+            try:
+                with self._contents.file(file) as opened:
+                    count, columns = parquet_footer(opened)
+            except Unreadable as problem:
+                warnings.append(
+                    f"{file.path} cannot be read as Parquet ({problem}). Its bytes are kept as they are; "
+                    f"write the file again, or give it another name if it is no table."
+                )
+                continue
+            rows += count
+            schemas.append(columns)
+        if not wanted or len(schemas) < len(wanted):
+            return Footers(warnings=warnings)
+        return Footers(rows_count=rows, schema=merge_schemas(schemas), warnings=warnings)
+
+
+def merge_schemas(schemas: Sequence[Sequence[Column]]) -> list[Column]:
+    """The columns of all tables, in the order they are first met; a name with several types is `mixed`."""
+    found: dict[str, Column] = {}
+    for columns in schemas:
+        for column in columns:
+            known = found.setdefault(column.name, column)
+            if known.type != column.type:
+                found[column.name] = Column(name=column.name, type="mixed")
+    return list(found.values())
+
+
+def without_values(table: TableProfile) -> TableProfile:
+    """The same without single values of the data."""
+    bare = [msgspec.structs.replace(c, min=None, max=None, top=[], top_is_complete=False) for c in table.columns]
+    return msgspec.structs.replace(table, columns=bare)

@@ -1,0 +1,270 @@
+"""The rows of datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, TableProfile
+from noria.kernel.db import Read, Write, js
+from noria.kernel.ids import DatasetVersionId
+
+IN_ONE_QUERY = 500  # SQLite takes 32,766 parameters in one statement, but plans long lists slowly
+
+_VERSION = """
+    select v.id, d.name as dataset, v.number, v.root_digest, v.created_at_ms, v.actor, v.message, v.parents,
+           v.files_count, v.size_bytes, v.rows_count, v.schema
+      from dataset_version v
+      join dataset d on d.id = v.dataset_id
+     where v.deleted_at_ms is null"""
+
+_SUMMARY = """
+    (select count(*) from dataset_version x where x.dataset_id = d.id and x.deleted_at_ms is null) as versions_count,
+    v.number as latest, v.id as latest_id, coalesce(v.files_count, 0) as files_count,
+    coalesce(v.size_bytes, 0) as size_bytes, v.rows_count"""
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """A dataset as a writer sees it: its last number given, and its latest version."""
+
+    id: str
+    last_number: int
+    head_id: DatasetVersionId | None
+
+
+class Content(Struct, frozen=True, kw_only=True):
+    """A file that consists of several blobs; `recipe` names the blob that lists them."""
+
+    digest: str
+    size_bytes: int
+    recipe: str
+    chunks_count: int
+
+
+# --- datasets ---------------------------------------------------------------------------------------------------------
+
+
+def datasets(tx: Read, workspace: str, *, names: list[str] | None, after: str, limit: int) -> list[Dataset]:
+    """By name, after `after`; only `names`, if given. Two queries."""
+    where = "and d.name in :names" if names is not None else ""
+    args: dict[str, Any] = {"names": names} if names is not None else {}
+    found = tx.all(
+        Dataset,
+        f"""select d.id, d.name, d.created_at_ms, d.updated_at_ms, d.actor, {_SUMMARY}
+              from dataset d
+              left join dataset_version v on v.id = d.head_id
+             where d.workspace = :workspace and d.name > :after {where}
+             order by d.name
+             limit :limit""",
+        workspace=workspace, after=after, limit=limit, **args,
+    )  # fmt: skip
+    moved = aliases(tx, [d.id for d in found])
+    return [msgspec.structs.replace(d, aliases=moved.get(d.id, [])) for d in found]
+
+
+def dataset(tx: Read, workspace: str, name: str) -> Dataset | None:
+    found = tx.one(
+        Dataset,
+        f"""select d.id, d.name, d.created_at_ms, d.updated_at_ms, d.actor, {_SUMMARY}
+             from dataset d
+             left join dataset_version v on v.id = d.head_id
+            where d.workspace = :workspace and d.name = :name""",
+        workspace=workspace, name=name,
+    )  # fmt: skip
+    return found and msgspec.structs.replace(found, aliases=aliases(tx, [found.id]).get(found.id, []))
+
+
+def add_dataset(tx: Write, dataset_id: str, workspace: str, name: str, *, at_ms: int, actor: str) -> bool:
+    """True when it is new."""
+    return bool(
+        tx.run(
+            """insert into dataset (id, workspace, name, created_at_ms, updated_at_ms, actor, last_number, head_id)
+               values (:id, :workspace, :name, :at_ms, :at_ms, :actor, 0, null)
+               on conflict (workspace, name) do nothing""",
+            id=dataset_id, workspace=workspace, name=name, at_ms=at_ms, actor=actor,
+        )
+    )  # fmt: skip
+
+
+def lock(tx: Write, workspace: str, name: str) -> Head | None:
+    """The dataset, held until the end of the transaction: its writers take turns, and see what the last one did."""
+    return tx.one(
+        Head,
+        """update dataset set last_number = last_number
+            where workspace = :workspace and name = :name
+        returning id, last_number, head_id""",
+        workspace=workspace, name=name,
+    )  # fmt: skip
+
+
+def move_head(tx: Write, dataset_id: str, head_id: str | None, last_number: int, *, at_ms: int) -> None:
+    tx.run(
+        "update dataset set head_id = :head, last_number = :number, updated_at_ms = :at_ms where id = :id",
+        id=dataset_id, head=head_id, number=last_number, at_ms=at_ms,
+    )  # fmt: skip
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+def version(tx: Read, workspace: str, version_id: str | None) -> DatasetVersion | None:
+    return _one(tx, f"{_VERSION} and v.id = :id and d.workspace = :workspace", id=version_id, workspace=workspace)
+
+
+def version_by_number(tx: Read, dataset_id: str, number: int) -> DatasetVersion | None:
+    return _one(tx, f"{_VERSION} and v.dataset_id = :dataset and v.number = :number", dataset=dataset_id, number=number)
+
+
+def version_by_alias(tx: Read, dataset_id: str, alias: str) -> DatasetVersion | None:
+    return _one(
+        tx,
+        f"{_VERSION} and v.id = (select version_id from dataset_ref where dataset_id = :dataset and name = :alias)",
+        dataset=dataset_id, alias=alias,
+    )  # fmt: skip
+
+
+def versions(tx: Read, dataset_id: str, *, before: int | None, limit: int) -> list[DatasetVersion]:
+    """Newest first. Two queries."""
+    where = "and v.number < :before" if before is not None else ""
+    args: dict[str, Any] = {"before": before} if before is not None else {}
+    found = tx.all(
+        DatasetVersion,
+        f"{_VERSION} and v.dataset_id = :dataset {where} order by v.number desc limit :limit",
+        dataset=dataset_id, limit=limit, **args,
+    )  # fmt: skip
+    return _with_aliases(tx, found)
+
+
+def latest_number(tx: Read, dataset_id: str) -> tuple[str, int] | None:
+    """(id, number) of the latest version that is not deleted."""
+    found = tx.rows(
+        """select id, number from dataset_version
+            where dataset_id = :dataset and deleted_at_ms is null
+            order by number desc limit 1""",
+        dataset=dataset_id,
+    )
+    return (found[0]["id"], found[0]["number"]) if found else None
+
+
+def add_version(tx: Write, dataset_id: str, version: DatasetVersion) -> None:
+    tx.run(
+        """insert into dataset_version (id, dataset_id, number, root_digest, created_at_ms, actor, message, parents,
+                                        files_count, size_bytes, rows_count, schema)
+           values (:id, :dataset, :number, :root, :at_ms, :actor, :message, :parents, :files, :size, :rows, :schema)""",
+        id=version.id, dataset=dataset_id, number=version.number, root=version.root_digest, at_ms=version.created_at_ms,
+        actor=version.actor, message=version.message, parents=js(version.parents), files=version.files_count,
+        size=version.size_bytes, rows=version.rows_count, schema=None if version.schema is None else js(version.schema),
+    )  # fmt: skip
+
+
+def set_tables(tx: Write, version_id: str, rows_count: int | None, schema: list[Column] | None) -> None:
+    """Fill in what its tables say; only what was unknown so far."""
+    tx.run(
+        """update dataset_version set rows_count = coalesce(rows_count, :rows), schema = coalesce(schema, :schema)
+            where id = :id""",
+        id=version_id, rows=rows_count, schema=None if schema is None else js(schema),
+    )  # fmt: skip
+
+
+def remove_version(tx: Write, version_id: str, *, at_ms: int) -> None:
+    tx.run("update dataset_version set deleted_at_ms = :at_ms where id = :id", id=version_id, at_ms=at_ms)
+
+
+def _one(tx: Read, sql: str, **params: Any) -> DatasetVersion | None:
+    found = tx.one(DatasetVersion, sql, **params)
+    return found and _with_aliases(tx, [found])[0]
+
+
+def _with_aliases(tx: Read, found: list[DatasetVersion]) -> list[DatasetVersion]:
+    names: dict[str, list[str]] = {}
+    for row in tx.rows(
+        "select version_id, name from dataset_ref where version_id in :ids order by name limit 10000",
+        ids=[v.id for v in found],
+    ):
+        names.setdefault(row["version_id"], []).append(row["name"])
+    return [msgspec.structs.replace(v, aliases=names.get(v.id, [])) for v in found]
+
+
+# --- aliases ----------------------------------------------------------------------------------------------------------
+
+_ALIAS = """
+    select r.dataset_id, r.name, r.version_id, v.number, r.generation, r.moved_at_ms, r.actor
+      from dataset_ref r
+      join dataset_version v on v.id = r.version_id"""
+
+
+def aliases(tx: Read, dataset_ids: list[str]) -> dict[str, list[Alias]]:
+    """By dataset id, in the order of names."""
+    found: dict[str, list[Alias]] = {}
+    for row in tx.rows(f"{_ALIAS} where r.dataset_id in :ids order by r.name limit 10000", ids=dataset_ids):
+        found.setdefault(row.pop("dataset_id"), []).append(msgspec.convert(row, Alias))
+    return found
+
+
+def alias(tx: Read, dataset_id: str, name: str) -> Alias | None:
+    return tx.one(Alias, f"{_ALIAS} where r.dataset_id = :dataset and r.name = :name", dataset=dataset_id, name=name)
+
+
+def move_alias(tx: Write, dataset_id: str, name: str, version_id: str | None, *, at_ms: int, actor: str) -> None:
+    """Point it at a version, or at none; the generation grows."""
+    tx.run(
+        """insert into dataset_ref (dataset_id, name, version_id, generation, moved_at_ms, actor)
+           values (:dataset, :name, :version, 1, :at_ms, :actor)
+           on conflict (dataset_id, name) do update
+              set version_id = excluded.version_id, generation = dataset_ref.generation + 1,
+                  moved_at_ms = excluded.moved_at_ms, actor = excluded.actor""",
+        dataset=dataset_id, name=name, version=version_id, at_ms=at_ms, actor=actor,
+    )  # fmt: skip
+
+
+# --- contents and profiles --------------------------------------------------------------------------------------------
+
+
+def contents(tx: Read, digests: list[str]) -> dict[str, Content]:
+    """Those of `digests` that consist of several blobs."""
+    found: dict[str, Content] = {}
+    for i in range(0, len(digests), IN_ONE_QUERY):
+        part = tx.all(
+            Content,
+            "select digest, size_bytes, recipe, chunks_count from dataset_content where digest in :digests",
+            digests=digests[i : i + IN_ONE_QUERY],
+        )
+        found.update((c.digest, c) for c in part)
+    return found
+
+
+def add_contents(tx: Write, found: list[Content], *, layout: int) -> None:
+    tx.many(
+        """insert into dataset_content (digest, size_bytes, recipe, chunks_count, layout)
+           values (:digest, :size_bytes, :recipe, :chunks_count, :layout)
+           on conflict (digest) do nothing""",
+        [{**msgspec.structs.asdict(c), "layout": layout} for c in sorted(found, key=lambda c: c.digest)],
+    )
+
+
+def profiles(tx: Read, digests: list[str], *, layout: int) -> dict[tuple[str, str], TableProfile]:
+    """By (digest, format); their `path` is empty, since a profile belongs to the bytes."""
+    found: dict[tuple[str, str], TableProfile] = {}
+    for i in range(0, len(digests), IN_ONE_QUERY):
+        for row in tx.rows(
+            """select digest, format, state, reason, rows_count, columns from dataset_profile
+                where layout = :layout and digest in :digests
+                order by digest, format limit 1000""",
+            layout=layout, digests=digests[i : i + IN_ONE_QUERY],
+        ):  # fmt: skip
+            digest = row.pop("digest")
+            row["columns"] = msgspec.json.decode(row["columns"])
+            found[digest, row["format"]] = msgspec.convert({"path": "", **row}, TableProfile)
+    return found
+
+
+def add_profile(tx: Write, digest: str, profile: TableProfile, *, layout: int, at_ms: int) -> None:
+    tx.run(
+        """insert into dataset_profile (digest, format, layout, state, reason, rows_count, columns, created_at_ms)
+           values (:digest, :format, :layout, :state, :reason, :rows, :columns, :at_ms)
+           on conflict (digest, format, layout) do nothing""",
+        digest=digest, format=profile.format, layout=layout, state=profile.state, reason=profile.reason,
+        rows=profile.rows_count, columns=js(profile.columns), at_ms=at_ms,
+    )  # fmt: skip
