@@ -1,0 +1,191 @@
+"""Capture of where code runs: the environment as one canonical JSON text, and the code as git sees it and as an archive.
+
+Both are content-addressed: the same packages and the same files have the same digest on every machine.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from blake3 import blake3
+from msgspec import Struct
+
+from noria.kernel.errors import Invalid
+from noria.pipelines.model import CodeInfo
+
+FILE_BYTES_MAX = 1 << 20  # larger files are data, not code; Python files are always taken
+ARCHIVE_BYTES_MAX = 32 << 20
+FILES_MAX = 5_000
+DIFF_BYTES_MAX = 8 << 20
+GIT_TIMEOUT_S = 20.0
+_SKIPPED = {
+    "__pycache__", "node_modules", "venv", "env", "build", "dist", "mlruns", "noria-home", "site-packages",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def environment() -> tuple[str, bytes]:
+    """(digest, canonical JSON) of this interpreter and every installed distribution."""
+    packages: dict[str, str] = {}
+    for found in metadata.distributions():
+        name = found.metadata["Name"]
+        if name and not name.startswith("noria-run-context"):
+            packages.setdefault(re.sub(r"[-_.]+", "-", name).lower(), _version(found))
+    text = json.dumps(
+        {
+            "python": platform.python_version(), "implementation": sys.implementation.name,
+            "platform": sys.platform, "machine": platform.machine(), "libc": "-".join(platform.libc_ver()).strip("-"),
+            "packages": packages,
+        },
+        sort_keys=True, separators=(",", ":"), ensure_ascii=False,
+    ).encode()  # fmt: skip
+    return blake3(text).hexdigest(), text
+
+
+def _version(found: metadata.Distribution) -> str:
+    """The version; with the commit when it came from version control, marked when it is a folder in development."""
+    direct = found.read_text("direct_url.json")
+    if not direct:
+        return str(found.version)
+    try:
+        source = json.loads(direct)
+    except ValueError:
+        return str(found.version)
+    if commit := source.get("vcs_info", {}).get("commit_id"):
+        return f"{found.version}+{commit[:12]}"
+    return f"{found.version}+editable" if source.get("dir_info", {}).get("editable") else str(found.version)
+
+
+class GitState(Struct, frozen=True):
+    """A folder as git sees it; all empty outside a repository."""
+
+    commit: str = ""
+    branch: str = ""
+    is_dirty: bool = False
+    remote: str = ""
+    diff: bytes = b""
+
+
+@lru_cache(maxsize=8)
+def git_state(folder: Path) -> GitState:
+    """Commit, branch, remote without credentials, and the uncommitted difference of the repository around `folder`."""
+    commit = _git(folder, "rev-parse", "HEAD").decode().strip()
+    if not commit:
+        return GitState()
+    diff = _git(folder, "diff", "HEAD", "--binary")
+    return GitState(
+        commit=commit,
+        branch=_git(folder, "rev-parse", "--abbrev-ref", "HEAD").decode().strip(),
+        is_dirty=bool(_git(folder, "status", "--porcelain", "--", ".").strip() or diff),
+        remote=_without_credentials(_git(folder, "config", "--get", "remote.origin.url").decode().strip()),
+        diff=diff if len(diff) <= DIFF_BYTES_MAX else b"",
+    )
+
+
+class Captured(Struct, frozen=True):
+    """Code ready to be sent: what to say about it, the module that was named, and the blobs that must be stored first."""
+
+    info: CodeInfo
+    entry: str
+    blobs: dict[str, bytes]
+
+
+def capture_code(file: Path) -> Captured:
+    """The folder of `file` (from the top of its package), as a content-addressed archive, with git's view of it.
+
+    In a repository, what git ignores is left out. Raises Invalid when there is too much for code.
+    """
+    file = file.resolve()
+    root = file.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    entry = ".".join(file.relative_to(root).with_suffix("").parts)
+    found = sorted(_files(root))
+    archive = _archive(root, found, file)
+    state = git_state(root)
+    blobs = {blake3(archive).hexdigest(): archive}
+    info = CodeInfo(
+        archive_digest=next(iter(blobs)), files_count=len(found), size_bytes=len(archive), commit=state.commit,
+        branch=state.branch, is_dirty=state.is_dirty, remote=state.remote,
+        diff_digest=blake3(state.diff).hexdigest() if state.diff else "",
+    )  # fmt: skip
+    if state.diff:
+        blobs[info.diff_digest] = state.diff
+    return Captured(info=info, entry=entry, blobs=blobs)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    listed = _git(root, "ls-files", "-co", "--exclude-standard", "-z")
+    if listed:
+        yield from (root / name for name in listed.decode("utf-8", "surrogateescape").split("\0") if _is_code(root / name))
+        return
+    for folder, names, files in os.walk(root):
+        here = Path(folder)
+        names[:] = [n for n in names if not n.startswith(".") and n not in _SKIPPED and not _is_foreign(here / n)]
+        yield from (here / name for name in files if not name.startswith(".") and _is_code(here / name))
+
+
+def _is_code(path: Path) -> bool:
+    if not path.is_file() or path.is_symlink():
+        return False
+    return path.suffix == ".py" or path.stat().st_size <= FILE_BYTES_MAX
+
+
+def _is_foreign(folder: Path) -> bool:
+    """A virtual environment, or a home of Noria."""
+    return any((folder / mark).exists() for mark in ("pyvenv.cfg", "noria.db", "server.json"))
+
+
+def _archive(root: Path, files: list[Path], entry: Path) -> bytes:
+    """A tar whose bytes depend on names and contents only."""
+    if entry not in files:
+        files = [*files, entry]
+    if len(files) > FILES_MAX:
+        raise Invalid(f"The folder {root} has {len(files)} files; a pipeline's code may have {FILES_MAX}.", hint=_ROOM)
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        size = 0
+        for path in sorted(files):
+            body = path.read_bytes()
+            size += len(body)
+            if size > ARCHIVE_BYTES_MAX:
+                raise Invalid(f"The folder {root} holds more than {ARCHIVE_BYTES_MAX >> 20} MiB of files.", hint=_ROOM)
+            member = tarfile.TarInfo(path.relative_to(root).as_posix())
+            member.size, member.mode = len(body), 0o644
+            tar.addfile(member, io.BytesIO(body))
+    return out.getvalue()
+
+
+_ROOM = "Give the pipeline a folder of its own; keep data in datasets."
+
+
+def _git(folder: Path, *args: str) -> bytes:
+    """What git prints; empty when it fails, is not there, or the folder is no repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, timeout=GIT_TIMEOUT_S, check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return b""
+    return done.stdout if done.returncode == 0 else b""
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.scheme or "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]))

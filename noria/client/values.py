@@ -1,0 +1,82 @@
+"""Values between steps, in the step's own process: plain JSON as it is, everything else pickled into a file.
+
+Only step processes unpickle, and only what steps of the same code pickled. The server stores digests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from noria.client.pipeline import is_json
+from noria.pipelines.model import Json, Many, Named, Part, Pickle, Value
+
+
+def encode(value: Any, folder: Path) -> Value:
+    """`value` as data; what is pickled lies in `folder` under its digest. A tuple, and a dict by text, keep their parts."""
+    if is_json(value):
+        return Json(value)
+    if type(value) is tuple:
+        return Many([encode(item, folder) for item in value], "tuple")
+    if type(value) is dict and value and all(type(key) is str for key in value):
+        return Named({key: encode(item, folder) for key, item in value.items()})
+    import cloudpickle
+
+    body = cloudpickle.dumps(value)
+    digest = blake3(body).hexdigest()
+    (folder / digest).write_bytes(body)
+    return Pickle(digest, len(body), f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins."))
+
+
+def decode(value: Value, folder: Path) -> Any:
+    """What `encode` made; pickled parts are read from `folder`."""
+    if isinstance(value, Json):
+        return value.value
+    if isinstance(value, Many):
+        items = [decode(item, folder) for item in value.items]
+        return tuple(items) if value.kind == "tuple" else items
+    if isinstance(value, Named):
+        return {key: decode(item, folder) for key, item in value.items.items()}
+    if isinstance(value, Part):
+        found = decode(value.value, folder)
+        for key in value.path:
+            found = found[key]
+        return found
+    import cloudpickle
+
+    with (folder / value.digest).open("rb") as file:
+        return cloudpickle.load(file)
+
+
+def pickles(value: Value) -> list[Pickle]:
+    """Every pickled part."""
+    if isinstance(value, Pickle):
+        return [value]
+    if isinstance(value, Part):
+        return [value.value]
+    if isinstance(value, Many):
+        return [found for item in value.items for found in pickles(item)]
+    if isinstance(value, Named):
+        return [found for item in value.items.values() for found in pickles(item)]
+    return []
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """One try of a step, as the worker writes it down for the process that does it."""
+
+    function: str
+    inputs: dict[str, Value]
+    env: dict[str, str]
+    folder: str  # of this try: the working directory, the results, the notes
+    blobs: str
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """How the try ended, as its process writes it down."""
+
+    ok: bool
+    value: Value | None = None
+    error: str = ""

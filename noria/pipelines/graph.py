@@ -1,0 +1,271 @@
+"""A pipeline's graph as data: checks, parents, the values of a step's inputs, the cache key. Pure functions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+from msgspec import Struct
+
+from noria.kernel.errors import Invalid
+from noria.kernel.ids import check_name
+from noria.pipelines.model import (
+    PARAMS_BYTES_MAX,
+    RESERVED_NAMES,
+    RETRIES_MAX,
+    STEPS_MAX,
+    FromBlob,
+    FromDict,
+    FromList,
+    FromParam,
+    FromStep,
+    FromValue,
+    Json,
+    Many,
+    Named,
+    Part,
+    Pickle,
+    PipelineSpec,
+    Source,
+    StepSpec,
+    Value,
+)
+
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+_FUNCTION = re.compile(r"^[\w.]+:[\w.]+$")
+
+
+def check_spec(spec: PipelineSpec) -> None:
+    """Raises Invalid when `spec` is not a pipeline that can run: unknown names, a cycle, numbers out of range."""
+    check_name(spec.name, what="pipeline")
+    if spec.name in RESERVED_NAMES:
+        raise Invalid(f"A pipeline cannot be called {spec.name!r}.", where="name", hint="Pick another name.")
+    if len(spec.steps) > STEPS_MAX:
+        raise Invalid(f"The pipeline has {len(spec.steps)} steps; at most {STEPS_MAX} are allowed.", where="steps")
+    if not _DIGEST.match(spec.code.archive_digest):
+        raise Invalid("The code archive has no digest.", where="code")
+    names = [step.name for step in spec.steps]
+    if len(set(names)) != len(names):
+        raise Invalid("Two steps have the same name.", where="steps")
+    known = set(names)
+    for step in spec.steps:
+        _check_step(spec, step, known)
+    for name, source in spec.outputs.items():
+        _check_source(spec, source, known, where=f"outputs.{name}")
+    order(spec.steps)
+
+
+def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
+    where = f"steps.{step.name}"
+    if not step.name or len(step.name) > 200:
+        raise Invalid("A step needs a name of at most 200 characters.", where="steps")
+    if not _FUNCTION.match(step.function):
+        raise Invalid(f"{step.function!r} does not name a function as module:name.", where=where)
+    if not 0 <= step.retries <= RETRIES_MAX:
+        raise Invalid(f"retries is {step.retries}; it must be between 0 and {RETRIES_MAX}.", where=where)
+    if step.timeout_s is not None and not 0 < step.timeout_s < math.inf:
+        raise Invalid("A timeout is a positive number of seconds.", where=where)
+    if not 0 <= step.retry_delay_s <= 3600:
+        raise Invalid("retry_delay_s must be between 0 and 3600.", where=where)
+    if step.cache_s is not None and not 0 <= step.cache_s < math.inf:
+        raise Invalid("cache_s must not be negative.", where=where)
+    for name in step.after:
+        if name not in known:
+            raise Invalid(f"Step {step.name} waits for {name!r}, which is no step.", where=where)
+    for name, source in step.inputs.items():
+        _check_source(spec, source, known, where=f"{where}.inputs.{name}")
+
+
+def _check_source(spec: PipelineSpec, source: Source, known: set[str], *, where: str) -> None:
+    for leaf in leaves(source):
+        if isinstance(leaf, FromStep) and leaf.step not in known:
+            raise Invalid(f"There is no step {leaf.step!r}.", where=where)
+        if isinstance(leaf, FromParam) and leaf.name not in spec.params:
+            raise Invalid(f"There is no parameter {leaf.name!r}.", where=where)
+        if isinstance(leaf, FromBlob) and not _DIGEST.match(leaf.digest):
+            raise Invalid("A value has no digest.", where=where)
+
+
+def leaves(source: Source) -> Iterator[FromParam | FromStep | FromValue | FromBlob]:
+    """Every leaf of a nested source."""
+    if isinstance(source, FromList):
+        for item in source.items:
+            yield from leaves(item)
+    elif isinstance(source, FromDict):
+        for item in source.items.values():
+            yield from leaves(item)
+    else:
+        yield source
+
+
+def parents(step: StepSpec) -> list[str]:
+    """The steps that have to end before `step` may start, each once, in the order they are named."""
+    found = [leaf.step for source in step.inputs.values() for leaf in leaves(source) if isinstance(leaf, FromStep)]
+    return list(dict.fromkeys([*found, *step.after]))
+
+
+def order(steps: list[StepSpec]) -> list[str]:
+    """The names so that every step comes after its parents. Raises Invalid for a cycle."""
+    waits = {step.name: len(parents(step)) for step in steps}
+    children: dict[str, list[str]] = {step.name: [] for step in steps}
+    for step in steps:
+        for parent in parents(step):
+            children[parent].append(step.name)
+    ready, ordered = [name for name, count in waits.items() if not count], list[str]()
+    while ready:
+        name = ready.pop(0)
+        ordered.append(name)
+        for child in children[name]:
+            waits[child] -= 1
+            if not waits[child]:
+                ready.append(child)
+    if len(ordered) != len(steps):
+        raise Invalid(f"The steps wait for each other in a circle: {sorted(set(waits) - set(ordered))}.", where="steps")
+    return ordered
+
+
+def descendants(steps: list[StepSpec], name: str) -> set[str]:
+    """Every step that waits for `name`, directly or not."""
+    found = {name}
+    by_name = {step.name: step for step in steps}
+    for other in order(steps):
+        if other not in found and found.intersection(parents(by_name[other])):
+            found.add(other)
+    return found - {name}
+
+
+def shape(spec: PipelineSpec) -> dict[str, tuple[str, ...]]:
+    """Steps and what they wait for; a run may go on with another version when this is the same."""
+    return {step.name: tuple(sorted(parents(step))) for step in spec.steps}
+
+
+def bind_params(spec: PipelineSpec, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a run with defaults filled in. Raises Invalid for one that is unknown, missing or cannot change."""
+    if len(msgspec.json.encode(params)) > PARAMS_BYTES_MAX:
+        raise Invalid("The parameters are too large.", where="params", hint="Pass a dataset's name instead of its rows.")
+    for name in params:
+        if name not in spec.params:
+            known = ", ".join(spec.params) or "none"
+            raise Invalid(f"{spec.name} has no parameter {name!r}.", where="params", hint=f"Its parameters: {known}.")
+    bound = {}
+    for name, declared in spec.params.items():
+        if name in params:
+            bound[name] = params[name]
+        elif declared.required:
+            raise Invalid(f"{spec.name} needs the parameter {name!r}.", where="params")
+        else:
+            bound[name] = declared.default
+    for name, value in spec.fixed.items():
+        if bound.get(name) != value:
+            raise Invalid(
+                f"The parameter {name!r} shapes the graph of {spec.name}, which was registered with {value!r}.",
+                where="params",
+                hint="Submit it from Python or with: noria pipeline run FILE --param; that registers the other shape.",
+            )
+    return bound
+
+
+def resolve(source: Source, params: Mapping[str, Any], outputs: Mapping[str, Value | None]) -> Value:
+    """The value of an input, once its parents have succeeded. `outputs` is by step name."""
+    if isinstance(source, FromParam):
+        return Json(params[source.name])
+    if isinstance(source, FromValue):
+        return Json(source.value)
+    if isinstance(source, FromBlob):
+        return Pickle(source.digest, source.size_bytes)
+    if isinstance(source, FromList):
+        return simplify(Many([resolve(item, params, outputs) for item in source.items]))
+    if isinstance(source, FromDict):
+        return simplify(Named({key: resolve(item, params, outputs) for key, item in source.items.items()}))
+    value = outputs.get(source.step)
+    return pick(value if value is not None else Json(None), source.path, step=source.step)
+
+
+def pick(value: Value, path: list[str | int], *, step: str = "") -> Value:
+    """The part of `value` at `path`. Raises Invalid when it is not there; what is pickled is looked up by the step."""
+    for at, key in enumerate(path):
+        if isinstance(value, Pickle):
+            return Part(value, path[at:])
+        if isinstance(value, Part):
+            return Part(value.value, [*value.path, *path[at:]])
+        try:
+            if isinstance(value, Many):
+                value = value.items[int(key)]
+            elif isinstance(value, Named):
+                value = value.items[str(key)]
+            else:
+                value = Json(value.value[key])
+        except (KeyError, IndexError, TypeError, ValueError) as cause:
+            raise Invalid(f"What {step or 'the step'} returned has no part {key!r}.", where=step) from cause
+    return value
+
+
+def simplify(value: Value) -> Value:
+    """A list or dict of plain values is a plain value itself."""
+    if isinstance(value, Many) and value.kind == "list" and all(isinstance(item, Json) for item in value.items):
+        return Json([item.value for item in value.items if isinstance(item, Json)])
+    if isinstance(value, Named) and all(isinstance(item, Json) for item in value.items.values()):
+        return Json({key: item.value for key, item in value.items.items() if isinstance(item, Json)})
+    return value
+
+
+def plain(value: Value | None) -> Any:
+    """A value as a person reads it: JSON as it is, anything pickled by type and digest."""
+    if value is None:
+        return None
+    if isinstance(value, Json):
+        return value.value
+    if isinstance(value, Many):
+        return [plain(item) for item in value.items]
+    if isinstance(value, Named):
+        return {key: plain(item) for key, item in value.items.items()}
+    pickle = value.value if isinstance(value, Part) else value
+    return {"type": pickle.type, "digest": pickle.digest, "size_bytes": pickle.size_bytes}
+
+
+class CacheKey(Struct, frozen=True):
+    """What decides whether a step's earlier result can be taken: its code, and each input."""
+
+    key: str
+    code: str
+    inputs: dict[str, str]
+
+
+def cache_key(pipeline: str, step: StepSpec, inputs: Mapping[str, Value]) -> CacheKey:
+    """The key of a step's result. The same function with the same inputs has the same key in any run of the pipeline."""
+    digests = {name: _digest(value) for name, value in sorted(inputs.items())}
+    text = msgspec.json.encode([pipeline, step.function, step.code_digest, digests], order="sorted")
+    return CacheKey(blake3(text).hexdigest(), step.code_digest, digests)
+
+
+def why_not_cached(key: CacheKey, last: Mapping[str, Any] | None) -> str:
+    """One sentence: how this key differs from the last result of the same step."""
+    if last is None:
+        return "It has no earlier result."
+    if last["code"] != key.code:
+        return "Its code changed since its last result."
+    before: Mapping[str, str] = last["inputs"]
+    for name, digest in key.inputs.items():
+        if before.get(name) != digest:
+            return f"Its input {name!r} differs from that of its last result."
+    return "Its last result is too old."
+
+
+def _digest(value: Value) -> str:
+    return blake3(msgspec.json.encode(_identity(value), order="sorted")).hexdigest()[:32]
+
+
+def _identity(value: Value) -> Any:
+    if isinstance(value, Json):
+        return ["json", value.value]
+    if isinstance(value, Pickle):
+        return ["pickle", value.digest]
+    if isinstance(value, Part):
+        return ["part", value.value.digest, value.path]
+    if isinstance(value, Many):
+        return [value.kind, [_identity(item) for item in value.items]]
+    return ["named", {key: _identity(item) for key, item in value.items.items()}]

@@ -1,0 +1,221 @@
+"""The routes of pipelines: for people and the SDK, and for workers (`/work/…`, the server's own token only)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import anyio.to_thread
+from litestar import Request
+from litestar.params import QueryParameter
+
+from noria.http.route import Routes, delete, get, patch, post
+from noria.kernel.op import Op
+from noria.kernel.paging import Page
+from noria.pipelines.model import (
+    Beat,
+    Claim,
+    Claimed,
+    Finish,
+    Hello,
+    LogChunk,
+    Logs,
+    NewSchedule,
+    NewTrigger,
+    Orders,
+    Pipeline,
+    PipelineRun,
+    PipelineRunView,
+    PipelineSpec,
+    PipelineVersion,
+    Resume,
+    Schedule,
+    Submit,
+    Switch,
+    Trigger,
+    Welcome,
+)
+from noria.pipelines.schedules import Schedules
+from noria.pipelines.service import Pipelines
+from noria.pipelines.triggers import Triggers
+
+CLAIM_WAIT_MAX_S = 20.0
+CLAIM_POLL_S = 0.02  # how late a waiting worker may learn of a step in this process
+CLAIM_LOOK_S = 1.0  # and of one that another server process made ready, or whose retry is due
+
+
+def routes(pipelines: Pipelines, schedules: Schedules, triggers: Triggers) -> Routes:
+    return [
+        *_pipelines(pipelines),
+        *_runs(pipelines),
+        *_schedules(schedules),
+        *_triggers(triggers),
+        *_work(pipelines),
+    ]
+
+
+def _pipelines(pipelines: Pipelines) -> Routes:
+    @post("/api/v1/pipelines", action="pipeline.register")
+    def register_pipeline(op: Op, data: PipelineSpec) -> Pipeline:
+        """Keep a traced pipeline as a new version; the same one again changes nothing."""
+        return pipelines.register(op, data)
+
+    @get("/api/v1/pipelines", action="pipeline.read")
+    def list_pipelines(op: Op, limit: int | None = None, page: str = "") -> Page[Pipeline]:
+        """Registered pipelines, by name."""
+        return pipelines.pipelines(op, limit=limit, page=page)
+
+    @get("/api/v1/pipelines/{name:str}", action="pipeline.read")
+    def read_pipeline(op: Op, name: str) -> Pipeline:
+        """One pipeline with its latest steps."""
+        return pipelines.pipeline(op, name)
+
+    @get("/api/v1/pipelines/{name:str}/versions", action="pipeline.read")
+    def list_pipeline_versions(op: Op, name: str, limit: int | None = None, page: str = "") -> Page[PipelineVersion]:
+        """A pipeline's versions, newest first."""
+        return pipelines.versions(op, name, limit=limit, page=page)
+
+    return [register_pipeline, list_pipelines, read_pipeline, list_pipeline_versions]
+
+
+def _runs(pipelines: Pipelines) -> Routes:
+    @post("/api/v1/pipelines/{name:str}/runs", action="pipeline.run")
+    def submit_pipeline_run(op: Op, name: str, data: Submit) -> PipelineRun:
+        """Start a run."""
+        return pipelines.submit(op, name, data.params, cause=data.cause, unique=data.unique, version=data.version)
+
+    @get("/api/v1/pipeline-runs", action="pipeline.read")
+    def list_pipeline_runs(
+        op: Op,
+        pipeline: str = "",
+        in_state: Annotated[str, QueryParameter(name="state")] = "",
+        limit: int | None = None,
+        page: str = "",
+    ) -> Page[PipelineRun]:
+        """Runs, newest first."""
+        return pipelines.pipeline_runs(op, pipeline=pipeline, state=in_state, limit=limit, page=page)
+
+    @get("/api/v1/pipeline-runs/{run_id:str}", action="pipeline.read")
+    def read_pipeline_run(op: Op, run_id: str) -> PipelineRunView:
+        """One run with its steps, their tries and the graph."""
+        return pipelines.pipeline_run_view(op, run_id)
+
+    @post("/api/v1/pipeline-runs/{run_id:str}/cancel", action="pipeline.cancel")
+    def cancel_pipeline_run(op: Op, run_id: str) -> PipelineRun:
+        """Stop a run."""
+        return pipelines.cancel(op, run_id)
+
+    @post("/api/v1/pipeline-runs/{run_id:str}/resume", action="pipeline.run")
+    def resume_pipeline_run(op: Op, run_id: str, data: Resume) -> PipelineRun:
+        """Go on with a failed or cancelled run from the steps that did not succeed."""
+        return pipelines.resume(op, run_id, version=data.version)
+
+    @get("/api/v1/step-runs/{step_run_id:str}/logs", action="pipeline.read")
+    def read_step_logs(op: Op, step_run_id: str, offset: int = 0) -> Logs:
+        """What a step printed, from byte `offset` on."""
+        return pipelines.logs(op, step_run_id, offset)
+
+    return [
+        submit_pipeline_run, list_pipeline_runs, read_pipeline_run, cancel_pipeline_run, resume_pipeline_run, read_step_logs,
+    ]  # fmt: skip
+
+
+def _schedules(schedules: Schedules) -> Routes:
+    @get("/api/v1/schedules", action="pipeline.read")
+    def list_schedules(op: Op, pipeline: str = "", limit: int | None = None, page: str = "") -> Page[Schedule]:
+        """Schedules, by name."""
+        return schedules.schedules(op, pipeline=pipeline, limit=limit, page=page)
+
+    @post("/api/v1/schedules", action="trigger.write")
+    def create_schedule(op: Op, data: NewSchedule) -> Schedule:
+        """Run a pipeline at the times of a cron expression."""
+        return schedules.create(op, data)
+
+    @patch("/api/v1/schedules/{name:str}", action="trigger.write")
+    def switch_schedule(op: Op, name: str, data: Switch) -> Schedule:
+        """Turn a schedule on or off."""
+        return schedules.switch(op, name, data.is_enabled)
+
+    @delete("/api/v1/schedules/{name:str}", action="trigger.write")
+    def delete_schedule(op: Op, name: str) -> None:
+        """Remove a schedule."""
+        schedules.delete(op, name)
+
+    return [list_schedules, create_schedule, switch_schedule, delete_schedule]
+
+
+def _triggers(triggers: Triggers) -> Routes:
+    @get("/api/v1/triggers", action="pipeline.read")
+    def list_triggers(op: Op, pipeline: str = "", limit: int | None = None, page: str = "") -> Page[Trigger]:
+        """Triggers, by name."""
+        return triggers.triggers(op, pipeline=pipeline, limit=limit, page=page)
+
+    @post("/api/v1/triggers", action="trigger.write")
+    def create_trigger(op: Op, data: NewTrigger) -> Trigger:
+        """Run a pipeline when a fact matches."""
+        return triggers.create(op, data)
+
+    @patch("/api/v1/triggers/{name:str}", action="trigger.write")
+    def switch_trigger(op: Op, name: str, data: Switch) -> Trigger:
+        """Turn a trigger on or off."""
+        return triggers.switch(op, name, data.is_enabled)
+
+    @delete("/api/v1/triggers/{name:str}", action="trigger.write")
+    def delete_trigger(op: Op, name: str) -> None:
+        """Remove a trigger."""
+        triggers.delete(op, name)
+
+    return [list_triggers, create_trigger, switch_trigger, delete_trigger]
+
+
+def _work(pipelines: Pipelines) -> Routes:
+    @post("/api/v1/pipelines/work/hello", action="pipeline.work")
+    def work_hello(op: Op, data: Hello) -> Welcome:
+        """A worker starts."""
+        return pipelines.hello(op, data)
+
+    @post("/api/v1/pipelines/work/claim", action="pipeline.work")
+    async def work_claim(op: Op, data: Claim, request: Request[Any, Any, Any]) -> Claimed:
+        """Hand out one ready step; waits up to `wait_s` for one."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + min(max(data.wait_s, 0.0), CLAIM_WAIT_MAX_S)
+        hung_up = asyncio.ensure_future(request.receive())  # after the body, the next message says that the caller is gone
+        try:
+            while True:
+                seen = pipelines.changes
+                found = await anyio.to_thread.run_sync(pipelines.claim, op, data)
+                if found.assignment or loop.time() >= until_s:
+                    return found
+                look_s = min(until_s, loop.time() + CLAIM_LOOK_S)
+                # The signal comes from other threads; polling a number costs less than waking every waiter each time.
+                while pipelines.changes == seen and loop.time() < look_s and not hung_up.done():  # noqa: ASYNC110
+                    await asyncio.sleep(CLAIM_POLL_S)
+                if hung_up.done():  # a step handed to a worker that died would wait for its lease
+                    return Claimed()
+        finally:
+            hung_up.cancel()
+
+    @post("/api/v1/pipelines/work/beat", action="pipeline.work")
+    def work_beat(op: Op, data: Beat) -> Orders:
+        """A worker is alive; it learns what to stop."""
+        return pipelines.beat(op, data)
+
+    @post("/api/v1/pipelines/work/logs", action="pipeline.work")
+    def work_logs(op: Op, data: LogChunk) -> dict[str, Any]:
+        """Keep a piece of a step's output."""
+        pipelines.append_log(op, data)
+        return {}
+
+    @post("/api/v1/pipelines/work/finish", action="pipeline.work")
+    def work_finish(op: Op, data: Finish) -> dict[str, Any]:
+        """Record how an attempt ended."""
+        pipelines.finish(op, data)
+        return {}
+
+    @post("/api/v1/pipelines/work/goodbye", action="pipeline.work")
+    def work_goodbye(op: Op, data: Beat) -> dict[str, Any]:
+        """A worker stops; what it held is free again."""
+        pipelines.goodbye(op, data)
+        return {}
+
+    return [work_hello, work_claim, work_beat, work_logs, work_finish, work_goodbye]
