@@ -1,0 +1,265 @@
+"""`noria endpoint`: models that answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+
+from noria.cli.base import Group, api, emit, json_option
+from noria.kernel.errors import Invalid, Unavailable
+
+WAIT_S = 120.0
+POLL_S = 0.2
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """Endpoints: models that answer."""
+
+
+@group.command()
+@click.argument("model")
+@click.option("--name", default="", help="The endpoint; the model's name by default.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until it answers, or says why it cannot.")
+@click.option("--max-in-flight", type=int, default=1024, show_default=True, help="Requests that may wait; then 429.")
+@click.option("--timeout-ms", type=int, default=30_000, show_default=True, help="Deadline of a request that brings none.")
+@json_option
+def deploy(model: str, name: str, wait: bool, max_in_flight: int, timeout_ms: int, as_json: bool) -> None:
+    """Serve MODEL@SELECTOR with all the traffic.
+
+    \b
+    Example:
+      noria endpoint deploy flights@champion --name flights
+    """
+    name = name or model.removeprefix("model:").partition("@")[0]
+    body = {"model": model, "config": {"max_in_flight": max_in_flight, "timeout_ms": timeout_ms}}
+    revision = api().post(f"/endpoints/{name}/deploy", body)
+    if wait:
+        revision = _wait(revision["id"])
+    if as_json:
+        emit(revision, as_json=True)
+    else:
+        click.echo(f"{name} serves {revision['model']}@{revision['model_version']}" + (" now." if wait else " soon."))
+
+
+def _wait(revision_id: str) -> Any:
+    """The revision once it is ready. Raises Invalid with the worker's words."""
+    until_s = time.monotonic() + WAIT_S
+    while time.monotonic() < until_s:
+        found = api().get(f"/revisions/{revision_id}")
+        if found["state"] == "failed":
+            last = found["error"].strip().splitlines()[-1:]
+            raise Invalid(
+                f"{found['model']}@{found['model_version']} cannot be loaded: {''.join(last)}", hint=found["error"].strip()
+            )
+        if found["state"] != "pending":
+            return found
+        time.sleep(POLL_S)
+    raise Unavailable(
+        f"No serving node loaded it within {WAIT_S:.0f} s.", hint="Is a server running? noria server starts one."
+    )
+
+
+@group.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List endpoints.
+
+    \b
+    Example:
+      noria endpoint list
+    """
+    found = list(api().items("/endpoints"))
+    if as_json:
+        emit(found, as_json=True)
+        return
+    emit([{"name": e["name"], "status": e["status"], "routes": _shares(e["routes"]), "model": e["model"]} for e in found])
+
+
+def _shares(routes: list[Any]) -> str:
+    return ", ".join(f"{r['role']} {r['model_version']} {r['weight']} %" for r in routes) or "none yet"
+
+
+@group.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show an endpoint: routes, revisions, canary, workers.
+
+    \b
+    Example:
+      noria endpoint show flights
+    """
+    found = api().get(f"/endpoints/{name}")
+    if as_json:
+        emit(found, as_json=True)
+        return
+    endpoint, canary = found["endpoint"], found["canary"]
+    emit(
+        {
+            "name": name,
+            "status": endpoint["status"],
+            "routes": _shares(endpoint["routes"]),
+            "generation": endpoint["generation"],
+        }
+    )
+    if canary:
+        click.echo(
+            f"canary: version {canary['model_version']}, {canary['state']}, step {canary['step'] + 1} of {canary['steps']}"
+        )
+    click.echo()
+    emit(found["revisions"], columns=["number", "model", "model_version", "state", "created_at_ms", "actor"])
+    click.echo()
+    emit(found["replicas"], columns=["node", "revision_id", "state", "pid", "restarts", "error"])
+
+
+@group.command()
+@click.argument("model")
+@click.option("--name", default="", help="The endpoint; the model's name by default.")
+@click.option(
+    "--step", "steps", type=int, multiple=True, help="A share in percent; may be given several times. Default: 25, 50."
+)
+@click.option("--max-error-share", type=float, default=0.02, show_default=True, help="How much more of it may fail.")
+@json_option
+def canary(model: str, name: str, steps: tuple[int, ...], max_error_share: float, as_json: bool) -> None:
+    """Try MODEL@SELECTOR on a share of the traffic.
+
+    \b
+    Example:
+      noria endpoint canary flights@4 --name flights --step 25 --step 50
+    """
+    name = name or model.removeprefix("model:").partition("@")[0]
+    body = {"model": model, "steps": list(steps) or [25, 50], "guard": {"max_error_share": max_error_share}}
+    made = api().post(f"/endpoints/{name}/canary", body)
+    if as_json:
+        emit(made, as_json=True)
+    else:
+        click.echo(f"{name} tries version {made['model_version']} on {made['steps'][0]} % once it is loaded.")
+
+
+@group.command()
+@click.argument("name")
+def advance(name: str) -> None:
+    """Give the canary its next share.
+
+    \b
+    Example:
+      noria endpoint advance flights
+    """
+    moved = api().post(f"/endpoints/{name}/advance")
+    click.echo(f"Version {moved['model_version']} gets {moved['steps'][moved['step']]} % of {name}.")
+
+
+@group.command()
+@click.argument("name")
+def promote(name: str) -> None:
+    """Make the canary the champion.
+
+    \b
+    Example:
+      noria endpoint promote flights
+    """
+    ended = api().post(f"/endpoints/{name}/promote")
+    click.echo(f"Version {ended['model_version']} is the champion of {name}.")
+
+
+@group.command()
+@click.argument("name")
+@click.option("--reason", default="asked for on the command line", show_default=True, help="Kept in the record.")
+def rollback(name: str, reason: str) -> None:
+    """End the canary, or return to the previous champion; at once.
+
+    \b
+    Example:
+      noria endpoint rollback flights --reason "customers complain"
+    """
+    now = api().post(f"/endpoints/{name}/rollback", {"reason": reason})
+    click.echo(f"{name}: {_shares(now['routes'])}.")
+
+
+@group.command()
+@click.argument("model")
+@click.option("--name", required=True, help="The endpoint.")
+def shadow(model: str, name: str) -> None:
+    """Let MODEL@SELECTOR answer copies of all requests, to nobody; 'none' ends it.
+
+    \b
+    Example:
+      noria endpoint shadow flights@5 --name flights
+    """
+    now = api().post(f"/endpoints/{name}/shadow", {"model": "" if model == "none" else model})
+    click.echo(f"{name}: {_shares(now['routes'])}.")
+
+
+@group.command()
+@click.argument("name")
+@click.argument("rows")
+@click.option("--key", default="", help="Sticky key and entity key.")
+@click.option("--gateway", envvar="NORIA_GATEWAY_URL", default="", help="The gateway; the server's port + 1 by default.")
+@click.option("--token", envvar="NORIA_TOKEN", default="", help="The token, where accounts exist.")
+@json_option
+def predict(name: str, rows: str, key: str, gateway: str, token: str, as_json: bool) -> None:
+    """Ask an endpoint. ROWS is a JSON list of records, a file of them, or - for standard input.
+
+    \b
+    Example:
+      noria endpoint predict flights '[{"hour": 17, "distance": 733, "backlog": 12, "temp": 39,
+        "wind_speed": 11.5, "precip": 0, "visib": 10}]'
+    """
+    text = sys.stdin.read() if rows == "-" else rows
+    if not text.lstrip().startswith(("[", "{")) and Path(text).is_file():
+        text = Path(text).read_text()
+    try:
+        records = json.loads(text)
+    except ValueError as cause:
+        raise Invalid(
+            "ROWS is neither a file nor JSON.", where="ROWS", hint="Write it as '[{\"column\": value}]'."
+        ) from cause
+    headers = {k: v for k, v in (("x-noria-key", key), ("authorization", f"Bearer {token}" if token else "")) if v}
+    url = (gateway or _gateway()).rstrip("/") + f"/endpoints/{name}/invocations"
+    try:
+        answer = httpx.post(
+            url, json={"dataframe_records": records if isinstance(records, list) else [records]}, headers=headers
+        )
+    except httpx.TransportError as cause:
+        raise Unavailable(f"No gateway answers at {url}.", hint="Start one with: noria server.") from cause
+    if answer.is_error:
+        raise Invalid(answer.json().get("message", answer.text))
+    found = answer.json()["predictions"]
+    if as_json:
+        emit({"predictions": found, "prediction_id": answer.headers["x-noria-prediction-id"]}, as_json=True)
+    else:
+        for value in found:
+            click.echo(json.dumps(value))
+        click.echo(f"{answer.headers['x-noria-model']}, prediction {answer.headers['x-noria-prediction-id']}", err=True)
+
+
+def _gateway() -> str:
+    """Beside the server the CLI talks to: what it wrote down, else the next port."""
+    from noria.client.api import home_folder
+
+    note = home_folder() / "server.json"
+    if note.is_file():
+        return str(json.loads(note.read_text()).get("gateway", ""))
+    url = httpx.URL(api().url)
+    return str(url.copy_with(port=(url.port or 5000) + 1))
+
+
+@group.command()
+@click.argument("name")
+@click.confirmation_option(prompt="Stop answering there?")
+def delete(name: str) -> None:
+    """Stop answering at NAME. What it recorded stays.
+
+    \b
+    Example:
+      noria endpoint delete flights --yes
+    """
+    api().delete(f"/endpoints/{name}")
+    click.echo(f"{name} no longer answers.")

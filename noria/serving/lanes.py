@@ -1,0 +1,198 @@
+"""A lane: the way to the worker of one revision. Bounded, counted, and nobody in it is lost when the worker dies.
+
+A request is written to the worker's connection at once; the answer comes back under its number. When a worker dies, what it had
+not answered is sent once more, to the next worker, within its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from noria.kernel.clock import Clock
+from noria.serving.frames import HELLO, Answer, Ask, Hello, Unpacker, pack
+from noria.serving.model import DesiredRevision
+from noria.serving.routes import latency_bucket
+
+log = logging.getLogger("noria.gateway")
+
+TRIES_MAX = 2
+_answer = msgspec.msgpack.Decoder(Answer).decode
+_hello = msgspec.msgpack.Decoder(Hello).decode
+
+Reply = tuple[int, bytes]
+
+
+class Waiting:
+    """One request that a worker has not answered yet. `reply` None: a shadow's, nobody waits."""
+
+    __slots__ = ("body", "deadline_s", "head", "reply", "tries")
+
+    def __init__(self, head: Ask, body: bytes, reply: asyncio.Future[Reply] | None) -> None:
+        self.head = head
+        self.body = body
+        self.reply = reply
+        self.deadline_s = head.deadline_s
+        self.tries = 0
+
+
+class Count:
+    """What a lane answered; `take` gives what came since the last `take`."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.rejected = 0
+        self.latency: dict[int, int] = {}
+        self.total_requests: dict[int, int] = {}  # by status, for Prometheus
+        self.total_rejected = 0
+
+    def note(self, status: int, ms: float) -> None:
+        self.requests += 1
+        if status >= 500:
+            self.errors += 1
+        self.total_requests[status] = self.total_requests.get(status, 0) + 1
+        found = latency_bucket(ms)
+        self.latency[found] = self.latency.get(found, 0) + 1
+
+    def reject(self) -> None:
+        self.rejected += 1
+        self.total_rejected += 1
+
+    def take(self) -> tuple[int, int, int, dict[int, int]]:
+        taken = self.requests, self.errors, self.rejected, self.latency
+        self.requests, self.errors, self.rejected, self.latency = 0, 0, 0, {}
+        return taken
+
+
+class Lane:
+    """One revision as the gateway sees it."""
+
+    def __init__(self, revision: DesiredRevision, clock: Clock) -> None:
+        self.revision = revision
+        self.limit = revision.config.max_in_flight
+        self.timeout_s = revision.config.timeout_ms / 1000
+        self.headers = [
+            (b"x-noria-model", f"{revision.model}@{revision.model_version}".encode()),
+            (b"x-noria-revision", revision.id.encode()),
+        ]
+        self.count = Count()
+        self.hello: Hello | None = None
+        self.link: Link | None = None
+        self.pending: dict[int, Waiting] = {}
+        self.shadow_dropped = 0
+        self._queue: list[int] = []  # numbers in `pending` that no worker has
+        self._number = 0
+        self._clock = clock
+
+    @property
+    def is_ready(self) -> bool:
+        return self.link is not None
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.pending) >= self.limit
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def send(self, waiting: Waiting) -> None:
+        """Pass on, or keep until there is a worker."""
+        self.pending[waiting.head.id] = waiting
+        if self.link is None:
+            self._queue.append(waiting.head.id)
+        else:
+            waiting.tries += 1
+            self.link.write(pack(waiting.head, waiting.body))
+
+    def answered(self, answer: Answer, body: bytes) -> None:
+        waiting = self.pending.pop(answer.id, None)
+        if waiting is not None and waiting.reply is not None and not waiting.reply.done():
+            waiting.reply.set_result((answer.status, body))
+
+    def connected(self, link: Link, hello: Hello) -> None:
+        """A worker is ready: it gets what waits."""
+        self.link, self.hello = link, hello
+        queued, self._queue = self._queue, []
+        for number in queued:
+            waiting = self.pending.pop(number, None)
+            if waiting is not None:
+                self.send(waiting)
+
+    def disconnected(self, link: Link) -> None:
+        """The worker is gone: what it had is tried once more, but shadows and second failures are not."""
+        if self.link is not link:
+            return
+        self.link = None
+        lost = [w for n, w in self.pending.items() if n not in set(self._queue)]
+        for waiting in lost:
+            if waiting.reply is None or waiting.tries >= TRIES_MAX:
+                self._give_up(waiting, 503)
+            else:
+                self._queue.append(waiting.head.id)
+
+    def expire(self, now_s: float) -> None:
+        """Let go of requests whose deadline has passed."""
+        for waiting in [w for w in self.pending.values() if w.deadline_s <= now_s]:
+            self._give_up(waiting, 504)
+
+    def fail_all(self) -> None:
+        """Nobody will ever answer here."""
+        for waiting in list(self.pending.values()):
+            self._give_up(waiting, 503)
+
+    def _give_up(self, waiting: Waiting, status: int) -> None:
+        self.pending.pop(waiting.head.id, None)
+        if waiting.reply is not None and not waiting.reply.done():
+            waiting.reply.set_result((status, b""))
+
+    def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
+
+
+class Link(asyncio.Protocol):
+    """The connection of one worker; it says which revision it serves in its first frame."""
+
+    def __init__(self, on_hello: Callable[[Link, Hello], Lane | None], on_lost: Callable[[Link], None]) -> None:
+        self._on_hello = on_hello
+        self._on_lost = on_lost
+        self._frames = Unpacker()
+        self._transport: asyncio.Transport | None = None
+        self.write: Callable[[bytes], None] = _not_connected
+        self.lane: Lane | None = None
+        self.pid = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in deed, not in name
+        self.write = self._transport.write
+
+    def data_received(self, data: bytes) -> None:
+        for head, body in self._frames.feed(data):
+            answer = _answer(head)
+            if answer.id == HELLO:
+                hello = _hello(body)
+                self.pid = hello.pid
+                self.lane = self._on_hello(self, hello)
+                if self.lane is None:
+                    self.close()
+            elif self.lane is not None:
+                self.lane.answered(answer, body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.lane is not None:
+            self.lane.disconnected(self)
+        self._on_lost(self)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _not_connected(_: bytes) -> None:
+    raise AssertionError("a link is written to before it is connected")

@@ -1,0 +1,566 @@
+"""A serving node: the gateway, and what keeps it true to what the control plane wants.
+
+`python -m noria.serving.node` listens on NORIA_GATEWAY_PORT. It asks the control plane what to run (a long poll), keeps the
+answer in `home/serving/desired.json`, fetches model files by digest, keeps one worker process per revision alive, and reports
+workers and traffic. When the control plane is away it goes on with what it was told last, also after a restart.
+
+Invariant: a route is followed only to a revision that this node has been told to run; a model directory is used only when every
+file in it has the digest it was registered with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import httpx
+import msgspec
+import uvicorn
+from blake3 import blake3
+
+from noria.config import Config, load_config
+from noria.kernel.clock import Clock, SystemClock
+from noria.kernel.errors import Invalid, Unavailable
+from noria.kernel.ids import new_id
+from noria.kernel.processes import die_with_parent
+from noria.logs import set_up_logging
+from noria.serving.frames import Block, Hello, Spec, Unpacker, Written, gateway_socket, pack, recorder_socket
+from noria.serving.gateway import Gateway, Receive, Scope, Send, TruthSink
+from noria.serving.lanes import Lane, Link
+from noria.serving.model import (
+    Desired,
+    DesiredRevision,
+    ModelFileInfo,
+    Replica,
+    ReplicaReport,
+    TrafficReport,
+    TrafficSample,
+)
+
+log = logging.getLogger("noria.node")
+
+POLL_WAIT_S = 20
+REPORT_S = 2.0
+REPLICAS_S = 10.0  # how often replicas are told even when nothing changed
+WATCH_S = 0.05
+START_TIMEOUT_S = 180.0
+STARTS_MAX = 3  # of a revision that was never ready; then it has failed
+RESTART_WAIT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_S = 30.0
+DRAIN_S = 30.0
+TRUTHS_WAITING_MAX = 10_000
+LOG_BYTES_MAX = 1 << 20
+TAIL_BYTES = 4_000
+
+_written = msgspec.msgpack.Decoder(Written).decode
+
+
+class Keeper:
+    """Keeps the worker process of one revision alive."""
+
+    def __init__(self, node: Node, lane: Lane) -> None:
+        self.lane = lane
+        self.state = "starting"
+        self.error = ""
+        self.restarts = 0
+        self.has_been_ready = False
+        self.is_routed = False
+        self.task: asyncio.Task[None] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self._node = node
+        self._said = asyncio.Event()  # the worker's hello arrived
+
+    @property
+    def revision(self) -> DesiredRevision:
+        return self.lane.revision
+
+    def said(self, hello: Hello) -> None:
+        if hello.state == "ready":
+            self.state, self.error, self.has_been_ready = "ready", "", True
+        else:
+            self.error = hello.error
+        self._said.set()
+        self._node.tell_soon()
+
+    async def keep(self) -> None:
+        """Until the revision is retired or has failed for good."""
+        tries = 0
+        while True:
+            await asyncio.sleep(RESTART_WAIT_S[min(tries, len(RESTART_WAIT_S) - 1)])
+            began_s = self._node.clock.monotonic_s()
+            try:
+                folder = await asyncio.to_thread(fetch_model, self._node.home, self.revision, self._node.fetch_file)
+                await self._run(folder)
+            except (httpx.HTTPError, OSError, Invalid, Unavailable) as error:
+                self.error = str(error)
+                log.warning("revision %s of %s: %s", self.revision.id[:8], self.revision.endpoint, error)
+            lived_s = self._node.clock.monotonic_s() - began_s
+            tries = 0 if self.has_been_ready and lived_s > STEADY_S else tries + 1
+            if not self.has_been_ready and not self.is_routed and tries >= (1 if self._said.is_set() else STARTS_MAX):
+                self.state = "failed"
+                self.lane.fail_all()
+                self._node.tell_soon()
+                log.error("revision %s of %s cannot be served: %s", self.revision.id[:8], self.revision.endpoint, self.error)
+                return
+            self.state = "restarting" if self.has_been_ready else "starting"
+            self.restarts += 1
+            self._node.tell_soon()
+
+    async def _run(self, folder: Path) -> None:
+        """One life of a worker."""
+        self._said.clear()
+        path = self._node.home / "serving" / "logs" / f"{self.revision.id}.log"
+        with _open_log(path) as output:
+            # From the loop's thread: a child's death signal is tied to the thread that made it.
+            self.process = subprocess.Popen(  # noqa: ASYNC220
+                [sys.executable, "-m", "noria.serving.worker", self._spec(folder)], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output, env=_worker_environment(),
+            )  # fmt: skip
+        until_s = self._node.clock.monotonic_s() + START_TIMEOUT_S
+        while self.process.poll() is None:
+            await asyncio.sleep(WATCH_S)
+            if not self._said.is_set() and self._node.clock.monotonic_s() > until_s:
+                self.error = f"The model was not loaded within {START_TIMEOUT_S:.0f} s."
+                self.process.kill()
+        code = self.process.wait()
+        if not self._said.is_set() and not self.error:
+            self.error = f"The worker ended with code {code} before the model was loaded.\n{_tail(path)}".strip()
+        elif self.state == "ready":
+            log.warning(
+                "the worker of %s (%s@%d) ended with code %d", self.revision.endpoint, self.revision.model,
+                self.revision.model_version, code,
+            )  # fmt: skip
+
+    def _spec(self, folder: Path) -> str:
+        revision = self.revision
+        spec = Spec(
+            socket=str(gateway_socket(self._node.home)), recorder=str(recorder_socket(self._node.home)), folder=str(folder),
+            endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
+            max_batch_rows=revision.config.max_batch_rows, log_level=self._node.config.log_level,
+        )  # fmt: skip
+        return msgspec.json.encode(spec).decode()
+
+    def replica(self, at_ms: int) -> Replica:
+        return Replica(
+            node=self._node.name, revision_id=self.revision.id, state=self.state, restarts=self.restarts,  # type: ignore[arg-type]
+            pid=self.process.pid if self.process and self.process.poll() is None else 0, digest=self.revision.digest,
+            error=self.error, at_ms=at_ms,
+        )  # fmt: skip
+
+    async def retire(self) -> None:
+        """No new requests come; finish what is in flight, then close: the worker hands over its records and ends."""
+        if self.task is not None:
+            self.task.cancel()
+        until_s = self._node.clock.monotonic_s() + DRAIN_S
+        while self.lane.pending and self.lane.is_ready and self._node.clock.monotonic_s() < until_s:
+            self.lane.expire(self._node.clock.monotonic_s())
+            await asyncio.sleep(WATCH_S)
+        self.lane.fail_all()
+        self.lane.close()
+        if self.process is None:
+            return
+        for _ in range(60):
+            if self.process.poll() is not None:
+                return
+            await asyncio.sleep(WATCH_S)
+        self.process.kill()
+        self.process.wait()
+
+
+class RecorderLink(TruthSink):
+    """The gateway's end of the recorder's socket. Truth that is not on disk is sent again after a broken connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._source = new_id()
+        self._seq = 0
+        self._waiting: dict[int, tuple[bytes, asyncio.Future[None]]] = {}
+        self._transport: asyncio.Transport | None = None
+
+    async def write(self, endpoint: str, body: bytes, rows: int, at_ms: int, timeout_s: float) -> None:
+        if len(self._waiting) >= TRUTHS_WAITING_MAX:
+            raise Unavailable("Too much truth waits for the disk.", retry_after_s=1, hint="Try again in a moment.")
+        self._seq += 1
+        seq = self._seq
+        block = Block(kind="truth", source=self._source, seq=seq, endpoint=endpoint, rows=rows, at_ms=[at_ms])
+        frame = pack(block, body)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[seq] = (frame, done)
+        if self._transport is not None:
+            self._transport.write(frame)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await done
+        except TimeoutError:
+            raise Unavailable("The truth could not be written in time.", retry_after_s=2, hint="Send it again.") from None
+        finally:
+            self._waiting.pop(seq, None)
+
+    async def keep(self) -> None:
+        """Stay connected."""
+        loop = asyncio.get_running_loop()
+        while True:
+            lost: asyncio.Future[None] = loop.create_future()
+            with contextlib.suppress(OSError):
+                transport, _ = await loop.create_unix_connection(partial(_Acks, self, lost), str(self._path))
+                for frame, _ in list(self._waiting.values()):
+                    transport.write(frame)
+                self._transport = transport
+                await lost
+                self._transport = None
+            await asyncio.sleep(0.1)
+
+    def written(self, upto: int) -> None:
+        for seq in [s for s in self._waiting if s <= upto]:
+            _, done = self._waiting[seq]
+            if not done.done():
+                done.set_result(None)
+
+
+class _Acks(asyncio.Protocol):
+    def __init__(self, link: RecorderLink, lost: asyncio.Future[None]) -> None:
+        self._link = link
+        self._lost = lost
+        self._frames = Unpacker()
+
+    def data_received(self, data: bytes) -> None:
+        for head, _ in self._frames.feed(data):
+            self._link.written(_written(head).seq)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+
+class Node:
+    """See the module."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.home = config.home
+        self.name = f"{socket.gethostname()}"
+        self._recorder = RecorderLink(recorder_socket(config.home))
+        self.gateway = Gateway(config, self._recorder, clock=self.clock)
+        self._keepers: dict[str, Keeper] = {}
+        self._links: set[Link] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._tell = asyncio.Event()
+        self._unsent: dict[tuple[str, int], TrafficSample] = {}
+        self._desired: Desired | None = None
+        self._url = config.url or config.control_url
+        self._headers = {"authorization": f"Bearer {config.internal_token.reveal()}"}
+        self._is_away = False
+        self._listener: asyncio.AbstractServer | None = None  # uvloop stops listening when nobody holds it
+
+    async def start(self) -> None:
+        for name in ("models", "logs"):
+            (self.home / "serving" / name).mkdir(parents=True, exist_ok=True)
+        path = gateway_socket(self.home)
+        path.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_unix_server(lambda: Link(self._hello, self._lost), str(path))
+        known = await asyncio.to_thread(read_desired, self.home)
+        if known is not None:
+            self._apply(known)
+        for coroutine in (self._sync(), self._report(), self._recorder.keep(), self.gateway.expire_forever()):
+            self._tasks.append(loop.create_task(coroutine))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*(k.retire() for k in self._keepers.values()), *self._retiring, return_exceptions=True)
+
+    def tell_soon(self) -> None:
+        self._tell.set()
+
+    def fetch_file(self, digest: str, into: IO[bytes]) -> None:
+        """The bytes with this digest, from the control plane. Runs in a thread."""
+        url = f"{self._url}/api/v1/blobs/{digest}"
+        with httpx.stream("GET", url, headers=self._headers, timeout=60.0) as answer:
+            answer.raise_for_status()
+            for chunk in answer.iter_bytes(1 << 20):
+                into.write(chunk)
+
+    # --- wanted ------------------------------------------------------------------------------------------------------
+
+    async def _sync(self) -> None:
+        """Ask what is wanted, for ever."""
+        wait_s = 0.2
+        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=POLL_WAIT_S + 10) as control:
+            is_first = True
+            while True:
+                try:
+                    desired = await self._ask(control, is_first)
+                except (httpx.HTTPError, msgspec.DecodeError) as error:
+                    self._note_away(error)
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(5.0, wait_s * 2)
+                    continue
+                if self._is_away:
+                    log.info("the control plane is back")
+                    self._is_away = False
+                is_first, wait_s = False, 0.2
+                if desired is not None:
+                    await asyncio.to_thread(write_desired, self.home, desired)
+                    self._apply(desired)
+
+    async def _ask(self, control: httpx.AsyncClient, is_first: bool) -> Desired | None:
+        known = self._desired
+        params: dict[str, str | int] = {
+            "generation": -1 if known is None or is_first else known.generation,
+            "auth": "" if known is None or is_first else known.auth.version,
+            "wait_s": 0 if is_first else POLL_WAIT_S,
+        }
+        answer = await control.get("/api/v1/serving/desired", params=params)
+        answer.raise_for_status()
+        desired = msgspec.json.decode(answer.content, type=Desired)
+        same = known is not None and (desired.generation, desired.auth.version) == (known.generation, known.auth.version)
+        return None if same and not is_first else desired
+
+    def _note_away(self, error: Exception) -> None:
+        if not self._is_away:
+            log.warning("the control plane does not answer (%s); serving what was wanted last", error)
+        self._is_away = True
+
+    def _apply(self, desired: Desired) -> None:
+        """Start what is new, let the gateway follow, retire what is gone. Nothing here waits."""
+        self._desired = desired
+        wanted = {r.id: r for r in desired.revisions}
+        routed = {r.revision_id for e in desired.endpoints for r in e.routes if r.weight > 0}
+        loop = asyncio.get_running_loop()
+        for revision in wanted.values():
+            if revision.id not in self._keepers:
+                keeper = Keeper(self, Lane(revision, self.clock))
+                self._keepers[revision.id] = keeper
+                keeper.task = loop.create_task(keeper.keep())
+        for keeper in self._keepers.values():
+            keeper.is_routed = keeper.revision.id in routed
+        gone = [self._keepers.pop(i) for i in list(self._keepers) if i not in wanted]
+        self.gateway.apply(desired, {i: k.lane for i, k in self._keepers.items()})
+        for keeper in gone:
+            self._collect(keeper.lane)
+            task = loop.create_task(keeper.retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        self.tell_soon()
+
+    def _hello(self, link: Link, hello: Hello) -> Lane | None:
+        keeper = self._keepers.get(hello.revision_id)
+        if keeper is None:
+            return None
+        keeper.said(hello)
+        if hello.state != "ready":
+            return None
+        self._links.add(link)
+        keeper.lane.connected(link, hello)
+        return keeper.lane
+
+    def _lost(self, link: Link) -> None:
+        self._links.discard(link)
+
+    # --- told --------------------------------------------------------------------------------------------------------
+
+    async def _report(self) -> None:
+        """Tell the control plane of workers (when they change) and of traffic (every REPORT_S)."""
+        told_s = 0.0
+        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=10.0) as control:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._tell.wait(), REPORT_S)
+                for keeper in self._keepers.values():
+                    self._collect(keeper.lane)
+                now_s = self.clock.monotonic_s()
+                try:
+                    if self._tell.is_set() or now_s - told_s >= REPLICAS_S:
+                        self._tell.clear()
+                        await self._tell_replicas(control)
+                        told_s = now_s
+                    await self._tell_traffic(control)
+                except httpx.HTTPError as error:
+                    self._note_away(error)
+                    told_s = 0.0
+                    await asyncio.sleep(REPORT_S)
+
+    async def _tell_replicas(self, control: httpx.AsyncClient) -> None:
+        at_ms = self.clock.now_ms()
+        generation = self._desired.generation if self._desired else 0
+        report = ReplicaReport(
+            node=self.name, generation=generation, replicas=[k.replica(at_ms) for k in self._keepers.values()]
+        )
+        answer = await control.post("/api/v1/serving/replicas", content=msgspec.json.encode(report), headers=_JSON)
+        answer.raise_for_status()
+
+    def _collect(self, lane: Lane) -> None:
+        """Add a lane's count to what is to be reported, per step of ten seconds."""
+        requests, errors, rejected, latency = lane.count.take()
+        if not requests and not rejected:
+            return
+        at_ms = self.clock.now_ms() // 10_000 * 10_000
+        key = (lane.revision.id, at_ms)
+        before = self._unsent.get(key)
+        if before is not None:
+            requests, errors, rejected = requests + before.requests, errors + before.errors, rejected + before.rejected
+            for bucket, n in before.latency.items():
+                latency[bucket] = latency.get(bucket, 0) + n
+        self._unsent[key] = TrafficSample(
+            endpoint=lane.revision.endpoint, revision_id=lane.revision.id, at_ms=at_ms, requests=requests, errors=errors,
+            rejected=rejected, latency=latency,
+        )  # fmt: skip
+        while len(self._unsent) > 100_000:
+            self._unsent.pop(next(iter(self._unsent)))
+
+    async def _tell_traffic(self, control: httpx.AsyncClient) -> None:
+        while self._unsent:
+            sent = dict(list(self._unsent.items())[:1000])
+            report = TrafficReport(node=self.name, samples=list(sent.values()))
+            answer = await control.post("/api/v1/serving/traffic", content=msgspec.json.encode(report), headers=_JSON)
+            answer.raise_for_status()
+            for key, sample in sent.items():
+                if self._unsent.get(key) is sample:
+                    del self._unsent[key]
+
+
+_JSON = {"content-type": "application/json"}
+
+
+def read_desired(home: Path) -> Desired | None:
+    """What was wanted last; None when nothing was, or the file is damaged."""
+    try:
+        return msgspec.json.decode((home / "serving" / "desired.json").read_bytes(), type=Desired)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        log.warning("what was wanted last cannot be read: %s", error)
+        return None
+
+
+def write_desired(home: Path, desired: Desired) -> None:
+    """Keep it, whole or not at all, for this user's eyes only: it has hashes of tokens."""
+    path = home / "serving" / "desired.json"
+    temporary = path.with_suffix(".tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(msgspec.json.encode(desired))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def fetch_model(home: Path, revision: DesiredRevision, fetch: object) -> Path:
+    """The model's directory, with every file checked against its digest; fetched when it is not here."""
+    folder = home / "serving" / "models" / revision.digest
+    if folder.is_dir():
+        if all(_is_right(folder, f) for f in revision.files):
+            return folder
+        log.warning("the copy of %s@%d is damaged; fetching it again", revision.model, revision.model_version)
+        shutil.rmtree(folder)
+    temporary = folder.with_name(f"{revision.digest}.{new_id()}.tmp")
+    try:
+        for file in revision.files:
+            path = _inside(temporary, file.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as into:
+                fetch(file.digest, into)  # type: ignore[operator]
+            if not _is_right(temporary, file):
+                raise Unavailable(f"{file.path} of {revision.model}@{revision.model_version} arrived damaged.")
+        with contextlib.suppress(FileExistsError, OSError):
+            temporary.rename(folder)  # another revision of the same model may have been quicker
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if not folder.is_dir():
+        raise Unavailable(f"The files of {revision.model}@{revision.model_version} could not be put in place.")
+    return folder
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """`path` under `folder`; a path that leaves it is refused."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\\" in path:
+        raise Invalid(f"The model has a file at {path!r}, outside its directory.")
+    return folder.joinpath(*parts.parts)
+
+
+def _is_right(folder: Path, file: ModelFileInfo) -> bool:
+    path = _inside(folder, file.path)
+    if path.is_symlink() or not path.is_file():
+        return False
+    hasher = blake3()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            hasher.update(chunk)
+    return bool(hasher.hexdigest() == file.digest)
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    if path.is_file() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _tail(path: Path) -> str:
+    data = path.read_bytes()[-TAIL_BYTES:]
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-15:])
+
+
+def _worker_environment() -> dict[str, str]:
+    """The worker gets no token: it talks to sockets only. One compute thread each unless told otherwise: batches, not threads."""
+    hidden = {"NORIA_INTERNAL_TOKEN", "NORIA_TOKEN", "NORIA_DATABASE"}
+    kept = {k: v for k, v in os.environ.items() if k not in hidden}
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        kept.setdefault(name, "1")
+    return kept
+
+
+def application(node: Node) -> object:
+    """The gateway with the node's life around it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await node.gateway(scope, receive, send)
+            return
+        async with _lifespan(node, receive, send):
+            pass
+
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(node: Node, receive: Receive, send: Send) -> AsyncIterator[None]:
+    await receive()
+    await node.start()
+    await send({"type": "lifespan.startup.complete"})
+    yield
+    await receive()
+    await node.stop()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def main() -> None:
+    die_with_parent(signal.SIGTERM)
+    config = load_config()
+    set_up_logging("node", config.log_level)
+    node = Node(config)
+    uvicorn.run(
+        application(node),  # type: ignore[arg-type]
+        host=config.host, port=config.gateway_port, loop="uvloop", http="httptools", lifespan="on", log_config=None,
+        access_log=False, server_header=False, date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5,
+        backlog=2048,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
