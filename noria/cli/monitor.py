@@ -1,0 +1,201 @@
+"""`noria monitor`: watch an endpoint, read windows and alerts, see how good it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from noria.cli.base import Group, api, emit, json_option
+from noria.kernel.errors import Invalid
+from noria.monitoring.model import MonitorSpec
+
+LIST = ["name", "endpoint", "metric", "limit", "k_of_n", "state"]
+WINDOWS = ["start_at_ms", "verdict", "value", "limit", "count", "coverage", "judgements", "why"]
+ALERTS = ["id", "monitor", "state", "severity", "value", "limit", "opened_at_ms", "why"]
+PERFORMANCE = ["group", "model_version", "start_at_ms", "value", "low", "high", "count", "coverage"]
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """Monitors and alerts."""
+
+
+@group.command("list")
+@click.option("--endpoint", default="", help="Only of this endpoint.")
+@json_option
+def list_(endpoint: str, as_json: bool) -> None:
+    """List monitors and where they stand.
+
+    \b
+    Example:
+      noria monitor list --endpoint flights
+    """
+    found = api().get("/monitors", endpoint=endpoint)["items"]
+    emit(found if as_json else [_line(m) for m in found], as_json=as_json, columns=LIST)
+
+
+@group.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show one monitor.
+
+    \b
+    Example:
+      noria monitor show calibration
+    """
+    found = api().get(f"/monitors/{name}")
+    emit(found if as_json else {**found.pop("spec"), **found}, as_json=as_json)
+
+
+@group.command()
+@click.argument("name")
+@click.option("--limit", type=int, default=30, show_default=True)
+@json_option
+def windows(name: str, limit: int, as_json: bool) -> None:
+    """List the judged windows of a monitor, newest first.
+
+    \b
+    Example:
+      noria monitor windows calibration --limit 10
+    """
+    found = api().get(f"/monitors/{name}/windows", limit=limit)["items"]
+    emit(found if as_json else [_dated(w) for w in found], as_json=as_json, columns=WINDOWS)
+
+
+@group.command()
+@click.argument("name", required=False)
+@click.option(
+    "-f", "--file", "path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The monitor as JSON."
+)
+@click.option("--endpoint", help="What to watch.")
+@click.option(
+    "--metric", help="brier, log_loss, auc, accuracy, calibration_gap, mae, rmse, psi, score_psi, ks, js or null_share."
+)
+@click.option("--limit", type=float, help="Where too much begins.")
+@click.option("--column", "columns", multiple=True, help="A feature to compare; all of the reference by default.")
+@click.option("--reference", default="", help="dataset:NAME@VERSION, model:NAME@VERSION or traffic:FROM_MS-TO_MS.")
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@click.option("--lateness", "lateness_s", type=int, default=0, show_default=True, help="Seconds to wait for late truth.")
+@click.option("--origin-ms", type=int, default=0, help="A time at which a window starts.")
+@click.option("-k", "k", type=int, default=1, show_default=True, help="Windows over the limit that open an alert …")
+@click.option("-n", "n", type=int, default=None, help="… among this many. Default: k.")
+@click.option("--min-count", type=int, default=100, show_default=True, help="Fewer rows are not judged.")
+@click.option("--severity", type=click.Choice(["warn", "alert"]), default="alert", show_default=True)
+@click.option("--description", default="")
+@json_option
+def create(path: Path | None, n: int | None, columns: tuple[str, ...], as_json: bool, **fields: Any) -> None:
+    """Watch an endpoint.
+
+    \b
+    Example:
+      noria monitor create calibration --endpoint flights --metric calibration_gap --limit 0.1 --window 604800 -k 2 -n 3
+      noria monitor create temperature --endpoint flights --metric psi --limit 0.25 --column temp --reference dataset:flights@1
+    """
+    if path is not None:
+        body = msgspec.json.decode(path.read_bytes())
+    else:
+        missing = [f"--{name}" for name in ("endpoint", "metric", "limit") if fields[name] is None]
+        if missing or not fields["name"]:
+            raise click.UsageError("Give NAME, --endpoint, --metric and --limit, or a file with -f.")
+        body = {**fields, "columns": list(columns), "n": n or fields["k"]}
+    try:
+        spec = msgspec.convert(body, MonitorSpec)
+    except msgspec.ValidationError as cause:
+        raise Invalid(f"The monitor cannot be read: {cause}.") from cause
+    made = api().post("/monitors", msgspec.to_builtins(spec))
+    if as_json:
+        emit(made, as_json=True)
+    else:
+        click.echo(f"Watching. See it with: noria monitor windows {made['name']}")
+
+
+@group.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Stop watching; windows and alerts stay.
+
+    \b
+    Example:
+      noria monitor remove calibration
+    """
+    api().delete(f"/monitors/{name}")
+    click.echo("No longer watching.")
+
+
+@group.command()
+@click.option("--monitor", default="", help="Only of this monitor.")
+@click.option("--state", type=click.Choice(["open", "resolved"]), default=None)
+@click.option("--limit", type=int, default=30, show_default=True)
+@json_option
+def alerts(monitor: str, state: str | None, limit: int, as_json: bool) -> None:
+    """List alerts, newest first.
+
+    \b
+    Example:
+      noria monitor alerts --state open
+    """
+    found = api().get("/alerts", monitor=monitor, state=state, limit=limit)["items"]
+    emit(found, as_json=as_json, columns=ALERTS)
+
+
+@group.command()
+@click.argument("alert_id")
+@json_option
+def alert(alert_id: str, as_json: bool) -> None:
+    """Show an alert, what led to it and what it led to.
+
+    \b
+    Example:
+      noria monitor alert 0197c0de0f0a7f3e9c1d2b4a5e6f7a8b
+    """
+    found = api().get(f"/alerts/{alert_id}")
+    if as_json:
+        emit(found, as_json=True)
+        return
+    emit(found["alert"])
+    click.echo()
+    emit([*found["before"], *found["after"]], columns=["seq", "at_ms", "kind", "subject", "actor", "cause"])
+
+
+@group.command()
+@click.argument("alert_id")
+@click.option("--reason", required=True, help="Why it is closed; kept in the record.")
+def resolve(alert_id: str, reason: str) -> None:
+    """Close an open alert by hand.
+
+    \b
+    Example:
+      noria monitor resolve 0197c0de0f0a7f3e9c1d2b4a5e6f7a8b --reason "the sensor was replaced"
+    """
+    api().post(f"/alerts/{alert_id}/resolve", {"reason": reason})
+    click.echo("Resolved.")
+
+
+@group.command()
+@click.argument("endpoint")
+@click.option("--metric", default="brier", show_default=True)
+@click.option("--by", type=click.Choice(["revision"]), default=None, help="One line per revision.")
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@json_option
+def performance(endpoint: str, metric: str, by: str | None, window_s: int, as_json: bool) -> None:
+    """Show how good an endpoint's answers were, with late truth as far as it has come.
+
+    \b
+    Example:
+      noria monitor performance flights --metric auc --by revision --window 604800
+    """
+    found = api().get(f"/endpoints/{endpoint}/performance", metric=metric, by=by, window_s=window_s)
+    emit(found if as_json else [_dated(w) for w in found["items"]], as_json=as_json, columns=PERFORMANCE)
+
+
+def _line(monitor: dict[str, Any]) -> dict[str, Any]:
+    spec = monitor["spec"]
+    return {**monitor, "metric": spec["metric"], "limit": spec["limit"], "k_of_n": f"{spec['k']} of {spec['n']}"}
+
+
+def _dated(window: dict[str, Any]) -> dict[str, Any]:
+    return {**window, "start_at_ms": window["start_ms"]}

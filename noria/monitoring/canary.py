@@ -1,0 +1,343 @@
+"""The judge of a running canary: reads labelled answers of both arms as their truth comes, and decides.
+
+    roll back   when the test finds the canary worse by more than guard.max_worse (its false alarm rate is at most guard.alpha, however
+                often it looks), or when its answers are plainly broken: no score where the champion has one, or one and the same for all
+    advance     when the step has seen guard.min_labels labels of the canary and guard.min_duration_s of event time without harm
+    promote     the same on the last step; the words say whether it is proven not to be worse or only not found to be
+
+Invariant: a label is used once, and never taken back; what the test knows and how far it has read are one row, written together.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from noria.kernel.db import Database, Read, js
+from noria.kernel.errors import Conflict, Forbidden, NoriaError
+from noria.kernel.op import Op, Ops
+from noria.kernel.paging import Page
+from noria.monitoring import store
+from noria.monitoring.metrics.base import wilson
+from noria.monitoring.metrics.psi import psi
+from noria.monitoring.model import SCORE, ArmEvidence, Judgement
+from noria.monitoring.sequential import CanaryTest
+from noria.monitoring.sketches import Sketch, align, merge_profiles
+from noria.monitoring.store import CanaryTestRow, Labelled, Stream, Watermark
+from noria.serving.model import Canary, Endpoint, Guard
+
+log = logging.getLogger("noria.monitoring")
+
+LABELS_PER_LOOK = 2_000  # judged between two looks at the database; 40 µs each
+ANSWERS_MIN = 100  # the guard on broken answers says nothing about fewer
+MISSING_MORE = 0.05  # so much larger a share of answers without a score is broken
+ASK_AGAIN_MS = 15_000  # after policy refused
+OUTCOMES_MAX = 100  # distinct truths whose mean losses are kept apart; the rest share one
+Action = Literal["wait", "hold", "advance", "promote", "roll_back"]
+
+
+class CanaryControl(Protocol):
+    """What the judge needs of serving, whose service implements it."""
+
+    def endpoints(self, op: Op, *, limit: int | None = None, page: str = "") -> Page[Endpoint]: ...
+    def canary(self, op: Op, name: str) -> Canary | None: ...
+    def advance_canary(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Any: ...
+    def promote_canary(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Any: ...
+    def rollback(self, op: Op, name: str, reason: str, evidence: dict[str, Any] | None = None) -> Any: ...
+
+
+class Arm(Struct, kw_only=True):
+    """Running sums of one arm."""
+
+    labels: int = 0
+    loss: float = 0.0
+    score: float = 0.0
+
+    def evidence(self) -> ArmEvidence:
+        n = self.labels
+        return ArmEvidence(labels=n, mean_loss=self.loss / n if n else None, mean_score=self.score / n if n else None)
+
+
+class TestState(Struct, kw_only=True):
+    """Everything the judge remembers of one canary."""
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+    test: dict[str, Any]
+    champion: Arm
+    canary: Arm
+    shares: list[tuple[int, int]]  # (from at_ms, percent of the traffic)
+    step: int
+    step_labels: int = 0  # labels of canary answers since the step began
+    step_from_ms: int = 0  # event time when it began
+    action: str = "wait"
+
+
+class Look(Struct, kw_only=True):
+    """What one look found."""
+
+    row: CanaryTestRow
+    state: TestState
+    judgement: Judgement
+    mark: Watermark
+    used: int  # labels read in this look
+    was_label_seq: int | None
+
+
+class CanaryJudge:
+    """Reconciler: judges every running canary once per turn."""
+
+    name = "monitoring.canary"
+    wake_on: frozenset[str] = frozenset({"truth.written", "segment.written", "canary.started", "canary.advanced"})
+
+    def __init__(self, db: Database, ops: Ops, control: CanaryControl, *, every_s: float = 1.0) -> None:
+        self._db, self._ops, self._control, self.every_s = db, ops, control, every_s
+        self._refused: dict[str, tuple[str, int]] = {}  # canary: what was refused, and when to ask again
+
+    def reconcile(self) -> None:
+        for canary in self._running():
+            try:
+                while self.judge(canary):
+                    pass
+            except Conflict as moved:
+                log.info("the canary of %s moved while it was judged: %s", canary.endpoint, moved.message)
+            except NoriaError as error:
+                log.warning("the canary of %s could not be judged: %s", canary.endpoint, error.message, exc_info=error)
+
+    def _running(self) -> list[Canary]:
+        """The canaries that have traffic. Endpoints are few; those without a canary cost nothing more."""
+        op, page, found = self._ops.system(self.name), "", list[Canary]()
+        while True:
+            endpoints = self._control.endpoints(op, limit=1000, page=page)
+            for endpoint in endpoints.items:
+                if any(route.role == "canary" for route in endpoint.routes):
+                    canary = self._control.canary(op, endpoint.name)
+                    if canary is not None and canary.state == "running":
+                        found.append(canary)
+            if endpoints.next is None:
+                return found
+            page = endpoints.next
+
+    def judge(self, canary: Canary) -> bool:
+        """One look. True when there may be more labels to read for the same step."""
+        with self._db.read() as tx:
+            found = _look(tx, canary)
+        if found is None:
+            return False
+        op = self._ops.system(self.name, cause=found.mark.seq or None)
+        is_new = found.used > 0 or found.state.action != found.judgement.action
+        if not is_new and (found.judgement.action in ("wait", "hold") or self._is_refused(canary, found.judgement, op)):
+            return False
+        if is_new and not self._record(op, canary, found):
+            return False
+        try:
+            return self._act(op, canary, found.judgement) and found.used >= LABELS_PER_LOOK
+        except Forbidden as refused:
+            # Policy may want an approval that somebody gives in an hour. Say so once, and ask again now and then.
+            log.warning("the canary of %s may not %s: %s", canary.endpoint, found.judgement.action, refused.message)
+            self._refused[canary.id] = (found.judgement.action, op.at_ms + ASK_AGAIN_MS)
+            return False
+
+    def _is_refused(self, canary: Canary, judgement: Judgement, op: Op) -> bool:
+        action, until_ms = self._refused.get(canary.id, ("", 0))
+        return action == judgement.action and op.at_ms < until_ms
+
+    def _record(self, op: Op, canary: Canary, look: Look) -> bool:
+        """Keep what the test knows together with how far it has read; False when another judge was faster."""
+        judgement = msgspec.structs.replace(look.judgement, number=look.row.judgements + 1, at_ms=op.at_ms)
+        look.state.action = judgement.action
+        row = msgspec.structs.replace(look.row, judgements=judgement.number, state=msgspec.to_builtins(look.state))
+        with self._db.write(op) as tx:
+            if not store.put_canary_test(tx, row, was_label_seq=look.was_label_seq):
+                return False
+            store.add_judgement(
+                tx, canary.id, judgement.number, canary.endpoint, op.at_ms, judgement.event_at_ms, js(judgement)
+            )
+        look.judgement = judgement
+        return True
+
+    def _act(self, op: Op, canary: Canary, judgement: Judgement) -> bool:
+        """Do what was decided; True when the canary goes on as it did. Raises Forbidden, Conflict."""
+        evidence = msgspec.to_builtins(judgement)
+        if judgement.action == "roll_back":
+            self._control.rollback(op, canary.endpoint, judgement.words, evidence)
+        elif judgement.action == "promote":
+            self._control.promote_canary(op, canary.endpoint, evidence=evidence)
+        elif judgement.action == "advance":
+            self._control.advance_canary(op, canary.endpoint, evidence=evidence)
+        else:
+            return True
+        return False
+
+
+def _look(tx: Read, canary: Canary) -> Look | None:
+    """Read the labels since the last look into the test, and decide. None while there is nothing to look at."""
+    streams = {s.revision_id: s for s in store.streams(tx, canary.endpoint)}
+    mine, theirs = streams.get(canary.revision_id), streams.get(canary.champion_revision_id)
+    mark = store.watermark(tx, canary.endpoint)
+    if mine is None or theirs is None or mark is None:
+        return None
+    row = store.canary_test(tx, canary.id)
+    was_label_seq = row.label_seq if row else None
+    if row is None:
+        row, state = _begin(tx, canary, [mine.id, theirs.id], mark)
+    else:
+        state = msgspec.convert(row.state, TestState)
+    _note_step(state, canary, mark)
+    loss_of = LOSSES.get(canary.guard.metric)
+    test = CanaryTest.from_dict(state.test)
+    labels = store.labelled_after(tx, [mine.id, theirs.id], row.label_seq, limit=LABELS_PER_LOOK) if loss_of else []
+    # A segment holds one arm, so that labels may come in blocks of one arm. Within a look they are taken in the order of their truth,
+    # which knows no arm; across looks that is not possible, and blocks of 600 cost half the power but no false alarm.
+    for label in sorted(labels, key=lambda found: (found.truth_at_ms, found.prediction_id)):
+        _use(test, state, label, mine, loss_of) if loss_of else None
+    state.test = test.as_dict()
+    row = msgspec.structs.replace(row, label_seq=labels[-1].label_seq if labels else row.label_seq)
+    broken, drift = _distribution(tx, mine, theirs, canary)
+    action, words = decide(
+        canary.guard, test, state, broken=broken, is_last_step=canary.is_last_step,
+        waited_s=(mark.event_at_ms - state.step_from_ms) / 1000,
+    )  # fmt: skip
+    low, high = test.bounds(canary.guard.alpha)
+    champion, mine_evidence = state.champion.evidence(), state.canary.evidence()
+    difference = None
+    if champion.mean_loss is not None and mine_evidence.mean_loss is not None:
+        difference = mine_evidence.mean_loss - champion.mean_loss
+    judgement = Judgement(
+        canary_id=canary.id, endpoint=canary.endpoint, number=row.judgements, at_ms=0, event_at_ms=mark.event_at_ms,
+        metric=canary.guard.metric, champion=champion, canary=mine_evidence, difference=difference, low=low, high=high,
+        evidence_worse=_bounded_exp(test.worse.peak), evidence_not_worse=_bounded_exp(test.not_worse.peak), score_psi=drift,
+        action=action, words=words,
+    )  # fmt: skip
+    return Look(row=row, state=state, judgement=judgement, mark=mark, used=len(labels), was_label_seq=was_label_seq)
+
+
+def decide(
+    guard: Guard, test: CanaryTest, state: TestState, *, broken: str, is_last_step: bool, waited_s: float
+) -> tuple[Action, str]:
+    """What to do about a canary, and why, in words."""
+    seen = _in_words(guard, test, state)
+    if guard.metric not in LOSSES:
+        return "hold", f"The judge knows no bounded loss for {guard.metric!r}; use one of {', '.join(sorted(LOSSES))}."
+    if broken:
+        return "roll_back", broken
+    if test.is_worse(guard.alpha):
+        margin = f" by more than {guard.max_worse:g}" if guard.max_worse else ""
+        return "roll_back", f"The canary is worse{margin}: {seen} The chance of a false alarm is at most {guard.alpha:g}."
+    if state.step_labels < guard.min_labels:
+        return "wait", f"{seen} This step has {state.step_labels} of {guard.min_labels} labels of the canary."
+    if waited_s < guard.min_duration_s:
+        return "wait", f"{seen} This step has seen {waited_s:.0f} of {guard.min_duration_s:.0f} s of event time."
+    proven = test.is_not_worse(guard.alpha)
+    found = "it is proven not to be worse" if proven else "no harm was found, which is no proof that there is none"
+    if guard.max_worse:
+        found += f" (by more than {guard.max_worse:g})"
+    return ("promote" if is_last_step else "advance"), f"{seen} {found[0].upper()}{found[1:]}."
+
+
+def _in_words(guard: Guard, test: CanaryTest, state: TestState) -> str:
+    champion, canary = state.champion.evidence(), state.canary.evidence()
+    total = champion.labels + canary.labels
+    if champion.mean_loss is None or canary.mean_loss is None:
+        return f"{total} labels, {canary.labels} of the canary."
+    low, high = test.bounds(guard.alpha)
+    return (
+        f"{guard.metric} loss {canary.mean_loss:.3f} against {champion.mean_loss:.3f} after {total} labels, {canary.labels} of the "
+        f"canary; the difference lies between {low:+.3f} and {high:+.3f}."
+    )
+
+
+def _begin(tx: Read, canary: Canary, stream_ids: Sequence[int], mark: Watermark) -> tuple[CanaryTestRow, TestState]:
+    first = store.first_label_since(tx, stream_ids, canary.stepped_at_ms)
+    state = TestState(
+        test=CanaryTest.start(canary.guard.max_worse).as_dict(), champion=Arm(), canary=Arm(),
+        shares=[(canary.stepped_at_ms, canary.weight)], step=canary.step, step_from_ms=mark.event_at_ms,
+    )  # fmt: skip
+    row = CanaryTestRow(
+        canary_id=canary.id, endpoint=canary.endpoint, label_seq=mark.label_seq if first is None else first - 1, judgements=0,
+        state={}, is_over=False,
+    )  # fmt: skip
+    return row, state
+
+
+def _note_step(state: TestState, canary: Canary, mark: Watermark) -> None:
+    if canary.step == state.step:
+        return
+    state.step, state.step_labels, state.step_from_ms = canary.step, 0, mark.event_at_ms
+    state.shares.append((canary.stepped_at_ms, canary.weight))
+
+
+def _use(
+    test: CanaryTest, state: TestState, label: Labelled, mine: Stream, loss_of: Callable[[Labelled], float | None]
+) -> None:
+    """Give one label to the test, unless its answer was given outside the split or has no loss."""
+    share, since_ms = share_at(state.shares, label.at_ms)
+    loss = loss_of(label)
+    if loss is None or not 0 < share < 1:
+        return
+    is_canary = label.stream_id == mine.id
+    seen = test.arms.seen
+    outcome = label.truth if label.truth in seen or len(seen) < OUTCOMES_MAX else "…"
+    test.add(is_canary=is_canary, share=share, loss=loss, outcome=outcome)
+    arm = state.canary if is_canary else state.champion
+    arm.labels += 1
+    arm.loss += loss
+    arm.score += label.score or 0.0
+    state.step_labels += is_canary and since_ms == state.shares[-1][0]
+
+
+def share_at(shares: Sequence[tuple[int, int]], at_ms: int) -> tuple[float, int]:
+    """The canary's share of the traffic at a time, and since when; 0 before the canary began."""
+    for from_ms, percent in reversed(shares):
+        if at_ms >= from_ms:
+            return percent / 100, from_ms
+    return 0.0, 0
+
+
+def _brier(label: Labelled) -> float | None:
+    if label.score is None or label.truth_value is None:
+        return None
+    return (label.score - label.truth_value) ** 2
+
+
+def _error(label: Labelled) -> float | None:
+    return None if label.prediction is None else float(label.prediction != label.truth)
+
+
+# Losses in [0, 1]. log_loss is not among them: without a bound, no test of this kind is valid.
+LOSSES: dict[str, Callable[[Labelled], float | None]] = {"brier": _brier, "accuracy": _error}
+
+
+def _distribution(tx: Read, mine: Stream, theirs: Stream, canary: Canary) -> tuple[str, float | None]:
+    """Without any label: are the canary's answers plainly broken, and how far are its scores from the champion's?"""
+    first = store.first_event_at(tx, [mine.id], 0)
+    if first is None:
+        return "", None
+    a, b = (_scores(tx, stream, first) for stream in (theirs, mine))
+    if b.count + b.nulls < ANSWERS_MIN or a.count + a.nulls < ANSWERS_MIN:
+        return "", None
+    missing = wilson(b.nulls, b.count + b.nulls)
+    if missing.low > a.nulls / (a.count + a.nulls) + MISSING_MORE:
+        return f"The canary leaves {missing.value:.0%} of its answers without a score; the champion does not.", None
+    if len(b.bins) == 1 and len(a.bins) >= 10:
+        return f"The canary gives one and the same score to all {b.count} answers.", None
+    aligned = align(a, b)
+    value = psi(aligned.reference, aligned.current)
+    return "", value if math.isfinite(value) else None
+
+
+def _scores(tx: Read, stream: Stream, from_ms: int) -> Sketch:
+    """The scores of a stream from the bucket of `from_ms` on."""
+    mark = store.watermark(tx, stream.endpoint)
+    bucket_ms = mark.bucket_ms if mark else 1
+    profile = merge_profiles(store.sketches(tx, [stream.id], from_ms // bucket_ms * bucket_ms, 1 << 62))
+    return profile.columns.get(SCORE, Sketch(labels={}))
+
+
+def _bounded_exp(value: float) -> float:
+    """exp without overflow; evidence beyond 1e300 is evidence enough."""
+    return math.exp(min(value, 690.0)) if value > -math.inf else 0.0

@@ -1,0 +1,101 @@
+"""The routes of monitoring."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar.params import QueryParameter
+
+from noria.http.route import Routes, delete, get, post
+from noria.kernel.op import Op
+from noria.kernel.paging import Page
+from noria.monitoring.model import (
+    Alert,
+    AlertStory,
+    Inference,
+    Judgement,
+    Monitor,
+    MonitorSpec,
+    Performance,
+    Resolution,
+    Window,
+)
+from noria.monitoring.passport import Passport
+from noria.monitoring.service import Monitoring
+
+
+def routes(service: Monitoring) -> Routes:
+    @get("/api/v1/monitors", action="monitor.read")
+    def list_monitors(op: Op, endpoint: str = "") -> Page[Monitor]:
+        """What is watched."""
+        return Page(service.monitors(op, endpoint=endpoint))
+
+    @post("/api/v1/monitors", action="monitor.write", status_code=201)
+    def create_monitor(op: Op, data: MonitorSpec) -> Monitor:
+        """Watch an endpoint."""
+        return service.create_monitor(op, data)
+
+    @get("/api/v1/monitors/{name:str}", action="monitor.read")
+    def read_monitor(op: Op, name: str) -> Monitor:
+        """One monitor and where it stands."""
+        return service.monitor(op, name)
+
+    @delete("/api/v1/monitors/{name:str}", action="monitor.write")
+    def remove_monitor(op: Op, name: str) -> None:
+        """Stop watching; windows and alerts stay."""
+        service.remove_monitor(op, name)
+
+    @get("/api/v1/monitors/{name:str}/windows", action="monitor.read")
+    def list_windows(op: Op, name: str, limit: int | None = None, page: str = "") -> Page[Window]:
+        """The judged windows of a monitor, newest first."""
+        return service.windows(op, name, limit=limit, page=page)
+
+    @get("/api/v1/alerts", action="monitor.read")
+    def list_alerts(
+        op: Op,
+        monitor: str = "",
+        endpoint: str = "",
+        wanted: Annotated[str, QueryParameter(name="state")] = "",
+        limit: int | None = None,
+        page: str = "",
+    ) -> Page[Alert]:
+        """Alerts, newest first; those that are `open` or `resolved`."""
+        return service.alerts(op, monitor=monitor, endpoint=endpoint, state=wanted, limit=limit, page=page)
+
+    @get("/api/v1/alerts/{alert_id:str}", action="monitor.read")
+    def read_alert(op: Op, alert_id: str) -> AlertStory:
+        """An alert, the facts that led to it, and what it led to."""
+        return service.alert(op, alert_id)
+
+    @post("/api/v1/alerts/{alert_id:str}/resolve", action="monitor.write")
+    def resolve_alert(op: Op, alert_id: str, data: Resolution) -> Alert:
+        """Close an open alert by hand."""
+        return service.resolve(op, alert_id, data.reason)
+
+    @get("/api/v1/endpoints/{name:str}/performance", action="endpoint.read")
+    def read_performance(
+        op: Op, name: str, metric: str = "brier", by: str = "", window_s: int = 86_400, from_ms: int | None = None,
+        to_ms: int | None = None, origin_ms: int = 0,
+    ) -> Performance:  # fmt: skip
+        """A performance metric per window of event time, with late truth as far as it has come."""
+        return service.performance(op, name, metric, by, window_s, from_ms=from_ms, to_ms=to_ms, origin_ms=origin_ms)
+
+    @get("/api/v1/endpoints/{name:str}/canary/evidence", action="endpoint.read")
+    def read_evidence(op: Op, name: str, canary: str = "", limit: int | None = None) -> Page[Judgement]:
+        """What the judge saw of the latest canary, or of `canary`, oldest first."""
+        return Page(service.canary_evidence(op, name, canary_id=canary, limit=limit))
+
+    @get("/api/v1/inferences/{prediction_id:str}", action="inference.read")
+    def read_inference(op: Op, prediction_id: str) -> Inference:
+        """One answer: inputs, output, and the truth once it is known."""
+        return service.inference(op, prediction_id)
+
+    @get("/api/v1/passports/{prediction_id:str}", action="inference.read")
+    def read_passport(op: Op, prediction_id: str) -> Passport:
+        """Where one prediction comes from, who let its model answer, and what was known of it then."""
+        return service.passport(op, prediction_id)
+
+    return [
+        list_monitors, create_monitor, read_monitor, remove_monitor, list_windows, list_alerts, read_alert, resolve_alert,
+        read_performance, read_evidence, read_inference, read_passport,
+    ]  # fmt: skip

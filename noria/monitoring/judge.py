@@ -1,0 +1,148 @@
+"""The judge of monitors: closes windows as the watermark passes, looks again at those that late truth opened, moves alerts.
+
+Invariant: a window, its fact, the monitor's place and the alert are one transaction, which fails when another judge was faster.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from noria.kernel.db import Database, Read, Write
+from noria.kernel.errors import Conflict, NoriaError
+from noria.kernel.ids import Ref, new_id
+from noria.kernel.op import Op, Ops
+from noria.monitoring import store
+from noria.monitoring.alerts import next_state
+from noria.monitoring.baselines import Reference, parse_traffic, reference_of
+from noria.monitoring.metrics import metric_of
+from noria.monitoring.model import Alert, Monitor, Window
+from noria.monitoring.sketches import merge_profiles
+from noria.monitoring.store import Watermark
+from noria.monitoring.windows import look, next_due
+
+log = logging.getLogger("noria.monitoring")
+
+WINDOWS_PER_TURN = 500  # of one monitor; the rest wait for the next turn, so that one monitor does not hold up the others
+
+
+class Judge:
+    """Reconciler: judges every monitor's due and stale windows."""
+
+    name = "monitoring.judge"
+    wake_on: frozenset[str] = frozenset({"segment.written", "truth.written", "monitor.created"})
+
+    def __init__(self, db: Database, ops: Ops, *, every_s: float = 1.0) -> None:
+        self._db, self._ops, self.every_s = db, ops, every_s
+
+    def reconcile(self) -> None:
+        with self._db.read() as tx:
+            monitors = store.monitors(tx, active=True)
+        for monitor in monitors:
+            try:
+                self.judge(monitor.name)
+            except Conflict as moved:
+                log.info("%s", moved.message)
+            except NoriaError as error:
+                log.warning("monitor %s could not be judged: %s", monitor.name, error.message, exc_info=error)
+
+    def judge(self, name: str) -> int:
+        """Judge what is due of one monitor, in order; returns how many windows were judged."""
+        for judged in range(WINDOWS_PER_TURN):
+            with self._db.read() as tx:
+                monitor = store.monitor(tx, name)
+                mark = store.watermark(tx, monitor.endpoint) if monitor else None
+                if monitor is None or mark is None or not monitor.is_active:
+                    return judged
+                streams = [s.id for s in store.streams(tx, monitor.endpoint)]
+                reference = reference_of(store.baseline(tx, monitor.id))
+                is_waiting = metric_of(monitor.spec.metric).kind == "drift" and not reference.names()
+                if is_waiting:
+                    reference = _earlier_traffic(tx, monitor, streams, mark)
+                    if not reference.names():
+                        return judged
+                was = next(iter(store.stale_windows(tx, monitor.id, limit=1)), None)
+                start_ms = was.start_ms if was else next_due(tx, monitor, streams, mark.event_at_ms)
+                window = None if start_ms is None else look(tx, monitor, streams, reference, start_ms, at_ms=0, seq=mark.seq)
+            if is_waiting:
+                with self._db.write(self._ops.system(self.name, cause=mark.seq or None)) as write:
+                    store.set_baseline(write, monitor.id, reference.as_dict())
+            if window is None:
+                return judged
+            self._conclude(monitor, window, was, mark)
+        return WINDOWS_PER_TURN
+
+    def _conclude(self, monitor: Monitor, window: Window, was: Window | None, mark: Watermark) -> None:
+        """Write the window and what follows from it. Raises Conflict when another judge was faster."""
+        op = self._ops.system(self.name, cause=mark.seq or None)
+        window = msgspec.structs.replace(
+            window,
+            judged_at_ms=op.at_ms,
+            judgements=was.judgements + 1 if was else 1,
+            seq=was.seq if was else mark.seq or None,
+        )
+        is_news = was is None or (was.value, was.verdict) != (window.value, window.verdict)
+        if was is not None and not is_news:  # nothing came of the late rows; that is no fact
+            window = msgspec.structs.replace(window, judgements=was.judgements)
+        with self._db.write(op) as tx:
+            now = store.watermark(tx, monitor.endpoint)
+            if now is None or now.seq != mark.seq:  # rows came since we looked; look again next time round
+                window = msgspec.structs.replace(window, is_stale=True)
+            store.put_window(tx, window)
+            verdicts = store.verdicts_since(tx, monitor.id, monitor.counted_from_ms, monitor.spec.n)
+            state = next_state(monitor.state, verdicts, k=monitor.spec.k)
+            upto = max(monitor.judged_until_ms, window.end_ms)
+            if not store.move_monitor(
+                tx, monitor, state=state, judged_until_ms=upto, counted_from_ms=monitor.counted_from_ms
+            ):
+                raise Conflict(f"Monitor {monitor.name} was judged by somebody else.", ref=monitor_ref(monitor.name))
+            if is_news:
+                tx.emit(
+                    "window.evaluated", monitor_ref(monitor.name), monitor=monitor.name, start_ms=window.start_ms,
+                    end_ms=window.end_ms, verdict=window.verdict, value=window.value, limit=window.limit, count=window.count,
+                    coverage=window.coverage, judgements=window.judgements,
+                )  # fmt: skip
+            self._move_alert(tx, op, monitor, state, window)
+
+    def _move_alert(self, tx: Write, op: Op, monitor: Monitor, state: str, window: Window) -> None:
+        if state == "open" and monitor.state != "open":
+            over = window if window.verdict == "over" else None
+            alert = Alert(
+                id=new_id(op.at_ms), monitor_id=monitor.id, monitor=monitor.name, endpoint=monitor.endpoint,
+                metric=monitor.spec.metric, severity=monitor.spec.severity, state="open",
+                value=over.value if over and over.value is not None else monitor.spec.limit, limit=monitor.spec.limit,
+                why=f"{monitor.spec.k} of the last {monitor.spec.n} windows are over the limit. {window.why}",
+                event_at_ms=window.end_ms, opened_at_ms=op.at_ms,
+            )  # fmt: skip
+            store.add_alert(tx, alert)
+            tx.link(Ref("alert", alert.id), "raised_by", monitor_ref(monitor.name))
+            tx.link(Ref("alert", alert.id), "about", Ref("endpoint", monitor.endpoint))
+            tx.emit(
+                "alert.opened", monitor_ref(monitor.name), alert=alert.id, monitor=alert.monitor, metric=alert.metric,
+                value=alert.value, limit=alert.limit, endpoint=alert.endpoint, severity=alert.severity,
+                event_at_ms=alert.event_at_ms,
+            )  # fmt: skip
+        elif state != "open" and monitor.state == "open":
+            found = store.open_alert(tx, monitor.id)
+            reason = f"Fewer than {monitor.spec.k} of the last {monitor.spec.n} windows are over the limit. {window.why}"
+            if found and store.resolve_alert(
+                tx, found.id, at_ms=op.at_ms, event_at_ms=window.end_ms, by=op.actor.label, why=reason
+            ):
+                tx.emit(
+                    "alert.resolved", monitor_ref(monitor.name), alert=found.id, monitor=found.monitor,
+                    endpoint=found.endpoint, reason=reason,
+                )  # fmt: skip
+
+
+def _earlier_traffic(tx: Read, monitor: Monitor, streams: list[int], mark: Watermark) -> Reference:
+    """The endpoint's own earlier traffic as the reference, once the watermark has passed it; empty before."""
+    from_ms, to_ms = parse_traffic(monitor.spec.reference)
+    if mark.event_at_ms < to_ms:
+        return Reference()
+    profile = merge_profiles(store.sketches(tx, streams, from_ms, to_ms))
+    return Reference(source=monitor.spec.reference, sketches=profile.columns)
+
+
+def monitor_ref(name: str) -> Ref:
+    return Ref("monitor", name)

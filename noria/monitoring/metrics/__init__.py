@@ -1,0 +1,18 @@
+"""Every metric there is. To add one: a file beside these, a line here, a golden number in tests/monitoring/test_metrics.py."""
+
+from __future__ import annotations
+
+from noria.monitoring.metrics import accuracy as _accuracy
+from noria.monitoring.metrics import auc as _auc
+from noria.monitoring.metrics import brier as _brier
+from noria.monitoring.metrics import calibration_gap as _calibration_gap
+from noria.monitoring.metrics import error as _error
+from noria.monitoring.metrics import js as _js
+from noria.monitoring.metrics import ks as _ks
+from noria.monitoring.metrics import log_loss as _log_loss
+from noria.monitoring.metrics import null_share as _null_share
+from noria.monitoring.metrics import psi as _psi
+from noria.monitoring.metrics.base import METRICS, UNDEFINED, Estimate, Metric, metric_of
+
+__all__ = ["METRICS", "UNDEFINED", "Estimate", "Metric", "metric_of"]
+_ = (_accuracy, _auc, _brier, _calibration_gap, _error, _js, _ks, _log_loss, _null_share, _psi)

@@ -1,0 +1,274 @@
+"""The nouns of monitoring: what to watch, a span of event time, a number, a state; one answer with its truth."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from noria.kernel.events import Event
+from noria.kernel.facts import Fact, fact
+
+SCORE = "@score"  # the column of a profile that holds the model's score
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+BUCKET_MS = HOUR_MS  # sketches are kept per hour of event time unless a monitor needs finer ones
+WINDOW_S_MIN = 60
+WINDOW_S_MAX = 366 * 86_400
+COLUMNS_MAX = 200
+
+Severity = Literal["warn", "alert"]
+WindowVerdict = Literal["over", "within", "too_few", "undefined"]
+MonitorState = Literal["ok", "pending", "open"]
+AlertState = Literal["open", "resolved"]
+
+
+class Baseline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The reference of one column as counts between quantile edges: a value x counts in the first bin whose edge is ≥ x.
+
+    `counts` has one entry more than `edges`. `labels` replaces both for a column of words.
+    """
+
+    edges: list[float] = []
+    counts: list[float] = []
+    nulls: float = 0
+    labels: dict[str, float] = {}
+
+
+class MonitorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to watch, over which span of event time, and when to speak up.
+
+    A window [start, start + window_s) is judged when the endpoint's watermark, the largest event time seen, has passed its
+    end by lateness_s. The alert opens when `k` of the last `n` judged windows are over the limit.
+    """
+
+    name: str
+    endpoint: str
+    metric: str
+    limit: float
+    columns: list[str] = []  # features a drift metric compares; empty: every column of the reference
+    reference: str = ""  # dataset:flights@1, model:flights@3 (what it was trained on) or traffic:<from_ms>-<to_ms>
+    baseline: dict[str, Baseline] = {}  # the reference itself, when it is at hand
+    window_s: int = 86_400
+    lateness_s: int = 0
+    origin_ms: int = 0  # windows start at this time plus multiples of window_s
+    k: int = 1
+    n: int = 1
+    min_count: int = 100  # fewer rows (labelled rows, for a metric that needs truth) are not judged
+    severity: Severity = "alert"
+    description: str = ""
+
+
+class Monitor(Struct, frozen=True, kw_only=True):
+    """A monitor and where it stands."""
+
+    id: str
+    name: str
+    endpoint: str
+    spec: MonitorSpec
+    state: MonitorState
+    judged_until_ms: int
+    counted_from_ms: int
+    created_at_ms: int
+    actor: str
+    is_active: bool = True
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One number about one column in one window; None where it is not defined."""
+
+    column: str
+    value: float | None
+    limit: float
+    is_over: bool
+    low: float | None = None
+    high: float | None = None
+    count: int = 0
+    reference_count: int = 0
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """A judged span of event time. `value` is the worst finding; `coverage` is labelled rows by predictions."""
+
+    monitor_id: str
+    start_ms: int
+    end_ms: int
+    verdict: WindowVerdict
+    value: float | None
+    limit: float
+    count: int
+    predictions: int
+    coverage: float
+    findings: list[Finding]
+    why: str
+    judged_at_ms: int
+    judgements: int = 1  # late truth opens a window again; this counts how often it was judged
+    is_stale: bool = False
+    low: float | None = None
+    high: float | None = None
+    seq: int | None = None  # the fact that moved the watermark past its end
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """`k` of `n` windows were over the limit, from `opened_at_ms` until it was resolved."""
+
+    id: str
+    monitor_id: str
+    monitor: str
+    endpoint: str
+    metric: str
+    severity: Severity
+    state: AlertState
+    value: float
+    limit: float
+    why: str
+    event_at_ms: int  # the end of the window that tipped it, in event time
+    opened_at_ms: int
+    resolved_at_ms: int | None = None
+    resolved_event_at_ms: int | None = None
+    resolved_by: str = ""
+    resolution: str = ""
+
+
+class AlertStory(Struct, frozen=True, kw_only=True):
+    """An alert, the facts that led to it, and what it led to: facts by cause, and the edges of what they speak of."""
+
+    alert: Alert
+    before: list[Event]
+    after: list[Event]
+    edges: list[dict[str, str]]
+
+
+class Resolution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why somebody closes an alert by hand."""
+
+    reason: str
+
+
+class PerformanceWindow(Struct, frozen=True, kw_only=True):
+    """One metric over one span of event time, for one revision or for the whole endpoint (`group` empty)."""
+
+    group: str
+    model_version: str
+    start_ms: int
+    end_ms: int
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+    predictions: int
+    coverage: float
+
+
+class Performance(Struct, frozen=True, kw_only=True):
+    """How good an endpoint is, and how far monitoring has read: everything up to `watermark_ms` of event time."""
+
+    items: list[PerformanceWindow]
+    next: str | None = None
+    watermark_ms: int | None = None
+    predictions: int = 0
+    labels: int = 0
+
+
+class Inference(Struct, frozen=True, kw_only=True):
+    """One answer of an endpoint: what went in, what came out, and what turned out to be true."""
+
+    prediction_id: str
+    endpoint: str
+    revision_id: str
+    model_version: str
+    key: str
+    event_at_ms: int
+    at_ms: int
+    score: float | None
+    prediction: str | None
+    inputs: dict[str, Any] | None
+    output: Any
+    latency_ms: float | None
+    truth: str | None
+    truth_at_ms: int | None
+    segment: str
+    row: int
+
+
+class ArmEvidence(Struct, frozen=True, kw_only=True):
+    """What one arm of a canary has shown."""
+
+    labels: int
+    mean_loss: float | None
+    mean_score: float | None
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """One look at a running canary. The bounds hold at every look at once: peeking costs nothing."""
+
+    canary_id: str
+    endpoint: str
+    number: int
+    at_ms: int
+    event_at_ms: int
+    metric: str
+    champion: ArmEvidence
+    canary: ArmEvidence
+    difference: float | None  # loss(canary) − loss(champion)
+    low: float
+    high: float
+    evidence_worse: float  # a bet against "not worse"; it is worth 1/alpha at most once in 1/alpha harmless canaries
+    evidence_not_worse: float
+    score_psi: float | None
+    action: Literal["wait", "hold", "advance", "promote", "roll_back"]
+    words: str
+
+
+@fact("monitor.created")
+class MonitorCreated(Fact):
+    """Somebody asked to watch an endpoint."""
+
+    endpoint: str
+    metric: str
+
+
+@fact("monitor.removed")
+class MonitorRemoved(Fact):
+    """A monitor no longer watches; its windows and alerts are kept."""
+
+    endpoint: str
+
+
+@fact("window.evaluated")
+class WindowEvaluated(Fact):
+    """A window of event time was judged, or judged anew because late truth changed its number."""
+
+    monitor: str
+    start_ms: int
+    end_ms: int
+    verdict: str
+    value: float | None
+    limit: float
+    count: int
+    coverage: float
+    judgements: int
+
+
+@fact("alert.opened")
+class AlertOpened(Fact):
+    """k of n windows of a monitor were over its limit."""
+
+    alert: str
+    monitor: str
+    metric: str
+    value: float
+    limit: float
+    endpoint: str
+    severity: str
+    event_at_ms: int
+
+
+@fact("alert.resolved")
+class AlertResolved(Fact):
+    """An alert ended: its windows are within the limit again, or somebody closed it."""
+
+    alert: str
+    monitor: str
+    endpoint: str
+    reason: str

@@ -1,0 +1,174 @@
+"""Windows of event time: which are due, and what one of them says. Nothing here looks at the wall clock.
+
+A window is due when the endpoint's watermark has passed its end by the lateness that the monitor allows for truth to arrive.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from noria.kernel.db import Read
+from noria.monitoring import store
+from noria.monitoring.baselines import Reference
+from noria.monitoring.metrics import Metric, metric_of
+from noria.monitoring.model import SCORE, Finding, Monitor, MonitorSpec, Window, WindowVerdict
+from noria.monitoring.sketches import Profile, merge_profiles
+
+Floats = NDArray[np.float64]
+
+
+class Answers(Struct, frozen=True, kw_only=True):
+    """The answers of a span, by column; NaN where nothing is known. `hit` is 1 where the prediction equals the truth."""
+
+    stream: NDArray[np.int64]
+    event_at_ms: NDArray[np.int64]
+    score: Floats
+    truth: Floats
+    hit: Floats
+
+    def take(self, rows: NDArray[np.bool_]) -> Answers:
+        return Answers(
+            stream=self.stream[rows], event_at_ms=self.event_at_ms[rows], score=self.score[rows], truth=self.truth[rows],
+            hit=self.hit[rows],
+        )  # fmt: skip
+
+    @property
+    def labels(self) -> int:
+        return int(np.isfinite(self.hit).sum())
+
+
+def window_start(spec: MonitorSpec, at_ms: int) -> int:
+    """The start of the window in which `at_ms` lies."""
+    width = spec.window_s * 1000
+    return (at_ms - spec.origin_ms) // width * width + spec.origin_ms
+
+
+def is_due(spec: MonitorSpec, start_ms: int, watermark_ms: int) -> bool:
+    """Has the watermark passed the end of this window by the lateness?"""
+    return start_ms + (spec.window_s + spec.lateness_s) * 1000 <= watermark_ms
+
+
+def next_due(tx: Read, monitor: Monitor, streams: list[int], watermark_ms: int) -> int | None:
+    """The start of the next window to judge, or None. Windows without any answer are passed over."""
+    first = store.first_event_at(tx, streams, monitor.judged_until_ms)
+    if first is None:
+        return None
+    start = window_start(monitor.spec, first)
+    return start if is_due(monitor.spec, start, watermark_ms) else None
+
+
+def look(
+    tx: Read, monitor: Monitor, streams: list[int], reference: Reference, start_ms: int, *, at_ms: int, seq: int
+) -> Window:
+    """Judge the window that starts at `start_ms` from the rows as they are now."""
+    spec, metric = monitor.spec, metric_of(monitor.spec.metric)
+    end_ms = start_ms + spec.window_s * 1000
+    if metric.kind == "performance":
+        answers = read_answers(tx, streams, start_ms, end_ms)
+        findings, predictions, labels = [performance(metric, answers, spec.limit)], len(answers.score), answers.labels
+        count = findings[0].count
+    else:
+        profile = merge_profiles(store.sketches(tx, streams, start_ms, end_ms))
+        findings = compare(metric, profile, reference, spec)
+        predictions = count = profile.rows
+        labels = 0
+    verdict, why = conclude(metric, findings, count=count, spec=spec)
+    worst = worst_of(metric, findings)
+    return Window(
+        monitor_id=monitor.id, start_ms=start_ms, end_ms=end_ms, verdict=verdict, value=worst.value if worst else None,
+        low=worst.low if worst else None, high=worst.high if worst else None, limit=spec.limit, count=count,
+        predictions=predictions, coverage=labels / predictions if predictions else 0.0, findings=findings, why=why,
+        judged_at_ms=at_ms, seq=seq,
+    )  # fmt: skip
+
+
+def read_answers(tx: Read, streams: list[int], start_ms: int, end_ms: int) -> Answers:
+    """The answers of [start, end) as columns."""
+    parts, ids = [np.empty((0, 4))], [np.empty(0, dtype=np.int64)]
+    for stream_id in streams:
+        rows = store.scored(tx, stream_id, start_ms, end_ms)
+        if rows:
+            parts.append(np.array(rows, dtype=np.float64))  # None becomes NaN; a time in milliseconds fits 53 bits
+            ids.append(np.full(len(rows), stream_id, dtype=np.int64))
+    columns = np.concatenate(parts)
+    return Answers(
+        stream=np.concatenate(ids), event_at_ms=columns[:, 0].astype(np.int64), score=columns[:, 1], truth=columns[:, 2],
+        hit=columns[:, 3],
+    )  # fmt: skip
+
+
+def performance(metric: Metric, answers: Answers, limit: float) -> Finding:
+    """A performance metric of some answers."""
+    columns = {"score": answers.score, "truth": answers.truth, "hit": answers.hit}
+    taken = [columns[name] for name in metric.takes]
+    estimate = metric.call(*taken)
+    value = known(estimate.value)
+    return Finding(
+        column=SCORE, value=value, low=known(estimate.low), high=known(estimate.high), limit=limit,
+        is_over=value is not None and metric.is_over(value, limit),
+        count=int(np.all([np.isfinite(c) for c in taken], axis=0).sum()) if len(answers.score) else 0,
+    )  # fmt: skip
+
+
+def compare(metric: Metric, profile: Profile, reference: Reference, spec: MonitorSpec) -> list[Finding]:
+    """A drift or quality metric of every wanted column, in the order of the columns."""
+    if metric.of == "score":
+        names = [SCORE]
+    elif spec.columns:
+        names = spec.columns
+    else:
+        names = [n for n in (reference.names() if metric.kind == "drift" else profile.columns) if n != SCORE]
+    return [_finding(metric, name, profile, reference, spec.limit) for name in names]
+
+
+def _finding(metric: Metric, name: str, profile: Profile, reference: Reference, limit: float) -> Finding:
+    sketch = profile.columns.get(name)
+    if sketch is None:
+        return Finding(column=name, value=None, limit=limit, is_over=False)
+    count = sketch.count + sketch.nulls
+    if metric.kind == "quality":
+        estimate = metric.call(sketch.nulls, count)
+        value, low, high, size = known(estimate.value), known(estimate.low), known(estimate.high), 0
+    else:
+        aligned = reference.align(name, sketch, metric.bins)
+        value = None if aligned is None else known(metric.call(aligned.reference, aligned.current))
+        low, high, size = None, None, 0 if aligned is None else int(aligned.reference.sum())
+    return Finding(
+        column=name, value=value, low=low, high=high, limit=limit, count=count, reference_count=size,
+        is_over=value is not None and metric.is_over(value, limit),
+    )  # fmt: skip
+
+
+def conclude(metric: Metric, findings: list[Finding], *, count: int, spec: MonitorSpec) -> tuple[WindowVerdict, str]:
+    """The verdict on a window and the sentence that explains it."""
+    rows = "labelled answers" if metric.kind == "performance" else "answers"
+    if count < spec.min_count:
+        return "too_few", f"{count} {rows}; at least {spec.min_count} are needed."
+    worst = worst_of(metric, findings)
+    if worst is None or worst.value is None:
+        return "undefined", f"{metric.name} is not defined for these {count} {rows}."
+    over = [f for f in findings if f.is_over]
+    side = "above" if metric.better == "low" else "below"
+    where = "" if worst.column == SCORE else f" of {worst.column}"
+    if not over:
+        return "within", f"{metric.name}{where} is {worst.value:.4g}, within the limit {spec.limit:g}, over {count} {rows}."
+    more = f" and {len(over) - 1} more columns" if len(over) > 1 else ""
+    return "over", f"{metric.name}{where} is {worst.value:.4g}{more}, {side} the limit {spec.limit:g}, over {count} {rows}."
+
+
+def worst_of(metric: Metric, findings: list[Finding]) -> Finding | None:
+    """The finding furthest on the wrong side."""
+    some = [f for f in findings if f.value is not None]
+    if not some:
+        return None
+    pick = max if metric.better == "low" else min
+    return pick(some, key=lambda f: f.value if f.value is not None else math.nan)
+
+
+def known(value: float) -> float | None:
+    """JSON and SQL know no NaN; None says the same."""
+    return float(value) if math.isfinite(value) else None
