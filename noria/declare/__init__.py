@@ -1,0 +1,1 @@
+"""`noria apply`: things as manifests; what differs, and in which order to change it."""

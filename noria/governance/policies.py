@@ -1,0 +1,220 @@
+"""What is allowed: rules over evidence. Implements the kernel's Gatekeeper.
+
+A policy guards one action with structured conditions. It is asked inside the transaction of the act, with evidence read
+there. Invariant: every judgement leaves its verdicts and one fact, in the same transaction as the act, or in one of its own
+when the act was refused. Missing evidence denies; without policies nothing is refused and nothing is written.
+
+The evidence is a dict: `model`, `version`, `digest`, `author` (an actor label), `alias`, `endpoint`, `evaluation` and
+`champion_evaluation` (each `{dataset_version, split, metrics: {name: value}}`, or null when there is none).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from noria.access.policy import ACTIONS
+from noria.governance import store
+from noria.governance.model import (
+    EVIDENCE_BYTES,
+    POLICIES_MAX,
+    ApproverNotAuthor,
+    Judged,
+    JudgedVerdict,
+    MinApprovals,
+    Policy,
+    PolicySpec,
+    Trial,
+    TrialAnswer,
+    applies,
+    check_policy,
+    evidence_bytes,
+    judge_conditions,
+)
+from noria.kernel.db import Database, Read, Write
+from noria.kernel.errors import Invalid, NotFound, TooMuch
+from noria.kernel.ids import Ref, new_id
+from noria.kernel.op import Op, Verdict
+from noria.kernel.paging import Page, check_limit, decode_token, encode_token
+
+
+class Policies:
+    """What is allowed: rules over evidence."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # --- the gate ---------------------------------------------------------------------------------------------------
+
+    def judge(self, op: Op, action: str, subject: Ref, evidence: dict[str, Any]) -> list[Verdict]:
+        """What every enabled policy for `action` says. Called by `op.gate`; refusing is the kernel's part."""
+        open_tx = self._db.writing()
+        if open_tx is not None:
+            judged, digest = self._verdicts(open_tx, op, action, subject, evidence)
+        else:
+            with self._db.read() as tx:
+                judged, digest = self._verdicts(tx, op, action, subject, evidence)
+        if not judged:
+            return []
+
+        def keep(tx: Write) -> None:
+            store.add_verdicts(tx, op.workspace, judged)
+            kept = [{"policy": v.policy, "allowed": v.allowed, "mode": v.mode, "reason": v.reason} for v in judged]
+            is_allowed = all(v.allowed or v.mode == "warn" for v in judged)
+            tx.emit(
+                "policy.judged", subject, action=action, allowed=is_allowed, evidence_digest=digest, verdicts=kept,
+            )  # fmt: skip
+
+        if open_tx is not None and open_tx.op is not None:
+            open_tx.keep(keep)
+        else:
+            with self._db.write(op) as write:
+                keep(write)
+        return [Verdict(policy=v.policy, allowed=v.allowed, reason=v.reason, mode=v.mode) for v in judged]
+
+    def _verdicts(
+        self, tx: Read, op: Op, action: str, subject: Ref, evidence: dict[str, Any]
+    ) -> tuple[list[JudgedVerdict], str]:
+        """The verdicts of the policies that apply, and the digest of the evidence they are about."""
+        policies = [p for p in store.policies_for(tx, op.workspace, action) if applies(p.match, evidence)]
+        if not policies:
+            return [], ""
+        try:
+            encoded = evidence_bytes(evidence)
+        except (TypeError, ValueError, RecursionError):
+            encoded = b""
+        digest = hashlib.sha256(encoded).hexdigest()
+        judged = []
+        for policy in policies:
+            if not encoded or len(encoded) > EVIDENCE_BYTES:
+                reasons = [f"the evidence is no JSON of at most {EVIDENCE_BYTES >> 10} KiB"]
+            else:
+                reasons = self._reasons(tx, op, policy, subject, evidence)
+            reason = "; ".join(reasons)
+            if reasons and policy.message:
+                reason += f" ({policy.message})"
+            judged.append(
+                JudgedVerdict(
+                    id=new_id(op.at_ms),
+                    at_ms=op.at_ms,
+                    op_id=op.id,
+                    actor=op.actor.label,
+                    action=action,
+                    subject=str(subject),
+                    policy=policy.name,
+                    policy_version=policy.version,
+                    allowed=not reasons,
+                    mode=policy.mode,
+                    reason=reason or "every condition holds",
+                    evidence_digest=digest,
+                )
+            )
+        return judged, digest
+
+    def _reasons(self, tx: Read, op: Op, policy: Policy, subject: Ref, evidence: dict[str, Any]) -> list[str]:
+        actions = {c.of_action for c in policy.conditions if isinstance(c, MinApprovals | ApproverNotAuthor)}
+        digest = evidence.get("digest")
+        approvals: dict[str, list[Judged]] = {}
+        if actions and isinstance(digest, str) and digest:
+            granted = store.granted(tx, op.workspace, digest, op.at_ms)
+            for of_action in actions:
+                wanted = {policy.action, of_action}
+                approvals[of_action] = [
+                    Judged(
+                        approvers=[v.principal_id for v in a.votes], labels=[v.actor for v in a.votes],
+                        roles=[v.roles for v in a.votes], is_emergency=a.is_emergency,
+                    )
+                    for a in granted
+                    if a.action in wanted and _is_about(a.subject, a.evidence, subject, evidence)
+                ]  # fmt: skip
+        return judge_conditions(policy.conditions, evidence, approvals)
+
+    # --- the rules --------------------------------------------------------------------------------------------------
+
+    def save(self, op: Op, spec: PolicySpec) -> Policy:
+        """Make a policy or change it; the same rule again changes nothing. Raises Invalid, TooMuch, Forbidden."""
+        op.require("policy.write")
+        check_policy(spec, ACTIONS)
+        with self._db.write(op) as tx:
+            found = store.policy(tx, op.workspace, spec.name)
+            if found is not None and _spec_of(found) == spec:
+                return found
+            if found is None and store.policies_count(tx) >= POLICIES_MAX:
+                raise TooMuch(f"There are {POLICIES_MAX} policies already.", hint="Delete one first.")
+            policy = Policy(
+                name=spec.name, version=found.version + 1 if found else 1, action=spec.action, conditions=spec.conditions,
+                match=spec.match, mode=spec.mode, enabled=spec.enabled, message=spec.message,
+                created_at_ms=found.created_at_ms if found else op.at_ms, updated_at_ms=op.at_ms, actor=op.actor.label,
+            )  # fmt: skip
+            store.save_policy(tx, op.workspace, policy)
+            tx.emit("policy.saved", Ref("policy", spec.name), version=policy.version, spec=msgspec.to_builtins(spec))
+        return policy
+
+    def policies(self, op: Op) -> list[Policy]:
+        op.require("policy.read")
+        with self._db.read() as tx:
+            return store.policies(tx, op.workspace)
+
+    def policy(self, op: Op, name: str) -> Policy:
+        """Raises NotFound."""
+        op.require("policy.read")
+        with self._db.read() as tx:
+            return self._found(tx, op, name)
+
+    def delete(self, op: Op, name: str) -> None:
+        """Remove a policy; its verdicts stay. Raises NotFound, Forbidden."""
+        op.require("policy.write")
+        with self._db.write(op) as tx:
+            found = self._found(tx, op, name)
+            store.delete_policy(tx, op.workspace, name)
+            tx.emit("policy.deleted", Ref("policy", name), version=found.version)
+
+    def try_(self, op: Op, name: str, trial: Trial) -> TrialAnswer:
+        """What the policy would say of this evidence now; nothing is kept. Raises NotFound, Invalid."""
+        op.require("policy.read")
+        if len(evidence_bytes(trial.evidence)) > EVIDENCE_BYTES:
+            raise Invalid(f"The evidence is larger than {EVIDENCE_BYTES >> 10} KiB.", where="evidence")
+        with self._db.read() as tx:
+            policy = self._found(tx, op, name)
+            reasons = self._reasons(tx, op, policy, Ref.parse(trial.subject), trial.evidence)
+        is_meant = policy.enabled and applies(policy.match, trial.evidence)
+        return TrialAnswer(applies=is_meant, allowed=not reasons, reason="; ".join(reasons) or "every condition holds")
+
+    def verdicts(
+        self, op: Op, *, subject: str = "", policy: str = "", limit: int | None = None, page: str = ""
+    ) -> Page[JudgedVerdict]:
+        """Verdicts, newest first."""
+        op.require("policy.read")
+        size = check_limit(limit)
+        before = decode_token(page, size=1)[0] if page else None
+        with self._db.read() as tx:
+            found = store.verdicts(tx, op.workspace, subject=subject, policy=policy, before=before, limit=size)
+        return Page(found, encode_token(found[-1].id) if len(found) == size else None)
+
+    def _found(self, tx: Read, op: Op, name: str) -> Policy:
+        found = store.policy(tx, op.workspace, name)
+        if found is None:
+            raise NotFound(f"There is no policy {name}.", ref=f"policy:{name}")
+        return found
+
+
+def _spec_of(policy: Policy) -> PolicySpec:
+    return PolicySpec(
+        name=policy.name, action=policy.action, conditions=policy.conditions, match=policy.match, mode=policy.mode,
+        enabled=policy.enabled, message=policy.message,
+    )  # fmt: skip
+
+
+def _is_about(asked: str, asked_evidence: dict[str, Any], subject: Ref, evidence: dict[str, Any]) -> bool:
+    """Was this approval asked for this act? The digest matches already; a place that both name must match too.
+
+    An approval of a model version counts for deploying it, unless it was asked for another endpoint or alias.
+    """
+    if Ref.parse(asked).kind == subject.kind and asked != str(subject):
+        return False
+    return all(
+        not asked_evidence.get(key) or not evidence.get(key) or asked_evidence[key] == evidence[key]
+        for key in ("model", "alias", "endpoint")
+    )

@@ -1,0 +1,185 @@
+"""Facts told to others: each fact that a webhook wants becomes one delivery, sent by a job, signed and retried.
+
+Invariant: one delivery per (webhook, fact), however often the fact is read; a delivery that fails is tried again by the job
+queue, later and later, and its last error is kept. A webhook gets facts from the moment it was made on.
+The secret is written and never read back.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from noria.governance import sending, store
+from noria.governance.model import Delivery, NewWebhook, Webhook, check_kinds, matches_kind
+from noria.kernel.db import Database, Read
+from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
+from noria.kernel.events import Event, event_at, last_seq
+from noria.kernel.ids import Ref, check_name, new_id
+from noria.kernel.jobs import ATTEMPTS_MAX, JobContext, Jobs
+from noria.kernel.op import Op, Ops
+from noria.kernel.paging import Page, check_limit, decode_token, encode_token
+
+log = logging.getLogger("noria.webhooks")
+
+WEBHOOKS_MAX = 100
+JOB_KIND = "webhook.deliver"
+ANSWER_KEPT = 500  # enough to see an error page; the rest is the other side's business
+
+
+class Webhooks:
+    """Facts told to others. Also the subscriber that queues deliveries."""
+
+    name = "governance.webhooks"
+    kinds: frozenset[str] | None = None
+
+    def __init__(self, db: Database, ops: Ops, *, resolve: sending.Resolve = sending.resolve) -> None:
+        self._db, self._ops, self._resolve = db, ops, resolve
+
+    # --- the list ---------------------------------------------------------------------------------------------------
+
+    def webhooks(self, op: Op) -> list[Webhook]:
+        op.require("webhook.read")
+        with self._db.read() as tx:
+            return store.webhooks(tx, op.workspace)
+
+    def webhook(self, op: Op, name: str) -> Webhook:
+        """Raises NotFound."""
+        op.require("webhook.read")
+        with self._db.read() as tx:
+            return self._found(tx, op, name)
+
+    def save(self, op: Op, name: str, new: NewWebhook) -> Webhook:
+        """Make a webhook or change it. A secret that is left out stays, or is made and shown this once.
+
+        Raises Invalid, TooMuch, Forbidden (private addresses are for administrators to allow).
+        """
+        op.require("webhook.write")
+        if new.allow_private:
+            op.require("system.admin")
+        check_name(name, what="webhook")
+        if new.name not in ("", name):
+            raise Invalid("The name in the body is not the one in the address.", where="name")
+        sending.check_url(new.url)
+        check_kinds(new.kinds)
+        if new.secret:
+            sending.check_secret(new.secret)
+        with self._db.write(op) as tx:
+            found = next((h for h in store.webhooks(tx, op.workspace) if h.name == name), None)
+            if found is None and len(store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
+                raise TooMuch(f"There are {WEBHOOKS_MAX} webhooks already.", hint="Delete one first.")
+            secret = new.secret or (store.webhook_secret(tx, name) if found else sending.new_secret())
+            # A webhook that was off hears of what happens from now on, not of all it missed.
+            from_seq = found.from_seq if found and found.enabled else last_seq(tx)
+            hook = Webhook(
+                name=name, url=new.url, kinds=new.kinds, enabled=new.enabled, allow_private=new.allow_private,
+                created_at_ms=found.created_at_ms if found else op.at_ms, updated_at_ms=op.at_ms, from_seq=from_seq,
+            )  # fmt: skip
+            store.save_webhook(tx, op.workspace, hook, secret)
+            tx.emit(
+                "webhook.saved", Ref("webhook", name), url=_without_query(new.url), kinds=new.kinds, enabled=new.enabled,
+                allow_private=new.allow_private,
+            )  # fmt: skip
+        return replace(hook, secret=UNSET if found or new.secret else secret)
+
+    def delete(self, op: Op, name: str) -> None:
+        """Remove a webhook; what was queued for it is not sent any more. Raises NotFound, Forbidden."""
+        op.require("webhook.write")
+        with self._db.write(op) as tx:
+            self._found(tx, op, name)
+            store.delete_webhook(tx, op.workspace, name)
+            tx.emit("webhook.deleted", Ref("webhook", name))
+
+    def deliveries(self, op: Op, name: str, *, limit: int | None = None, page: str = "") -> Page[Delivery]:
+        """What was sent to a webhook, newest first."""
+        op.require("webhook.read")
+        size, before = check_limit(limit), decode_token(page, size=1)[0] if page else None
+        with self._db.read() as tx:
+            self._found(tx, op, name)
+            found = store.deliveries(tx, name, before=before, limit=size)
+        return Page(found, encode_token(found[-1].id) if len(found) == size else None)
+
+    def _found(self, tx: Read, op: Op, name: str) -> Webhook:
+        found = store.webhook(tx, op.workspace, name)
+        if found is None:
+            raise NotFound(f"There is no webhook {name}.", ref=f"webhook:{name}")
+        return found
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> None:
+        """Queue a delivery for each webhook that wants this fact; once, however often it is told."""
+        if event.kind.startswith(("job.", "webhook.")):
+            return
+        with self._db.read() as tx:
+            hooks = store.enabled_webhooks(tx, event.workspace, event.seq)
+        wanted = [h for h in hooks if matches_kind(h.kinds, event.kind)]
+        if not wanted:
+            return
+        op = self._ops.system("webhooks", cause=event.seq)
+        with self._db.write(op) as write:
+            for hook in wanted:
+                delivery = Delivery(
+                    id=new_id(op.at_ms), webhook=hook.name, seq=event.seq, state="queued", attempts=0, status=None, error="",
+                    answer="", created_at_ms=op.at_ms, done_at_ms=None,
+                )  # fmt: skip
+                if store.add_delivery(write, delivery):
+                    Jobs.submit(write, JOB_KIND, {"delivery": delivery.id}, subject=Ref("webhook", hook.name))
+
+    def deliver(self, job: JobContext) -> None:
+        """The job: one POST. Raises Unavailable to be called again later, Invalid when that is hopeless."""
+        with self._db.read() as tx:
+            delivery = store.delivery(tx, job.args["delivery"])
+            hook = store.webhook(tx, job.op.workspace, delivery.webhook) if delivery else None
+            event = event_at(tx, delivery.seq) if delivery else None
+            secret = store.webhook_secret(tx, hook.name) if hook else ""
+        if delivery is None or delivery.state != "queued":
+            return
+        if hook is None or event is None or not hook.enabled:
+            self._note(delivery, "failed", None, "The webhook was removed or turned off.", "")
+            return
+        try:
+            answer = self._send(hook, event, secret)
+        except Invalid as error:
+            self._note(delivery, "failed", None, error.message, "")
+            raise
+        except Unavailable as error:
+            is_last = job.job.attempts >= ATTEMPTS_MAX
+            self._note(delivery, "failed" if is_last else "queued", None, error.message, "")
+            raise
+        if 200 <= answer.status < 300:
+            self._note(delivery, "delivered", answer.status, "", answer.body)
+            return
+        # 410 Gone is the standard's word for "never again"; everything else may get better.
+        is_over = answer.status == 410 or job.job.attempts >= ATTEMPTS_MAX
+        text = f"It answered {answer.status}."
+        self._note(delivery, "failed" if is_over else "queued", answer.status, text, answer.body)
+        raise (Invalid if answer.status == 410 else Unavailable)(f"{hook.name}: {text}")
+
+    def _send(self, hook: Webhook, event: Event, secret: str) -> sending.Answer:
+        body = msgspec.json.encode(event)
+        message_id, timestamp_s = f"{hook.name}-{event.seq}".replace(" ", "_"), self._ops.clock.now_ms() // 1000
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "noria-webhook/1",
+            "webhook-id": message_id.encode("ascii", "xmlcharrefreplace").decode(),
+            "webhook-timestamp": str(timestamp_s),
+        }
+        headers["webhook-signature"] = sending.sign(secret, headers["webhook-id"], timestamp_s, body)
+        return sending.send(
+            hook.url, body, headers, allow_private=hook.allow_private, clock=self._db.clock, resolve=self._resolve
+        )
+
+    def _note(self, delivery: Delivery, state: str, status: int | None, error: str, answer: str) -> None:
+        done = None if state == "queued" else self._ops.clock.now_ms()
+        kept = answer.replace("\x00", "")[:ANSWER_KEPT].encode("utf-8", "replace").decode()
+        with self._db.system_write() as tx:
+            store.note_attempt(tx, delivery.id, state=state, status=status, error=error, answer=kept, done_at_ms=done)
+
+
+def _without_query(url: str) -> str:
+    """What the record may hold of an address: queries often carry somebody's key."""
+    return url.partition("?")[0]
