@@ -1,0 +1,146 @@
+// @ts-check
+/** One dataset, or one version of it: history on the right, what is inside on the left – columns, files, a sample, and the difference to another version. */
+
+import { useState } from 'preact/hooks';
+import { html } from '../components/html.js';
+import { Icon } from '../components/icon.js';
+import { Page, Block } from '../components/page.js';
+import { Table } from '../components/table.js';
+import { Tabs } from '../components/tabs.js';
+import { Command, Empty, Problem, Show } from '../components/empty.js';
+import { Aliases, Chip } from '../components/chips.js';
+import { DiffFiles, DiffMark } from '../components/diff.js';
+import { Histogram, TopValues } from '../components/histogram.js';
+import { Sparkline } from '../components/sparkline.js';
+import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
+import { useResource } from '../components/use.js';
+import { enc, href, withQuery } from '../lib/api.js';
+import { bytes, count, percent, plural } from '../lib/format.js';
+
+/** @param {any} props */
+export default function DatasetPage({ params, query, setQuery }) {
+  const { dataset: name } = params, selector = params.selector ?? 'latest';
+  const live = { kinds: ['dataset_version.', 'dataset_alias.', 'dataset.'] };
+  const versions = useResource(`/datasets/${enc(name)}/versions?limit=200`, live);
+  const version = useResource(`/datasets/${enc(name)}/versions/${enc(selector)}`, live);
+  const v = version.data, history = versions.data?.items ?? [];
+  const previous = v && history.find((/** @type {any} */ h) => v.parents?.includes(h.id)) || (v && history.find((/** @type {any} */ h) => h.number < v.number));
+  const lineage = useResource(v ? `/lineage/${enc(`dataset_version:${v.id}`)}?depth=1` : null, { kinds: ['run.', 'model_version.'] });
+  const readers = (lineage.data?.edges ?? []).filter((/** @type {any} */ e) => e.dst === `dataset_version:${v?.id}`);
+  const tab = query.get('tab') ?? 'columns';
+  return html`<${Page} crumbs=${[['Datasets', '/datasets'], ...(params.selector ? [[name, `/datasets/${enc(name)}`], [v ? `@${v.number}` : `@${selector}`]] : [[name]])]} title=${v ? `${name}@${v.number}` : name} loading=${version.loading}
+      actions=${v && html`<a class="button" href=${`/lineage/${enc(`dataset_version:${v.id}`)}`}><${Icon} name="waypoints" />Lineage</a>`}>
+    <${Show} of=${version}>${() => html`<div class="split">
+      <div class="stack loose">
+        <div class="story"><h2>${name}@${v.number}<${Aliases} of=${v.aliases} /></h2>
+          <p><b><${Who} of=${v.actor} /></b> committed this version <${Time} at=${v.created_at_ms} />${v.message ? html`: “${v.message}”` : ''}. It has ${plural(v.files_count, 'file')} of ${bytes(v.size_bytes)}${v.rows_count !== null && v.rows_count !== undefined ? html`, ${count(v.rows_count)} rows` : ''}${v.schema?.length ? html` in ${plural(v.schema.length, 'column')}` : ''}.
+          ${readers.length ? html` ${plural(readers.length, 'thing')} read it: ${readers.slice(0, 4).map((/** @type {any} */ e, /** @type {number} */ i) => html`${i ? ', ' : ''}<${RefLink} to=${e.src} />`)}${readers.length > 4 ? ' and more' : ''}.` : ''}</p></div>
+        <${Tabs} label="What is inside" value=${tab} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'columns' ? null : t })} tabs=${[
+          { id: 'columns', label: 'Columns', count: v.schema?.length || null, body: () => html`<${Columns} name=${name} version=${v} />` },
+          { id: 'files', label: 'Files', count: count(v.files_count), body: () => html`<${Files} name=${name} version=${v} query=${query} setQuery=${setQuery} />` },
+          { id: 'sample', label: 'Sample', body: () => html`<${SampleTab} name=${name} version=${v} query=${query} setQuery=${setQuery} />` },
+          { id: 'diff', label: 'Difference', body: () => html`<${DiffTab} name=${name} version=${v} history=${history} previous=${previous} query=${query} setQuery=${setQuery} />` },
+        ]} />
+      </div>
+      <div class="stack loose">
+        <${Block} title="History" count=${history.length || null}><${History} name=${name} history=${history} here=${v.number} /><//>
+        <${Block} title="Use it"><div class="stack"><${Command} text=${`noria data checkout ${name}@${v.number} data/`} /><${Command} text=${`import noria\ntable = noria.dataset("${name}").version(${v.aliases?.[0] ? `"${v.aliases[0]}"` : v.number}).to_pandas()`} /></div><//>
+        <${Block} title="Identity"><${Kv} items=${[['Root', html`<${Id} value=${v.root_digest} />`], ['Version id', html`<${Id} value=${v.id} />`], ['Parents', v.parents?.length ? plural(v.parents.length, 'version') : 'none']]} /><//>
+      </div></div>`}<//>
+  <//>`;
+}
+
+/** The versions as a line with its sizes. @param {any} props */
+function History({ name, history, here }) {
+  if (!history.length) return null;
+  const sizes = history.map((/** @type {any} */ h) => h.size_bytes).reverse();
+  return html`<div class="stack">${history.length > 2 && html`<div class="row"><${Sparkline} values=${sizes} width=${220} height=${28} label="Size of each version" zero /><span class="muted">size</span></div>`}
+    <ul>${history.slice(0, 60).map((/** @type {any} */ h) => html`<li class="list-link" key=${h.id}><a href=${`/datasets/${enc(name)}/${h.number}`} aria-current=${h.number === here ? 'page' : undefined}>${h.number === here ? html`<b>@${h.number}</b>` : `@${h.number}`}</a><span class="truncate grow quiet" title=${h.message}>${h.message || html`<span class="muted">no message</span>`}</span><${Aliases} of=${h.aliases} /><span class="muted"><${Time} at=${h.created_at_ms} /></span></li>`)}</ul></div>`;
+}
+
+/** @param {any} props */
+function Columns({ name, version }) {
+  const profile = useResource(`/datasets/${enc(name)}/versions/${version.number}/profile`, { kinds: ['dataset_profile.', 'dataset_version.', 'job.'], ticks: [`dataset_version:${version.id}`] });
+  if (profile.error?.status === 404) return html`<${Schema} version=${version} />`;
+  return html`<${Show} of=${profile}>${(/** @type {any} */ p) => {
+    if (!p.tables.length) return version.schema?.length ? html`<${Schema} version=${version} />` : html`<${Empty} icon="table" title="No tables in this version." text="Parquet and CSV files are described column by column; other files are kept byte for byte." />`;
+    return html`<div class="stack loose">${p.state === 'pending' && html`<div class="notice info"><${Icon} name="hourglass" /><span>The tables are being read; columns appear as they are ready.</span></div>`}${p.tables.slice(0, 40).map((/** @type {any} */ t) => html`<${TableProfile} key=${t.path} table=${t} only=${p.tables.length === 1} />`)}${p.tables.length > 40 && html`<p class="muted">and ${p.tables.length - 40} more tables</p>`}</div>`;
+  }}<//>`;
+}
+
+/** @param {any} props */
+function Schema({ version }) {
+  if (!version.schema?.length) return html`<${Empty} icon="table" title="No columns are known." text="Parquet and CSV files are described column by column." />`;
+  return html`<${Table} label="Columns" rows=${version.schema} rowKey=${(/** @type {any} */ c) => c.name} columns=${[{ key: 'n', label: 'Column', cell: (c) => c.name }, { key: 't', label: 'Type', cell: (c) => html`<code>${c.type}</code>` }]} />`;
+}
+
+/** @param {any} props */
+function TableProfile({ table: t, only }) {
+  return html`<section class="stack">${!only && html`<h3><span class="mono">${t.path}</span> ${t.rows_count !== null && html`<span class="muted">${count(t.rows_count)} rows</span>`}</h3>`}
+    ${t.state === 'unreadable' && html`<div class="notice warn"><${Icon} name="triangle-alert" /><span>It could not be read as a table: ${t.reason}. The bytes are kept all the same.</span></div>`}
+    ${t.state === 'pending' && html`<div class="skeleton"></div>`}
+    ${t.columns.length > 0 && html`<${Table} label=${`Columns of ${t.path}`} rows=${t.columns} rowKey=${(/** @type {any} */ c) => c.name} columns=${[
+      { key: 'name', label: 'Column', cell: (c) => html`<div><b>${c.name}</b></div><small>${c.type}</small>`, sort: (c) => c.name },
+      { key: 'shape', label: 'Values', cell: (c) => (c.histogram ? html`<${Histogram} counts=${c.histogram.counts} edges=${c.histogram.edges} nulls=${c.nulls} label=${c.name} axis=${c.kind !== 'time'} />` : c.top?.length ? html`<${TopValues} items=${c.top} total=${c.rows - c.nulls} label=${`Most frequent of ${c.name}`} />` : html`<span class="muted">–</span>`) },
+      { key: 'nulls', label: 'Missing', num: true, cell: (c) => (c.nulls ? html`<span class=${c.nulls / c.rows > 0.05 ? 'warn' : ''} title=${String(c.nulls)}>${percent(c.nulls / Math.max(1, c.rows))}</span>` : html`<span class="muted">0</span>`), sort: (c) => c.nulls / Math.max(1, c.rows) },
+      { key: 'distinct', label: 'Distinct', num: true, cell: (c) => (c.distinct === null ? '–' : `${c.distinct_is_exact ? '' : '≈ '}${count(c.distinct)}`), sort: (c) => c.distinct },
+      { key: 'min', label: 'Least', num: true, cell: (c) => value(c.min), sort: (c) => c.min },
+      { key: 'mean', label: 'Mean', num: true, cell: (c) => (c.kind === 'time' ? '' : html`<${Num} value=${c.mean} />`), sort: (c) => c.mean },
+      { key: 'std', label: 'Spread', num: true, cell: (c) => (c.kind === 'time' ? '' : html`<${Num} value=${c.std} />`) },
+      { key: 'max', label: 'Most', num: true, cell: (c) => value(c.max), sort: (c) => c.max }]} />`}</section>`;
+}
+
+/** @param {any} v */
+function value(v) { return typeof v === 'number' ? html`<${Num} value=${v} />` : v === null || v === undefined ? html`<span class="muted">–</span>` : html`<span title=${String(v)}>${String(v).slice(0, 24)}</span>`; }
+
+/** @param {any} props */
+function Files({ name, version, query, setQuery }) {
+  const prefix = query.get('prefix') ?? '';
+  const files = useResource(withQuery(`/datasets/${enc(name)}/versions/${version.number}/files`, { prefix, limit: 500 }));
+  return html`<div class="stack"><input class="input" placeholder="Paths that begin with…" aria-label="Paths that begin with" value=${prefix} onInput=${(/** @type {any} */ e) => setQuery({ prefix: e.currentTarget.value })} />
+    <${Show} of=${files}>${(/** @type {any} */ a) => html`<${Table} label="Files" rows=${a.items} rowKey=${(/** @type {any} */ f) => f.path} columns=${[
+      { key: 'p', label: 'Path', cell: (f) => html`<a class="mono" data-external href=${href(withQuery(`/datasets/${enc(name)}/versions/${version.number}/content`, { path: f.path }))} download=${f.path.split('/').pop()}>${f.path}</a>`, sort: (f) => f.path },
+      { key: 's', label: 'Size', num: true, cell: (f) => bytes(f.size_bytes), sort: (f) => f.size_bytes }, { key: 'd', label: 'BLAKE3', cell: (f) => html`<${Id} value=${f.digest} />` },
+      { key: 'x', label: '', cell: (f) => (/\.(parquet|pq|csv|tsv|txt|json|jsonl|md|yaml|yml)$/i.test(f.path) ? html`<button type="button" class="button plain small" onClick=${() => setQuery({ tab: 'sample', path: f.path })}>Look</button>` : '') }]} />${a.next && html`<p class="muted">The first 500; narrow them above.</p>`}`}<//></div>`;
+}
+
+/** @param {any} props */
+function SampleTab({ name, version, query, setQuery }) {
+  const files = useResource(`/datasets/${enc(name)}/versions/${version.number}/files?limit=200`);
+  const first = (files.data?.items ?? []).find((/** @type {any} */ f) => /\.(parquet|pq|csv|tsv)$/i.test(f.path)) ?? files.data?.items?.[0];
+  const path = query.get('path') ?? first?.path;
+  const sample = useResource(path ? withQuery(`/datasets/${enc(name)}/versions/${version.number}/sample`, { path, limit: 50 }) : null);
+  return html`<div class="stack"><label class="field"><span>File</span><select class="select" value=${path} onChange=${(/** @type {any} */ e) => setQuery({ path: e.currentTarget.value })}>${(files.data?.items ?? []).map((/** @type {any} */ f) => html`<option key=${f.path} value=${f.path} selected=${f.path === path}>${f.path}</option>`)}</select></label>
+    <${Show} of=${sample}>${(/** @type {any} */ s) => (s.kind === 'table' ? html`<div class="table-wrap" tabindex="0" role="region" aria-label="First rows"><table class="table"><thead><tr>${s.columns.map((/** @type {any} */ c) => html`<th scope="col" key=${c.name} title=${c.type}>${c.name}</th>`)}</tr></thead><tbody>${s.rows.map((/** @type {any[]} */ r, /** @type {number} */ i) => html`<tr key=${i}>${r.map((v, j) => html`<td key=${j} class=${typeof v === 'number' ? 'num' : ''}>${typeof v === 'number' ? html`<${Num} value=${v} digits=${6} />` : v === null ? html`<span class="muted">null</span>` : String(v).slice(0, 80)}</td>`)}</tr>`)}</tbody></table></div>${s.is_truncated && html`<p class="muted">The first ${s.rows.length} rows.</p>`}`
+      : s.kind === 'text' ? html`<pre class="code" tabindex="0">${s.text}</pre>` : html`<p class="muted">${bytes(s.size_bytes)} that are neither a table nor text.</p>`)}<//></div>`;
+}
+
+/** @param {any} props */
+function DiffTab({ name, version, history, previous, query, setQuery }) {
+  const a = query.get('against') ?? previous?.number;
+  const [rows, setRows] = useState(false);
+  const diff = useResource(a ? withQuery(`/datasets/${enc(name)}/diff`, { a, b: version.number, rows: rows ? 1 : null }) : null);
+  if (!a) return html`<${Empty} icon="git-compare" title="There is nothing to compare with." text="This is the first version." />`;
+  return html`<div class="stack"><div class="row wrap"><label class="inline">From <select class="select" value=${String(a)} onChange=${(/** @type {any} */ e) => setQuery({ against: e.currentTarget.value })}>${history.filter((/** @type {any} */ h) => h.number !== version.number).map((/** @type {any} */ h) => html`<option key=${h.number} value=${h.number} selected=${String(h.number) === String(a)}>@${h.number}</option>`)}</select> to @${version.number}</label>
+      <label class="inline"><input type="checkbox" class="check" checked=${rows} onChange=${() => setRows(!rows)} />Compare rows too</label></div>
+    ${diff.error ? html`<${Problem} error=${diff.error} retry=${diff.reload} />` : html`<${Show} of=${diff}>${(/** @type {any} */ d) => html`<div class="stack loose">
+      <div class="chips"><${Chip} tone="ok">+${count(d.added_count)} added<//><${Chip} tone="bad">−${count(d.removed_count)} removed<//><${Chip} tone="warn">~${count(d.changed_count)} changed<//></div>
+      ${(d.tables ?? []).map((/** @type {any} */ t) => html`<${TableDiff} key=${t.path} table=${t} />`)}
+      ${d.added.length + d.removed.length + d.changed.length > 0 ? html`<${Block} title="Files"><${DiffFiles} label="Changed files" items=${[...d.added.map((/** @type {any} */ c) => ({ path: c.path, change: 'added', now: c.after?.size_bytes })), ...d.removed.map((/** @type {any} */ c) => ({ path: c.path, change: 'removed', was: c.before?.size_bytes })), ...d.changed.map((/** @type {any} */ c) => ({ path: c.path, change: 'changed', was: c.before?.size_bytes, now: c.after?.size_bytes }))].slice(0, 500)} /><//>` : html`<p class="muted">The two versions have the same files.</p>`}</div>`}<//>`}</div>`;
+}
+
+/** @param {any} props */
+function TableDiff({ table: t }) {
+  const schema = [...t.schema.added.map((/** @type {any} */ c) => ['added', c.name, c.type]), ...t.schema.removed.map((/** @type {any} */ c) => ['removed', c.name, c.type]), ...t.schema.retyped.map((/** @type {any} */ c) => ['changed', c.name, `${c.before} → ${c.after}`])];
+  return html`<${Block} title=${html`<span class="mono">${t.path}</span>`} count=${t.rows_before !== null ? `${count(t.rows_before)} → ${count(t.rows_after)} rows` : null}>
+    ${t.state === 'pending' ? html`<div class="notice info"><${Icon} name="hourglass" /><span>A profile is still being computed.</span></div>` : t.state === 'unreadable' ? html`<div class="notice warn"><${Icon} name="triangle-alert" /><span>${t.reason}</span></div>` : ''}
+    <div class="stack">${schema.length > 0 && html`<ul>${schema.map(([change, n, type]) => html`<li class="row" key=${n}><${DiffMark} of=${change} /><b>${n}</b><code>${type}</code></li>`)}</ul>`}
+    ${t.columns.length > 0 && html`<${Table} label=${`Columns of ${t.path} that moved`} rows=${t.columns} rowKey=${(/** @type {any} */ c) => c.name} columns=${[
+      { key: 'n', label: 'Column', cell: (c) => c.name, sort: (c) => c.name },
+      { key: 'psi', label: 'PSI', num: true, cell: (c) => html`<span class=${c.psi > 0.25 ? 'bad' : c.psi > 0.1 ? 'warn' : ''}><${Num} value=${c.psi} digits=${3} /></span>`, sort: (c) => c.psi },
+      { key: 'mb', label: 'Mean was', num: true, cell: (c) => html`<${Num} value=${c.mean_before} />` }, { key: 'ma', label: 'is', num: true, cell: (c) => html`<${Num} value=${c.mean_after} />` },
+      { key: 'nb', label: 'Missing was', num: true, cell: (c) => percent(c.null_share_before) }, { key: 'na', label: 'is', num: true, cell: (c) => percent(c.null_share_after) },
+      { key: 'db', label: 'Distinct was', num: true, cell: (c) => count(c.distinct_before) }, { key: 'da', label: 'is', num: true, cell: (c) => count(c.distinct_after) }]} />`}
+    ${t.rows && html`<div class="stack"><p>Rows ${t.rows.key.length ? html`by <code>${t.rows.key.join(', ')}</code>` : 'as a whole'}: <span class="diff-add">+${count(t.rows.added_count)}</span> <span class="diff-del">−${count(t.rows.removed_count)}</span> <span class="diff-chg">~${count(t.rows.changed_count)}</span>, ${count(t.rows.unchanged_count)} the same.</p>
+      ${t.rows.changed.length > 0 && html`<${Table} label="Changed rows" rows=${t.rows.changed.slice(0, 30)} rowKey=${(/** @type {any} */ _r, /** @type {number} */ i) => i} columns=${[{ key: 'k', label: 'Key', cell: (r) => Object.values(r.key).join(', ') }, { key: 'c', label: 'Change', prose: true, cell: (r) => Object.entries(r.changes).map(([k, [was, is]]) => html`<span key=${k}>${k}: <span class="diff-del">${String(was)}</span> → <span class="diff-add">${String(is)}</span> </span>`) }]} />`}</div>`}</div><//>`;
+}
