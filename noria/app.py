@@ -1,0 +1,144 @@
+"""The only wiring there is; it reads like a table of contents. Tests call `build` with a temporary home and a manual clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+
+import noria.access.http
+import noria.datasets.http
+import noria.governance.http
+import noria.http.static
+import noria.http.system
+import noria.loops.http
+import noria.monitoring.http
+import noria.pipelines.http
+import noria.registry.http
+import noria.serving.http
+import noria.tracking.http
+from noria.access.service import Access
+from noria.config import Config, load_config
+from noria.datasets.service import Datasets
+from noria.governance.approvals import Approvals
+from noria.governance.audit import Audit
+from noria.governance.policies import Policies
+from noria.governance.webhooks import JOB_KIND, Webhooks
+from noria.http.asgi import asgi
+from noria.http.door import ASGI
+from noria.kernel.blobs import BlobStore, open_blobs
+from noria.kernel.clock import Clock, SystemClock
+from noria.kernel.db import Database
+from noria.kernel.events import Pump, Reconciler, Subscriber
+from noria.kernel.jobs import Jobs
+from noria.kernel.op import Ops
+from noria.kernel.ticks import Ticks
+from noria.loops.service import Loops, LoopsReconciler
+from noria.migrations import open_db
+from noria.monitoring.service import Monitoring
+from noria.pipelines.lineage import RunLineage
+from noria.pipelines.schedules import Schedules
+from noria.pipelines.service import Pipelines
+from noria.pipelines.sweeper import Sweeper
+from noria.pipelines.triggers import Triggers
+from noria.registry.service import Registry
+from noria.serving.service import Serving, Upkeep
+from noria.tracking.service import Tracking
+
+
+class App(Struct, frozen=True, kw_only=True):
+    """Every service of one control plane, wired."""
+
+    config: Config
+    clock: Clock
+    db: Database
+    blobs: BlobStore
+    ticks: Ticks
+    ops: Ops
+    access: Access
+    jobs: Jobs
+    pump: Pump
+    datasets: Datasets
+    tracking: Tracking
+    registry: Registry
+    pipelines: Pipelines
+    schedules: Schedules
+    triggers: Triggers
+    serving: Serving
+    monitoring: Monitoring
+    policies: Policies
+    approvals: Approvals
+    audit: Audit
+    webhooks: Webhooks
+    loops: Loops
+
+    def routes(self) -> list[HTTPRouteHandler]:
+        """The routes of every slice."""
+        return [
+            *noria.http.system.routes(self.config, self.db, self.blobs, self.ticks, self.access),
+            *noria.http.static.routes(self.access),
+            *noria.access.http.routes(self.access),
+            *noria.datasets.http.routes(self.datasets),
+            *noria.tracking.http.routes(self.tracking),
+            *noria.registry.http.routes(self.registry),
+            *noria.pipelines.http.routes(self.pipelines, self.schedules, self.triggers),
+            *noria.serving.http.routes(self.serving),
+            *noria.monitoring.http.routes(self.monitoring),
+            *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
+            *noria.loops.http.routes(self.loops),
+        ]
+
+    def start(self) -> None:
+        """Start the background work: facts, reconcilers, jobs."""
+        self.pump.start()
+        self.jobs.start()
+
+    def stop(self) -> None:
+        self.jobs.stop()
+        self.pump.stop()
+        self.db.close()
+
+
+def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None = None) -> App:
+    """Wire the control plane: open database and blobs, make each service, connect readers of facts."""
+    clock = clock or SystemClock()
+    config.home.mkdir(parents=True, exist_ok=True)
+    db = open_db(config.database_url, clock=clock)
+    blobs = blobs or open_blobs(config.blobs_url)
+    ticks = Ticks()
+    access = Access(db, clock=clock, is_loopback=config.is_loopback)
+    policies = Policies(db)
+    ops = Ops(clock, access, policies)
+    jobs = Jobs(db, ops)
+    datasets = Datasets(db, blobs, ticks)
+    jobs.register("dataset.profile", datasets.run_profile)
+    tracking = Tracking(db, blobs, ticks, datasets)
+    registry = Registry(db, blobs, tracking)
+    pipelines = Pipelines(db, ops, blobs, ticks, access, datasets, tracking, registry, lease_s=config.lease_s)
+    schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines)
+    serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url)
+    monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
+    approvals = Approvals(db, ops, access)
+    audit = Audit(db, ops, blobs, config.home)
+    webhooks = Webhooks(db, ops)
+    jobs.register(JOB_KIND, webhooks.deliver)
+    loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
+    runs_lineage = RunLineage(db, ops, tracking)
+    subscribers: list[Subscriber] = [triggers, runs_lineage, monitoring.ingest, webhooks, loops]
+    reconcilers: list[Reconciler] = [
+        Sweeper(pipelines), schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
+        Upkeep(db),
+    ]  # fmt: skip
+    return App(
+        config=config, clock=clock, db=db, blobs=blobs, ticks=ticks, ops=ops, access=access, jobs=jobs,
+        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, registry=registry,
+        pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
+        approvals=approvals, audit=audit, webhooks=webhooks, loops=loops,
+    )  # fmt: skip
+
+
+def local_asgi(home: Path) -> tuple[ASGI, str]:
+    """The application on a local home, in this process and without background work: what the CLI uses when no server runs."""
+    config = load_config(home=str(home))
+    return asgi(build(config)), config.control_url

@@ -1,0 +1,65 @@
+"""`noria`: the command line. Groups are loaded when first used, so that `noria --help` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from noria import __version__
+from noria.cli.base import Group
+
+GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
+    "server": ("noria.cli.server", "Start Noria: control plane, UI, workers and gateway."),
+    "demo": ("noria.cli.demo", "Run the whole loop on real data and leave it running."),
+    "data": ("noria.cli.data", "Versions of data: commit, log, diff, checkout."),
+    "run": ("noria.cli.run", "Runs: launch, list, show."),
+    "pipeline": ("noria.cli.pipeline", "Pipelines: run, watch, cancel, resume."),
+    "model": ("noria.cli.model", "Models: versions, aliases, timeline, passport."),
+    "endpoint": ("noria.cli.endpoint", "Endpoints: deploy, canary, promote, roll back."),
+    "monitor": ("noria.cli.monitor", "Monitors and alerts."),
+    "loop": ("noria.cli.loop", "The closed loop: list, run, stop."),
+    "approval": ("noria.cli.approval", "Approvals: list, approve, reject."),
+    "audit": ("noria.cli.audit", "The audit log: show, export, verify."),
+    "user": ("noria.cli.user", "Users and service accounts."),
+    "token": ("noria.cli.token", "API tokens."),
+    "apply": ("noria.cli.apply", "Declare things in YAML: plan and apply."),
+    "doctor": ("noria.cli.doctor", "Check this installation and say what to do."),
+    "backup": ("noria.cli.backup", "Back up, verify and restore."),
+}
+
+
+class Root(Group):
+    """Loads a group's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(GROUPS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in GROUPS:
+            return None
+        module = importlib.import_module(GROUPS[name][0])
+        command: click.Command = module.group
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in GROUPS.items()])
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="noria")
+def main() -> None:
+    """Noria: the whole life of a machine-learning model in one place.
+
+    \b
+    Start with:
+      noria demo             the closed loop on real data, in the browser
+      noria server           an empty server on http://127.0.0.1:5000
+
+    NORIA_URL and NORIA_TOKEN point the other commands at a server; without them they work on the local home.
+    """
+
+
+if __name__ == "__main__":
+    main()

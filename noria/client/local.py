@@ -1,0 +1,40 @@
+"""An HTTP transport without a network: the client's requests go straight into an ASGI application in this process.
+
+The CLI works on a local home this way when no server runs, and the tests go through the same door as everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+
+
+class InProcess(httpx.BaseTransport):
+    """Runs `app` on an event loop of its own thread."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="in-process", daemon=True)
+        self._thread.start()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return asyncio.run_coroutine_threadsafe(self._ask(request), self._loop).result(300)
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        body = b"".join(list(request.stream))  # type: ignore[arg-type]
+        asked: Any = httpx.Request(request.method, request.url, headers=request.headers, content=body)
+        answer = await self._transport.handle_async_request(asked)
+        content = await answer.aread()
+        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
