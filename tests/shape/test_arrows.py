@@ -1,0 +1,106 @@
+"""The dependency rule of docs/internals/ARCHITECTURE.md, section 2: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SLICES = [
+    "access",
+    "datasets",
+    "tracking",
+    "registry",
+    "pipelines",
+    "serving",
+    "monitoring",
+    "governance",
+    "loops",
+    "declare",
+]
+WIRING = {"app", "control", "supervisor"}  # the only modules that know every slice
+# What is allowed besides the rule, with its reason.
+EXCEPTIONS = {
+    ("noria.client.api", "noria.app"): "without a server, the client runs one in its own process",
+    ("noria.cli.audit", "noria.governance.verify"): "the offline verifier: one file, the standard library only",
+    ("noria.cli.doctor", "noria.migrations"): "compares the schema without changing it",
+    ("noria.serving.gateway", "noria.access.tokens"): "the form of a token, a leaf: the gateway checks tokens from memory",
+    ("noria.serving.gateway", "noria.config"): "a process of its own, wired in its main()",
+    ("noria.serving.node", "noria.config"): "a process of its own, wired in its main()",
+    ("noria.serving.recorder", "noria.config"): "a process of its own, wired in its main()",
+}
+
+
+def modules() -> dict[str, Path]:
+    return {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in (ROOT / "noria").rglob("*.py")
+    }
+
+
+def imports(path: Path, known: set[str]) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in known else node.module for a in node.names}
+    return {f for f in found if f.startswith("noria")}
+
+
+def is_allowed(source: str, target: str) -> bool:
+    place, wanted = source.split(".")[1:], target.split(".")[1:]
+    if not place or not wanted or place[0] in WIRING or (source, target) in EXCEPTIONS:
+        return True
+    if wanted[0] == "kernel" or (wanted == ["config"] and place[0] in {"http", "cli", "kernel"} | WIRING):
+        return True
+    if wanted[0] in WIRING:
+        return place[0] == "cli"
+    if place[0] == "kernel":
+        return False
+    if place[0] in SLICES:
+        return _slice_may(place, wanted)
+    if place[0] in ("client", "cli"):
+        # Rule 5: the nouns, and each other; the CLI may also start the server.
+        return wanted[-1] == "model" or wanted[0] in ("client", "cli", "logs", "testing", "demo")
+    if place[0] == "http":
+        return wanted[0] in ("http", "access")  # the door knows who is calling, and no other slice
+    return wanted[0] == place[0] or wanted[0] in ("logs", "client", "testing")
+
+
+def _slice_may(place: list[str], wanted: list[str]) -> bool:
+    if wanted[0] == place[0]:
+        return True
+    if wanted[0] == "http":
+        return wanted == ["http", "route"] or place[-1] == "http"
+    if wanted[0] == "logs":
+        return True
+    if wanted[0] == "client":
+        return wanted[-1] in ("api", "pipeline", "environment")  # processes that speak HTTP only
+    if wanted[0] not in SLICES:
+        return False
+    is_lower = SLICES.index(wanted[0]) < SLICES.index(place[0])
+    return is_lower and wanted[-1] in ("model", "service", "policy", "approvals", "policies")
+
+
+def test_arrows_point_one_way() -> None:
+    known = modules()
+    wrong = [
+        f"{source} imports {target}"
+        for source, path in sorted(known.items())
+        for target in sorted(imports(path, set(known)))
+        if not is_allowed(source, target)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_model_does_no_work() -> None:
+    """Rule 1: model.py imports the kernel and lower model.py only; no database, no clock."""
+    known = modules()
+    for source, path in known.items():
+        if source.endswith(".model") and not source.startswith("noria.cli."):
+            for target in imports(path, set(known)):
+                assert target.endswith(".model") or target in {
+                    "noria.kernel.facts", "noria.kernel.events", "noria.kernel.ids", "noria.kernel.errors", "noria.kernel.op",
+                    "noria.kernel.paging",
+                }, f"{source} imports {target}"  # fmt: skip
