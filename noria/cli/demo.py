@@ -13,7 +13,7 @@ from noria.kernel.errors import NoriaError
 
 
 @click.command()
-@click.option("--fast", is_flag=True, help="Fewer requests: about a minute and a half.")
+@click.option("--fast", is_flag=True, help="A fifth of the requests: about a minute.")
 @click.option("--home", default="./demo-home", show_default=True, help="Folder that holds everything.")
 @click.option("--port", type=int, help="Port of UI, API and MLflow's protocol.  [default: 5000]")
 @click.option("--gateway-port", type=int, help="Port of the inference gateway.  [default: 5001]")
