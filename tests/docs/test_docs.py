@@ -45,3 +45,8 @@ def test_commands_in_the_manual_exist(page: Path) -> None:
         command = main.get_command(Context(main), words[0])
         if isinstance(command, Group) and len(words) > 1 and not words[1].startswith("-"):
             assert words[1] in command.list_commands(Context(command)), f"{page.name}: noria {line}"
+
+
+def test_the_example_pipeline_fits_a_screen() -> None:
+    """The promise of the demo: a plain Python file of at most sixty lines."""
+    assert len((ROOT / "examples" / "flights" / "pipeline.py").read_text().splitlines()) <= 60
