@@ -8,6 +8,7 @@ its listing is kept; an alias or `latest` is looked up each time.
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -51,7 +52,7 @@ class NoriaFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         if mode != "rb":
-            raise NotImplementedError("Versions never change; commit a new one instead.")
+            raise io.UnsupportedOperation("Versions never change; commit a new one: noria data commit NAME PATH.")
         handle, _slash, inner = path.partition("/")
         version = self._version(handle)
         if inner not in self._files(version):

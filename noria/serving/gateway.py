@@ -14,7 +14,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -115,11 +115,10 @@ class Doorkeeper:
         return found
 
 
-class TruthSink:
+class TruthSink(Protocol):
     """Where truth goes; the node gives the recorder's connection. `write` returns once it is on disk."""
 
-    async def write(self, endpoint: str, body: bytes, rows: int, at_ms: int, timeout_s: float) -> None:
-        raise NotImplementedError
+    async def write(self, endpoint: str, body: bytes, rows: int, at_ms: int, timeout_s: float) -> None: ...
 
 
 class Gateway:

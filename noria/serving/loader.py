@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ TIE = 1e-9  # probabilities this close are decided by predict itself
 _PROBES = (0.0, 1.0, -1.0, 0.5)
 
 
-class Model:
-    """A loaded model."""
+class Model(ABC):
+    """A loaded model; each way of loading one says how it predicts."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
@@ -65,8 +66,9 @@ class Model:
                 made[name] = np.array(values, dtype=object)
         return pd.DataFrame(made)
 
+    @abstractmethod
     def predict(self, batch: Any) -> Outputs:
-        raise NotImplementedError
+        """One call of the model for all rows of `batch`, as `batch` made it."""
 
     def outputs(self) -> list[tuple[str, str, list[int]]]:
         """Name, V2 datatype and shape of each output, as far as known before the first answer."""

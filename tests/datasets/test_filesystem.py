@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import fsspec
 import pandas as pd
 import pyarrow.dataset as pads
@@ -36,7 +38,7 @@ def test_files_are_read_whole_and_in_parts(fs: NoriaFileSystem) -> None:
         assert file.read() == b"789"
     with pytest.raises(FileNotFoundError):
         fs.open("flights@1/nope")
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(io.UnsupportedOperation, match="noria data commit"):
         fs.open("flights@1/new", "wb")
 
 
