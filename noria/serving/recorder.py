@@ -42,6 +42,9 @@ from noria.serving.model import SegmentInfo
 log = logging.getLogger("noria.recorder")
 
 SEAL_ROWS = 10_000
+LINGER_S = (
+    0.004  # between two looks at the sockets, which hold what comes meanwhile: a wake-up per block costs the workers a fifth
+)
 SYNC_S = 0.25  # how long an inference may wait for its fsync; nobody waits for the acknowledgement
 READ_BYTES = 1 << 20
 UPLOAD_RETRY_MAX_S = 30.0
@@ -287,6 +290,8 @@ class Recorder:
                 wants_sync |= self._read(self._peers[key.fileobj])  # type: ignore[index]
         now_s = self._clock.monotonic_s()
         if self._journal is not None:
+            if not wants_sync:
+                self._clock.sleep(LINGER_S)
             if wants_sync or now_s - self._synced_s >= SYNC_S:
                 self._sync()
             if self._journal.rows >= SEAL_ROWS or now_s - self._opened_s >= self._config.seal_s:
@@ -351,6 +356,8 @@ class Recorder:
             peer.unsynced.clear()
             try:
                 peer.connection.sendall(told)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it died; what it sent before is still to be read, and the end of its stream lets it go
             except OSError:
                 self._drop(peer)
 

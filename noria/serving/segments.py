@@ -5,8 +5,9 @@ The same blocks give the same bytes, so sealing a journal twice (after a crash) 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ from msgspec import Struct
 from noria.serving.frames import Block
 
 _ARROW = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "text": pa.string(), "any": pa.string()}
+
+_PER_ROW = ("ids", "at_ms", "event_at_ms", "keys", "roles", "latency_ms", "status", "predictions")
 
 TRUTH_SCHEMA = pa.schema([
     ("prediction_id", pa.string()), ("key", pa.string()), ("value", pa.float64()), ("label", pa.string()),
@@ -46,7 +49,7 @@ def inference_table(blocks: Sequence[tuple[Block, bytes]]) -> pa.Table:
         "endpoint": first.endpoint, "revision_id": first.revision_id, "model": first.model,
         "classes": json.dumps(first.classes),
     }  # fmt: skip
-    tables = [_inference(block, body) for block, body in blocks]
+    tables = [_inference(block, arrays) for block, arrays in _merged(blocks)]
     return pa.concat_tables(tables).combine_chunks().replace_schema_metadata(metadata)
 
 
@@ -55,8 +58,25 @@ def form_of(block: Block) -> tuple[Any, ...]:
     return block.kind, block.endpoint, block.revision_id, tuple(map(tuple, block.features)), bool(block.predictions)
 
 
-def _inference(block: Block, body: bytes) -> pa.Table:
-    arrays = _arrays(block, body)
+def _merged(blocks: Sequence[tuple[Block, bytes]]) -> Iterator[tuple[Block, dict[str, Any]]]:
+    """Neighbours with the same arrays as one block: a worker sends one per batch, often of one row."""
+    for _, group in itertools.groupby(blocks, key=_layout):
+        members = list(group)
+        parts = [_arrays(block, body) for block, body in members]
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        first = members[0][0]
+        joined = {name: [v for block, _ in members for v in getattr(block, name)] for name in _PER_ROW}
+        values = [[v for block, _ in members for v in block.values[i]] for i in range(len(first.values))]
+        rows = sum(block.rows for block, _ in members)
+        yield msgspec.structs.replace(first, rows=rows, values=values, **joined), arrays
+
+
+def _layout(member: tuple[Block, bytes]) -> tuple[Any, ...]:
+    block = member[0]
+    return [(name, width) for name, _, width in block.layout], bool(block.values)
+
+
+def _inference(block: Block, arrays: dict[str, Any]) -> pa.Table:
     n = block.rows
     columns: dict[str, Any] = {
         "prediction_id": pa.array(block.ids, pa.string()),

@@ -2,7 +2,8 @@
 
 Batching is natural: whatever arrived while the model was busy is the next batch; nobody waits for a timer. The loop is one
 thread, so the model never competes with it. The worker speaks first (`Hello`), when the model is loaded and warm, or says why not.
-Records go to the recorder in blocks that are kept until it has them on disk.
+Invariant: the record of an answer leaves the worker before the answer does. Blocks are kept until the recorder has them on disk;
+what was written to its socket outlives this process, so a killed worker takes no answered request with it.
 
     python -m noria.serving.worker '{"socket": …, "recorder": …, "folder": …, "revision_id": …, …}'
 """
@@ -38,9 +39,8 @@ from noria.serving.protocol import Listed, Outputs, Rows
 log = logging.getLogger("noria.worker")
 
 READ_BYTES = 1 << 20
-RECORD_LINGER_S = 0.02  # how long records wait to share a block; what a kill -9 may cost the log
-RECORD_ROWS = 512
-BLOCKS_KEPT = 2_000  # unacknowledged blocks; beyond it the oldest are dropped and counted
+SEND_BYTES = 1 << 20  # what a socket holds before its reader has taken it
+UNACKED_BYTES_MAX = 64 << 20  # blocks the recorder has not on disk yet; beyond it the oldest are dropped and counted
 RECORDER_RETRY_S = 0.5
 ERROR_LINES = 15
 STOP_TIMEOUT_S = 5
@@ -67,44 +67,30 @@ class Recorder:
         self._source = new_id()
         self._seq = 0
         self._unacked: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._unacked_bytes = 0
         self._outgoing: collections.deque[memoryview] = collections.deque()
         self._frames = Unpacker()
         self._retry_at_s = 0.0
         self._pending: list[tuple[list[Asked], Any, Outputs | None, list[list[Any]] | None]] = []
-        self._pending_rows = 0
-        self._pending_since_s = 0.0
         self.socket: socket.socket | None = None
         self.dropped = 0
 
     def add(self, asked: list[Asked], matrix: Any, outputs: Outputs | None, values: list[list[Any]] | None) -> None:
         """Take the records of one batch; `outputs` None: the model raised."""
-        if not self._pending:
-            self._pending_since_s = self._clock.monotonic_s()
         self._pending.append((asked, matrix, outputs, values))
-        self._pending_rows += sum(a.rows.n for a in asked)
-        if self._pending_rows >= RECORD_ROWS:
-            self.flush()
 
     def due_s(self) -> float | None:
-        """Seconds until something must be done; None: nothing waits."""
-        now_s = self._clock.monotonic_s()
-        waits = []
-        if self._pending:
-            waits.append(self._pending_since_s + RECORD_LINGER_S - now_s)
-        if self.socket is None:
-            waits.append(self._retry_at_s - now_s)
-        return max(0.0, min(waits)) if waits else None
+        """Seconds until the connection is tried again; None: it is there."""
+        return None if self.socket is not None else max(0.0, self._retry_at_s - self._clock.monotonic_s())
 
     def tick(self) -> None:
         now_s = self._clock.monotonic_s()
-        if self._pending and now_s >= self._pending_since_s + RECORD_LINGER_S:
-            self.flush()
         if self.socket is None and now_s >= self._retry_at_s:
             self._connect(now_s)
 
     def flush(self) -> None:
-        """Make blocks of what is pending: one for all that have the same form."""
-        taken, self._pending, self._pending_rows = self._pending, [], 0
+        """Make blocks of what is pending, one for all that have the same form, and send them."""
+        taken, self._pending = self._pending, []
         groups: dict[tuple[bool, tuple[int, ...]], list[Any]] = {}
         for item in taken:
             outputs = item[2]
@@ -117,10 +103,11 @@ class Recorder:
 
     def _keep(self, seq: int, frame: bytes) -> None:
         self._unacked.append((seq, frame))
+        self._unacked_bytes += len(frame)
         if self.socket is not None:
             self._outgoing.append(memoryview(frame))
-        while len(self._unacked) > BLOCKS_KEPT:
-            self._unacked.popleft()
+        while self._unacked_bytes > UNACKED_BYTES_MAX and len(self._unacked) > 1:
+            self._unacked_bytes -= len(self._unacked.popleft()[1])
             self.dropped += 1
             if self.dropped & (self.dropped - 1) == 0:
                 log.warning("the recorder does not keep up: %d blocks of records dropped", self.dropped)
@@ -156,7 +143,7 @@ class Recorder:
         for head, _ in self._frames.feed(data):
             upto = _written(head).seq
             while self._unacked and self._unacked[0][0] <= upto:
-                self._unacked.popleft()
+                self._unacked_bytes -= len(self._unacked.popleft()[1])
 
     @property
     def wants_write(self) -> bool:
@@ -176,6 +163,7 @@ class Recorder:
             made.close()
             return
         made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         self.socket, self._frames = made, Unpacker()
         self._outgoing = collections.deque(memoryview(frame) for _, frame in self._unacked)
         self.send()
@@ -267,6 +255,7 @@ class Worker:
         if batch:
             self._answer_batch(batch)
         if self._out:
+            self._recorder.flush()
             self._gateway.sendall(b"".join(self._out))
             self._out.clear()
 
@@ -417,7 +406,7 @@ def main() -> None:
         _hello(gateway, Hello(revision_id=spec.revision_id, pid=os.getpid(), state="failed", error=text))
         sys.exit(3)
     gateway.connect(spec.socket)
-    gateway.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    gateway.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
     metadata = protocol.metadata(model.schema, model.outputs())
     _hello(gateway, Hello(revision_id=spec.revision_id, pid=os.getpid(), state="ready", metadata=metadata))
     Worker(spec, model, gateway).run()

@@ -40,6 +40,7 @@ class Load:
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(callers)]
         self.statuses: Counter[Any] = Counter()
         self.models: Counter[str] = Counter()
+        self.answered: list[str] = []  # prediction ids
 
     def _ask(self) -> None:
         body = v2(features(1).iloc[0])
@@ -49,6 +50,8 @@ class Load:
                     answer = http.post(self._path, json=body)
                     self.statuses[answer.status_code] += 1
                     self.models[answer.headers.get("x-noria-model", "")] += 1
+                    if answer.status_code == 200:
+                        self.answered.append(answer.headers["x-noria-prediction-id"])
                 except httpx.HTTPError as error:
                     self.statuses[type(error).__name__] += 1
 
@@ -233,7 +236,7 @@ def test_truth_that_says_nothing_is_refused(plane: Plane) -> None:
 def test_a_killed_worker_loses_no_request(plane: Plane) -> None:
     plane.deploy("killed", "flights@1")
     with Load(plane, "/v2/models/killed/infer") as load:
-        for _ in range(2):
+        for _ in range(4):
             time.sleep(0.3)
             pid = plane.worker_pid("killed")
             os.kill(pid, signal.SIGKILL)
@@ -241,6 +244,10 @@ def test_a_killed_worker_loses_no_request(plane: Plane) -> None:
         time.sleep(0.3)
     assert set(load.statuses) == {200}
     assert load.statuses[200] > 50
+    plane.until(
+        lambda: set(load.answered) <= {r["prediction_id"] for r in plane.rows("killed")},
+        "the record of every answer", timeout_s=20.0,
+    )  # fmt: skip
 
 
 def test_a_hot_swap_loses_no_request(plane: Plane) -> None:
