@@ -12,7 +12,7 @@ import zlib
 
 from msgspec import Struct
 
-_FORM = re.compile(r"^nrk_([0-9a-f]{12})_([A-Za-z0-9_\-]{43})([0-9a-f]{8})$")
+_FORM = re.compile(r"^nrk_([0-9a-f]{12})_([A-Za-z0-9_\-]{43})([0-9a-f]{8})\Z")
 
 
 class Parsed(Struct, frozen=True):

@@ -35,7 +35,7 @@ MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 1 << 30
 CHUNK_BYTES = 1 << 20
 ANCHORS = "blobs/named/audit/checkpoints"
-_NAME = re.compile(r"^(?:noria\.db|noria\.toml|manifest\.json|(?:blobs|keys)(?:/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+)$")
+_NAME = re.compile(r"^(?:noria\.db|noria\.toml|manifest\.json|(?:blobs|keys)(?:/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+)\Z")
 
 
 def create(config: Config, target: Path, *, with_database: bool = True) -> dict[str, Any]:

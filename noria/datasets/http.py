@@ -31,7 +31,7 @@ from noria.http.route import Routes, delete, get, post, put
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
 
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"^bytes=(\d*)-(\d*)\Z")
 _VERSION = "/api/v1/datasets/{name:str}/versions/{selector:str}"
 
 

@@ -54,9 +54,9 @@ SAMPLE_ROWS_MAX = 200
 FILES_PER_PAGE_MAX = 10_000
 VERIFY_BYTES = 256 << 20  # read per request, so that a request ends; the caller goes on where it stopped
 RESERVED_NAMES = frozenset({"blobs"})  # /datasets/blobs/missing is a route of its own
-_NUMBER = re.compile(r"^v?([1-9][0-9]{0,17})$")
-_ID = re.compile(r"^[0-9a-f]{32}$")
-_ALIAS = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\-]{0,99}$")
+_NUMBER = re.compile(r"^v?([1-9][0-9]{0,17})\Z")
+_ID = re.compile(r"^[0-9a-f]{32}\Z")
+_ALIAS = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\-]{0,99}\Z")
 _ENTRIES = msgspec.json.Decoder(list[FileEntry])
 
 

@@ -50,7 +50,7 @@ COMPLAIN_EVERY_S = 60.0
 ANCHOR_PREFIX = "audit/checkpoints"
 ANCHORS_COMPARED = 1_000
 CHECKPOINTS_COMPARED = 10_000
-_PREFIX = re.compile(r"^[a-z_]+\.\*$")
+_PREFIX = re.compile(r"^[a-z_]+\.\*\Z")
 
 
 def leaf_bytes(row: dict[str, Any]) -> bytes:

@@ -18,8 +18,8 @@ from msgspec import Struct
 from noria.kernel.errors import Invalid, NotFound, Unavailable
 
 READ_BYTES = 4 << 20
-_DIGEST = re.compile(r"^[0-9a-f]{64}$")
-_KEY = re.compile(r"^[a-z0-9_\-]+(/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+$")
+_DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
+_KEY = re.compile(r"^[a-z0-9_\-]+(/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+\Z")
 
 
 class BlobInfo(Struct, frozen=True):

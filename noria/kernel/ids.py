@@ -29,8 +29,8 @@ PrincipalId = NewType("PrincipalId", str)
 DEFAULT_WORKSPACE = "0" * 32
 
 NAME_LENGTH_MAX = 256  # MLflow's limit for a registered model's name.
-_NAME = re.compile(r"^[^\s/:@\x00-\x1f][^/:@\x00-\x1f]*$")
-_HANDLE = re.compile(r"^(?:(?P<kind>[a-z_]+):)?(?P<name>[^:@\x00-\x1f]+?)(?:@(?P<selector>[^@\x00-\x1f]+))?$")
+_NAME = re.compile(r"^(?!\s)[^/:@\x00-\x1f]+(?<!\s)\Z")
+_HANDLE = re.compile(r"^(?:(?P<kind>[a-z_]+):)?(?P<name>[^:@\x00-\x1f]+?)(?:@(?P<selector>[^@\x00-\x1f]+))?\Z")
 
 
 def new_id(at_ms: int | None = None) -> str:
@@ -92,6 +92,6 @@ def check_name(name: str, *, what: str) -> str:
         raise Invalid(
             f"{name!r} cannot be the name of a {what}.",
             where="name",
-            hint="Names may not contain '/', ':', '@' or control characters, nor start with a space.",
+            hint="Names may not contain '/', ':', '@' or control characters, nor start or end with a space.",
         )
     return name

@@ -25,7 +25,7 @@ TURNS_PER_DAY_MAX = 1_000
 PARAMS_BYTES_MAX = 64 << 10
 APPROVERS_MAX = 10
 _PLACE = re.compile(r"\$\{([^}]*)\}")
-_KNOWN_PLACE = re.compile(r"^(data\.\w+|seq|subject|loop|turn|model|champion)$")
+_KNOWN_PLACE = re.compile(r"^(data\.\w+|seq|subject|loop|turn|model|champion)\Z")
 
 TurnState = Literal[
     "triggered", "training", "comparing", "awaiting_approval", "canary", "promoted", "rolled_back", "rejected", "failed",

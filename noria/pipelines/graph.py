@@ -35,8 +35,8 @@ from noria.pipelines.model import (
     Value,
 )
 
-_DIGEST = re.compile(r"^[0-9a-f]{64}$")
-_FUNCTION = re.compile(r"^[\w.]+:[\w.]+$")
+_DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
+_FUNCTION = re.compile(r"^[\w.]+:[\w.]+\Z")
 
 
 def check_spec(spec: PipelineSpec) -> None:

@@ -28,7 +28,7 @@ from noria.pipelines.service import Pipelines, owner_of, visible_names
 log = logging.getLogger("noria.pipelines")
 
 _PLACE = re.compile(r"\$\{([^}]*)\}")
-_FIELDS = re.compile(r"^(subject|subject\.kind|subject\.id|seq|kind|actor|at_ms|data(\.\w+)+)$")
+_FIELDS = re.compile(r"^(subject|subject\.kind|subject\.id|seq|kind|actor|at_ms|data(\.\w+)+)\Z")
 
 
 class Triggers:

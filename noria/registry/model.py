@@ -19,8 +19,8 @@ TAG_LENGTH_MAX = 100_000  # MLflow's limit for a model version tag's value.
 KEY_LENGTH_MAX = 250
 DESCRIPTION_LENGTH_MAX = 100_000
 METRICS_PER_EVALUATION = 1_000
-_ALIAS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_\-.]{0,254}$")
-_NOT_AN_ALIAS = re.compile(r"^(?:latest|v?\d+|[0-9a-f]{32})$", re.IGNORECASE)
+_ALIAS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_\-.]{0,254}\Z")
+_NOT_AN_ALIAS = re.compile(r"^(?:latest|v?\d+|[0-9a-f]{32})\Z", re.IGNORECASE)
 
 
 class Alias(Struct, frozen=True, kw_only=True):

@@ -21,8 +21,8 @@ from noria.kernel.errors import Invalid
 
 VERSION_FOLDER = "model-versions"  # the MLflow client finds a version's files at mlflow-artifacts:/model-versions/<id>
 SOURCE_LENGTH_MAX = 2_048
-_SCHEME = re.compile(r"^(runs|models|mlflow-artifacts):/([^/].*)$")
-_LOGGED_MODEL = re.compile(r"^m-[0-9a-zA-Z]{1,64}$")
+_SCHEME = re.compile(r"^(runs|models|mlflow-artifacts):/([^/].*)\Z")
+_LOGGED_MODEL = re.compile(r"^m-[0-9a-zA-Z]{1,64}\Z")
 
 
 class Source(Struct, frozen=True):

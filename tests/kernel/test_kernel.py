@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -42,13 +42,22 @@ def test_a_wrong_handle_is_refused(text: str) -> None:
         parse_handle(text, kind="model")
 
 
+@pytest.mark.parametrize("name", ["", " ", " a", "a ", "a\n", "a\u2003", "a/b", "a:b", "a@b", "a\0b", ".", ".."])
+def test_a_name_that_nobody_can_type_is_refused(name: str) -> None:
+    with pytest.raises(Invalid):
+        check_name(name, what="model")
+
+
 @given(st.text(max_size=300))
+@example("0\n")
+@example("a b")
 def test_an_accepted_name_comes_back_from_its_handle(name: str) -> None:
     try:
         check_name(name, what="model")
     except Invalid:
         return
-    assert parse_handle(f"model:{name}@1", kind="model").name == name.strip()
+    assert parse_handle(f"model:{name}@1", kind="model").name == name
+    assert parse_handle(name, kind="model").name == name
 
 
 @given(st.lists(st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=20), st.none()), min_size=1, max_size=4))
