@@ -18,6 +18,7 @@ import noria.pipelines.http
 import noria.registry.http
 import noria.serving.http
 import noria.tracking.http
+import noria.tracking.traces_http
 from noria.access.service import Access
 from noria.config import Config, load_config
 from noria.datasets.service import Datasets
@@ -45,6 +46,7 @@ from noria.pipelines.triggers import Triggers
 from noria.registry.service import Registry
 from noria.serving.service import Serving, Upkeep
 from noria.tracking.service import Tracking
+from noria.tracking.traces import Traces
 
 
 class App(Struct, frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ class App(Struct, frozen=True, kw_only=True):
     pump: Pump
     datasets: Datasets
     tracking: Tracking
+    traces: Traces
     registry: Registry
     pipelines: Pipelines
     schedules: Schedules
@@ -81,6 +84,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.access.http.routes(self.access),
             *noria.datasets.http.routes(self.datasets),
             *noria.tracking.http.routes(self.tracking),
+            *noria.tracking.traces_http.routes(self.traces),
             *noria.registry.http.routes(self.registry),
             *noria.pipelines.http.routes(self.pipelines, self.schedules, self.triggers),
             *noria.serving.http.routes(self.serving),
@@ -114,6 +118,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     datasets = Datasets(db, blobs, ticks)
     jobs.register("dataset.profile", datasets.run_profile)
     tracking = Tracking(db, blobs, ticks, datasets)
+    traces = Traces(db, tracking)
     registry = Registry(db, blobs, tracking)
     pipelines = Pipelines(db, ops, blobs, ticks, access, datasets, tracking, registry, lease_s=config.lease_s)
     schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines)
@@ -132,7 +137,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     ]  # fmt: skip
     return App(
         config=config, clock=clock, db=db, blobs=blobs, ticks=ticks, ops=ops, access=access, jobs=jobs,
-        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, registry=registry,
+        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, traces=traces, registry=registry,
         pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, loops=loops,
     )  # fmt: skip

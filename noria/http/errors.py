@@ -19,7 +19,7 @@ from noria.kernel.errors import Invalid, NoriaError, NotFound
 
 log = logging.getLogger("noria.http")
 
-MLFLOW_PREFIXES = ("/api/2.0/", "/api/3.0/", "/ajax-api/")
+MLFLOW_PREFIXES = ("/api/2.0/", "/api/3.0/", "/ajax-api/", "/v1/traces")
 
 
 def is_mlflow(path: str) -> bool:

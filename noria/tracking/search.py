@@ -165,11 +165,11 @@ def compile_filter(comparisons: list[Comparison], dialect: str, shape: Shape = R
     """All comparisons as one SQL condition on `r`; '1 = 1' for none. Raises Invalid."""
     parts, params = ["1 = 1"], dict[str, Any]()
     for i, comparison in enumerate(comparisons):
-        parts.append(_comparison(comparison, f"f{i}", params, dialect, shape))
+        parts.append(compile_comparison(comparison, f"f{i}", params, dialect, shape))
     return Condition(" and ".join(parts), params)
 
 
-def _comparison(c: Comparison, name: str, params: dict[str, Any], dialect: str, shape: Shape) -> str:
+def compile_comparison(c: Comparison, name: str, params: dict[str, Any], dialect: str, shape: Shape) -> str:
     entity = _ENTITIES.get(c.entity)
     if entity == "attribute":
         return _attribute(c, name, params, dialect, shape)
@@ -184,7 +184,7 @@ def _comparison(c: Comparison, name: str, params: dict[str, Any], dialect: str, 
     params[f"{name}k"] = c.key
     if c.op in ("is null", "is not null"):
         return f"r.id {_in(c.op)} (select x.{owner} from {table} x where x.key = :{name}k)"
-    value = _compare(c, "x.value", name, params, dialect, numeric=entity == "metric")
+    value = compare(c, "x.value", name, params, dialect, numeric=entity == "metric")
     if entity == "metric":
         value = f"x.is_nan = false and {value}"
     elif c.op == "=":
@@ -212,7 +212,7 @@ def _attribute(c: Comparison, name: str, params: dict[str, Any], dialect: str, s
         )
     if c.op in ("is null", "is not null"):
         return f"({column}) {c.op}"
-    return _compare(c, f"({column})", name, params, dialect, numeric=numeric)
+    return compare(c, f"({column})", name, params, dialect, numeric=numeric)
 
 
 def _dataset(c: Comparison, name: str, params: dict[str, Any], dialect: str) -> str:
@@ -228,7 +228,7 @@ def _dataset(c: Comparison, name: str, params: dict[str, Any], dialect: str) -> 
         raise Invalid(f"Datasets have no {c.key!r} to search by.", where="filter", hint="Known: name, digest, context.")
     if c.op in ("is null", "is not null"):
         return f"r.id {_in(c.op)} (select d.run_id from run_input d)"
-    value = _compare(c, _DATASET_COLUMNS[c.key], name, params, dialect, numeric=False)
+    value = compare(c, _DATASET_COLUMNS[c.key], name, params, dialect, numeric=False)
     return f"r.id in (select d.run_id from run_input d where {value})"
 
 
@@ -236,7 +236,7 @@ def _contains(column: str, param: str, dialect: str) -> str:
     return f"instr({column}, :{param}) > 0" if dialect == "sqlite" else f"strpos({column}, :{param}) > 0"
 
 
-def _compare(c: Comparison, column: str, name: str, params: dict[str, Any], dialect: str, *, numeric: bool) -> str:
+def compare(c: Comparison, column: str, name: str, params: dict[str, Any], dialect: str, *, numeric: bool) -> str:
     if c.op not in (_NUMBER_OPS if numeric else _TEXT_OPS):
         raise Invalid(f"{c.key!r} cannot be compared with {c.op}.", where="filter")
     values = c.value if isinstance(c.value, list) else [c.value]
@@ -309,7 +309,7 @@ _LATEST_OF_MODEL = """(select model_id, key, max(value) as value, min(is_nan) = 
 def _attribute_keys(order: OrderBy, shape: Shape) -> list[SortKey]:
     if order.key in shape.numbers:
         column = shape.numbers[order.key]
-        if column == "r.ended_at_ms":  # null while a run goes on
+        if column in ("r.ended_at_ms", "r.duration_ms"):  # null while a run or a trace goes on
             return [
                 SortKey(f"case when {column} is null then 1 else 0 end", True, "number"),
                 SortKey(f"coalesce({column}, 0)", order.ascending, "number"),

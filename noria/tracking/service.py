@@ -26,7 +26,7 @@ from noria.kernel.ids import ExperimentId, Ref, RunId, new_id
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, decode_token, encode_token
 from noria.kernel.ticks import Ticks
-from noria.tracking import search, store
+from noria.tracking import search, store, trace_store
 from noria.tracking.logged_models import LoggedModels
 from noria.tracking.model import (
     ARGV_TAG,
@@ -635,10 +635,13 @@ class Tracking:
     def place(self, op: Op, uri: str) -> Place:
         """Where a URI of MLflow's points to, checked to exist and to be readable. Raises NotFound, Invalid."""
         kind, ident, experiment_id, path = parse_uri(uri)
+        found_in: str | None
         with self._db.read() as tx:
             if kind == "run":
                 heads = store.run_heads(tx, [ident], op.workspace)
                 found_in = heads[0].experiment_id if heads else None
+            elif kind == "trace":
+                found_in = trace_store.experiment_of(tx, ident, op.workspace)
             else:
                 rows = store.model_rows(tx, [ident])
                 found_in = rows[0]["experiment_id"] if rows else None
@@ -650,8 +653,8 @@ class Tracking:
         )
         assert found_in is not None
         return Place(
-            owner=str(Ref("run" if kind == "run" else "logged_model", ident)), experiment_id=found_in, path=path,
-            run_id=ident if kind == "run" else "", model_id="" if kind == "run" else ident,
+            owner=str(Ref("logged_model" if kind == "model" else kind, ident)), experiment_id=found_in, path=path,
+            run_id=ident if kind == "run" else "", model_id=ident if kind == "model" else "",
         )  # fmt: skip
 
     def put_at(self, op: Op, place: Place, data: bytes | Iterable[bytes] | Path) -> Artifact:
@@ -660,7 +663,7 @@ class Tracking:
         if place.run_id:
             return self.put_artifact(op, place.run_id, place.path, data)
         with self._db.read() as tx:
-            self.models.head(tx, op, "artifact.write", place.model_id)
+            self._may_write(tx, op, place)
         return self._put(op, place.owner, place.path, self._blobs.put(data))
 
     def list_at(self, op: Op, place: Place) -> list[Artifact]:
@@ -685,8 +688,14 @@ class Tracking:
         if place.run_id:
             return self.delete_artifacts(op, place.run_id, place.path)
         with self._db.write(op) as tx:
-            self.models.head(tx, op, "artifact.write", place.model_id)
+            self._may_write(tx, op, place)
             return store.remove_artifacts(tx, place.owner, place.path)
+
+    def _may_write(self, tx: Read, op: Op, place: Place) -> None:
+        if place.model_id:
+            self.models.head(tx, op, "artifact.write", place.model_id)
+        else:
+            op.require("artifact.write", on=Ref("experiment", place.experiment_id))
 
     def _files(self, tx: Read, owner_id: str, path: str, with_models: bool) -> list[Artifact]:
         """Files below a folder: the owner's, and those of the models a run logged under their names; the run's own win."""
@@ -808,7 +817,7 @@ class Mount(Protocol):
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """A path below the files of a run or of a logged model."""
+    """A path below the files of a run, of a logged model or of a trace."""
 
     owner: str
     experiment_id: str
@@ -955,7 +964,7 @@ def noria_handle(text: str) -> str:
 
 
 def parse_uri(uri: str) -> tuple[str, str, str, str]:
-    """(run | model, its id, experiment id or '', path) of a URI of MLflow's. Raises Invalid."""
+    """(run | model | trace, its id, experiment id or '', path) of a URI of MLflow's. Raises Invalid."""
     scheme, _, rest = uri.partition(":")
     rest = rest.lstrip("/").rstrip("/")
     parts = rest.split("/") if rest else []
@@ -979,6 +988,8 @@ def parse_place(path: str) -> tuple[str, str, str, str]:
     parts = path.split("/")
     if len(parts) >= 4 and parts[1] == "models" and parts[3] == "artifacts":
         return "model", check_run_id(parts[2]), parts[0], "/".join(parts[4:])
+    if len(parts) >= 4 and parts[1] == "traces" and parts[3] == "artifacts":
+        return "trace", check_run_id(parts[2]), parts[0], "/".join(parts[4:])
     if len(parts) >= 3 and parts[2] == "artifacts":
         return "run", check_run_id(parts[1]), parts[0], "/".join(parts[3:])
     raise NotFound(
