@@ -121,7 +121,7 @@ def test_the_public_routes_are_few(noria: Noria) -> None:
     public = {path for _, path, action in route_table(noria.app.routes()) if action == PUBLIC}
     known = {
         "/", "/{path:path}", "/{path}", "/health", "/metrics", "/login", "/setup", "/static/{digest}/{path}",
-        "/api/v1/sessions", "/api/v1/sessions/current", "/api/v1/setup",
+        "/api/v1/sessions", "/api/v1/sessions/current", "/api/v1/setup", "/version",
     }  # fmt: skip
     for path in public - known:
         assert "mlflow" in path and ("{" in path or path.endswith("server-info")), path

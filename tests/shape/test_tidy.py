@@ -93,5 +93,7 @@ def test_every_vendored_file_is_what_it_says() -> None:
 
 def test_patterns_end_at_the_end() -> None:
     """A `$` also matches before a final newline: a check that ends in it lets one through."""
-    wrong = [name for name, path in modules().items() if re.search(r're\.(compile|match)\(\s*r"[^"\n]*\$"', path.read_text())]
+    wrong = [
+        name for name, path in modules().items() if re.search(r're\.(compile|match)\(\s*r"[^"\n]*\$"', path.read_text())
+    ]
     assert not wrong, wrong
