@@ -284,7 +284,7 @@ def test_autologging_a_classifier_gives_a_model_that_loads(client: Any, server: 
 
 def test_what_is_not_served_says_so(client: Any, server: Server) -> None:
     for method, path in (
-        ("POST", "/api/3.0/mlflow/traces"),
+        ("POST", "/api/3.0/mlflow/traces/metrics"),
         ("GET", "/api/2.0/mlflow/gateway/x"),
         ("DELETE", "/ajax-api/2.0/mlflow/zz"),
     ):
