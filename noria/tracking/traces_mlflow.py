@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Struct, UnsetType
 
@@ -19,6 +20,7 @@ from noria.http.route import Routes, delete, get, patch, post
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import ExperimentId, new_id
 from noria.kernel.op import Op
+from noria.tracking.files import knock
 from noria.tracking.mlflow import BODIES, Pair, Whole, Word, limit, needed, paged, pairs, rpc, whole, word
 from noria.tracking.trace_model import (
     ARTIFACTS_TAG,
@@ -183,7 +185,7 @@ class EndTrace(Struct):
 
 
 def routes(traces: Traces) -> Routes:
-    return [*_traces(traces), *_assessments(traces), *_version_2(traces)]
+    return [*_traces(traces), *_assessments(traces), *_version_2(traces), _not_served()]
 
 
 def _traces(traces: Traces) -> list[HTTPRouteHandler]:
@@ -321,6 +323,19 @@ def _version_2(traces: Traces) -> list[HTTPRouteHandler]:
         rpc(patch, "/traces/{trace_id:str}", "run.log", EndTrace, end),
         rpc(get, "/traces/{trace_id:str}/info", "run.read", OfTrace, read),
     ]
+
+
+def _not_served() -> HTTPRouteHandler:
+    """Said by name: the catch-all of MLflow's API is not asked where a trace could be meant."""
+    paths = [f"{prefix}/traces/{what}" for prefix in V3 for what in ("metrics", "calculate-filter-correlation")]
+
+    @post(paths, action="run.read", include_in_schema=False, operation_id="mlflow_traces_not_served")
+    def refuse(op: Op, request: Request[Any, Any, Any]) -> Response[dict[str, str]]:
+        knock(op, "run.read")
+        text = f"Noria does not serve this part of MLflow's API. ({request.method} {request.url.path})"
+        return Response({"error_code": "NOT_IMPLEMENTED", "message": text}, status_code=501)
+
+    return refuse
 
 
 def _scoped(found: list[Trace], experiment_ids: list[str] | None) -> list[Trace]:
