@@ -1,7 +1,7 @@
 # Noria's tasks. `make` lists them; `make setup` is all a fresh machine needs (Python ≥ 3.11, pip, git, apt).
 PYTHON ?= python3
 BIN := .venv/bin
-export PYTHONDONTWRITEBYTECODE ?= 1
+unexport PYTHONDONTWRITEBYTECODE  # servers and tests start many processes; each would compile everything anew
 T ?= tests
 
 .PHONY: help setup demo test test-fast dev check format types approve bench ci screenshots lock clean

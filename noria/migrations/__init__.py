@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -31,14 +32,13 @@ def migrate(database: Database, *, target: str = "head") -> None:
             connection.exec_driver_sql("begin immediate")
         else:
             connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATE_LOCK})
-        current = _current(connection)
-        known = {s.revision for s in scripts.walk_revisions()}
-        if current is not None and current not in known:
+        current, head = _current(connection), scripts.get_current_head()
+        if current not in (None, head) and current not in {s.revision for s in scripts.walk_revisions()}:
             raise Invalid(
                 f"The database is at schema {current}, which is newer than this version of Noria.",
                 hint="Start the version that wrote it, or a newer one.",
             )
-        if current != scripts.get_current_head() or target != "head":
+        if current != head or target != "head":
             _upgrade(scripts, connection, target)
         connection.commit()
 
@@ -65,6 +65,7 @@ def _upgrade(scripts: ScriptDirectory, connection: sa.Connection, target: str) -
         environment.run_migrations()
 
 
+@functools.cache
 def _scripts() -> ScriptDirectory:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
