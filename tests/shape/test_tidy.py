@@ -81,6 +81,16 @@ def test_no_address_of_a_registry_nor_a_machine_is_committed() -> None:
             assert not re.search(r"--index-url|--extra-index-url|--find-links|file://|pythonhosted", path.read_text()), name
 
 
+def test_no_environment_is_committed() -> None:
+    """A tracked link called .venv replaces the real environment of whoever checks it out: git overwrites what it ignores."""
+    import subprocess
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    found = subprocess.run(["git", "ls-files", ".venv"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not found, "git rm --cached .venv"
+
+
 def test_every_vendored_file_is_what_it_says() -> None:
     import hashlib
     import json
