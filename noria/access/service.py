@@ -91,6 +91,15 @@ class Access:
             return []
         return sorted(scope for scope, actions in self._rights_of(actor).on.items() if action in actions)
 
+    def knows(self, actor: Actor) -> bool:
+        """Are the rights of `actor` in memory, so that asking for them costs no query?"""
+        principal_id = actor.on_behalf_of or actor.id
+        if actor.kind in ("nobody", "system"):
+            return True
+        now_s = self._clock.monotonic_s()
+        found = self._has_accounts if principal_id == LOCAL_ADMIN else self._rights.get(principal_id)
+        return found is not None and now_s - found[0] < RIGHTS_CACHE_S
+
     def require_somewhere(self, op: Op, action: str) -> None:
         """Raises Unauthenticated for nobody, Forbidden for somebody who may do `action` on nothing at all."""
         if op.actor.kind != "system" and op.visible(action) == []:
@@ -151,12 +160,17 @@ class Access:
             return None
         return Actor(kind="user", id=LOCAL_ADMIN, name="local admin")
 
+    def remembered(self, text: str) -> Actor | None:
+        """The actor of a token that was checked a moment ago; None says that it has to be looked up."""
+        found = self._tokens.get(text)
+        return found[1] if found and self._clock.monotonic_s() - found[0] < CREDENTIAL_CACHE_S else None
+
     def who_has_token(self, text: str) -> Actor:
         """The actor a token stands for. Raises Unauthenticated."""
         now_s = self._clock.monotonic_s()
-        found = self._tokens.get(text)
-        if found and now_s - found[0] < CREDENTIAL_CACHE_S:
-            return found[1]
+        known = self.remembered(text)
+        if known:
+            return known
         actor, actions = self._check_token(text)
         if len(self._tokens) > 10_000:
             self._tokens.clear()

@@ -28,6 +28,7 @@ from noria.access.service import Access
 from noria.config import Config
 from noria.http import errors
 from noria.http.door import ASGI, Door
+from noria.http.quick import QuickLane
 from noria.kernel.errors import Forbidden
 from noria.kernel.op import NOBODY, Op, Ops
 
@@ -100,7 +101,8 @@ def asgi(app: Served, *, checks: bool = False) -> ASGI:
         request_max_body_size=None,  # the door counts, by kind of route
         logging_config=None,
     )
-    return Door(litestar, app.config, app.access)  # type: ignore[arg-type]
+    lane = QuickLane(handlers, litestar, app.ops, app.access, checks=checks)
+    return Door(lane, app.config, app.access)
 
 
 def _open(scope: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from noria.access.http import SESSION_COOKIE
-from noria.access.model import Credentials
+from noria.access.model import LOCAL_ADMIN, Credentials
 from noria.access.service import Access
 from noria.config import Config
 from noria.http import errors
@@ -34,6 +34,8 @@ ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+INTERNAL = Actor(kind="system", id="internal", name="internal")
+LOCAL = Actor(kind="user", id=LOCAL_ADMIN, name="local admin")
 UPLOAD_MARKS = ("/mlflow-artifacts/", "/api/v1/blobs/", "/artifacts")  # routes that take files, not requests
 
 
@@ -102,14 +104,29 @@ class Door:
         """The caller, and whether a browser cookie says so."""
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         if authorization:
-            return await anyio.to_thread.run_sync(self._by_header, authorization), False
+            known = self._at_once(authorization)
+            if known is None:
+                known = await anyio.to_thread.run_sync(self._by_header, authorization)
+            return known, False
         secret = _cookie(headers.get(b"cookie", b"").decode("latin-1"))
         if secret:
             actor = await anyio.to_thread.run_sync(self._access.who_has_session, secret)
             if actor:
                 return actor, True
-        local = self._access.local_admin()
+        # From memory when it was asked a moment ago; else it is a query, which the event loop must not wait for.
+        is_known = self._access.knows(LOCAL)
+        local = self._access.local_admin() if is_known else await anyio.to_thread.run_sync(self._access.local_admin)
         return (local, True) if local else (NOBODY, False)
+
+    def _at_once(self, authorization: str) -> Actor | None:
+        """The caller, when memory has the answer."""
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        token, internal = value.strip(), self._config.internal_token
+        if internal and internal.matches(token):
+            return INTERNAL
+        return self._access.remembered(token)
 
     def _by_header(self, authorization: str) -> Actor:
         scheme, _, value = authorization.partition(" ")
@@ -129,7 +146,7 @@ class Door:
     def _by_token(self, token: str) -> Actor:
         internal = self._config.internal_token
         if internal and internal.matches(token):
-            return Actor(kind="system", id="internal", name="internal")
+            return INTERNAL
         return self._access.who_has_token(token)
 
 

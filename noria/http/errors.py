@@ -59,23 +59,28 @@ def translate(error: Exception) -> NoriaError | None:
 
 def render(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """The exception handler of the door."""
-    path, op_id = request.url.path, str(request.scope.get("noria_op_id", ""))
+    op_id = str(request.scope.get("noria_op_id", ""))
+    status, content, headers = answer(request.method, request.url.path, op_id, error)
+    return Response(content, status_code=status, headers=headers, media_type=MediaType.JSON)
+
+
+def answer(method: str, path: str, op_id: str, error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, JSON body and headers for `error`; a bug is logged with its cause."""
     known = translate(error)
     if isinstance(error, MethodNotAllowedException):
         status: int = 405
-        _, answer = body(path, Invalid(f"{request.method} is not possible here."), op_id)
+        _, content = body(path, Invalid(f"{method} is not possible here."), op_id)
     elif known is not None:
-        status, answer = body(path, known, op_id)
+        status, content = body(path, known, op_id)
         if known.status >= 500:
             log.warning("op %s: %s", op_id, known.message, exc_info=error)
     elif isinstance(error, HTTPException) and error.status_code < 500:
-        status, answer = body(path, Invalid(error.detail), op_id)[0], body(path, Invalid(error.detail), op_id)[1]
-        status = error.status_code
+        status, content = error.status_code, body(path, Invalid(error.detail), op_id)[1]
     else:
-        log.error("op %s: a bug on %s %s", op_id, request.method, path, exc_info=error)
-        status, answer = 500, bug_body(path, op_id)
+        log.error("op %s: a bug on %s %s", op_id, method, path, exc_info=error)
+        status, content = 500, bug_body(path, op_id)
     headers = {"retry-after": str(max(1, round(known.retry_after_s)))} if known and known.retry_after_s else {}
-    return Response(answer, status_code=status, headers=headers, media_type=MediaType.JSON)
+    return status, content, headers
 
 
 def _explain(error: ValidationException) -> str:

@@ -1,5 +1,7 @@
 """How a slice declares a route: Litestar's handlers, plus the action the route asks for. A leaf: imports the kernel only.
 
+A route may carry `opt={"quick": Answer}` too: then noria/http/quick.py answers it when its address has no parts.
+
 Handlers are plain functions and run in the thread pool; `op` is injected; a body is a parameter named `data`, a struct.
 """
 
@@ -17,9 +19,23 @@ from litestar import patch as _patch
 from litestar import post as _post
 from litestar import put as _put
 from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+
+from noria.kernel.op import Op
 
 Routes = Sequence[HTTPRouteHandler]
 Declare = Callable[[Callable[..., Any]], HTTPRouteHandler]
+
+
+class Asked(Struct, frozen=True):
+    """A request as a quick route sees it."""
+
+    body: bytes
+    query: list[tuple[str, str]]  # as sent, repeated names and all
+    parts: dict[str, str]  # of the path; none in this lane
+
+
+Answer = Callable[[Op, Asked], bytes]  # runs in a thread; gives JSON
 
 
 def get(path: str | list[str], *, action: str, **options: Any) -> Declare:

@@ -18,7 +18,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 from msgspec import Struct, field, structs
 
-from noria.http.route import Routes, delete, get, patch, post, put
+from noria.http.route import Asked, Routes, delete, get, patch, post, put
 from noria.kernel.errors import Invalid
 from noria.kernel.filters import OrderBy, parse_order
 from noria.kernel.op import Op
@@ -611,36 +611,41 @@ def rpc(
                 pass  # numbers as words, or something to be refused with its reason
         return decoder.decode(raw or b"{}")
 
+    has_flag = "allow_deleted" in body.__struct_fields__
     lists = frozenset(f.name for f in structs.fields(body) if "list[" in str(f.type))
 
+    def answer(op: Op, sent: Asked) -> bytes:
+        knock(op, action)
+        asked: Any = _query(sent, body, lists) if verb is get else read(sent.body)
+        for name, value in sent.parts.items():
+            setattr(asked, name, value)
+        for name, value in sent.query if has_flag else ():
+            if name == "allow_deleted":
+                asked.allow_deleted = value.lower() == "true"
+        return msgspec.json.encode(do(op, asked))
+
     async def handle(op: Op, request: Request[Any, Any, Any]) -> Response[bytes]:
-        raw = b"" if verb is get else await request.body()
-
-        def work() -> bytes:
-            knock(op, action)
-            asked = _query(request, body, lists) if verb is get else read(raw)
-            for name, value in request.path_params.items():
-                setattr(asked, name, value)
-            for name in ("allow_deleted",):
-                if name in request.query_params and name in body.__struct_fields__:
-                    setattr(asked, name, request.query_params[name].lower() == "true")
-            return msgspec.json.encode(do(op, asked))
-
-        return Response(await anyio.to_thread.run_sync(work), media_type="application/json", status_code=200)
+        query = list(request.query_params.multi_items())
+        sent = Asked(b"" if verb is get else await request.body(), query, dict(request.path_params))
+        content = await anyio.to_thread.run_sync(answer, op, sent)
+        return Response(content, media_type="application/json", status_code=200)
 
     name = re.sub(r"\W+", "_", f"mlflow{path}_{verb.__name__}").strip("_")
     handle.__name__ = name
     declared: HTTPRouteHandler = verb(
-        [prefix + path for prefix in prefixes], action=action, include_in_schema=False, operation_id=name, status_code=200
-    )(handle)
+        [prefix + path for prefix in prefixes], action=action, include_in_schema=False, operation_id=name, status_code=200,
+        opt={"quick": answer},
+    )(handle)  # fmt: skip
     return declared
 
 
-def _query(request: Request[Any, Any, Any], body: type[B], lists: frozenset[str]) -> B:
+def _query(sent: Asked, body: type[B], lists: frozenset[str]) -> B:
     found: dict[str, Any] = {}
-    for name in request.query_params:
-        values = request.query_params.getall(name)
-        found[name] = values if name in lists else values[-1]
+    for name, value in sent.query:
+        if name in lists:
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
     return msgspec.convert(found, body, strict=False)
 
 
