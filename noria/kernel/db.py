@@ -11,6 +11,7 @@ SQL is lower case with named parameters; a list expands for `in :ids`; JSON is k
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -29,12 +30,12 @@ from noria.kernel.errors import Invalid, Unavailable
 from noria.kernel.facts import check_fact
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
+from noria.kernel.turns import BUSY_TIMEOUT_S, Turns
 from noria.kernel.wakeups import Wakeups
 
 log = logging.getLogger("noria.db")
 S = TypeVar("S")
 FACTS_LOCK = 0x6E6F726961  # 'noria': the PostgreSQL advisory lock that orders facts.
-BUSY_TIMEOUT_S = 30.0
 
 _INSERT_EDGE = """
     insert into edge (src, kind, dst, protects, at_ms)
@@ -48,46 +49,79 @@ def js(value: object) -> str:
 
 
 class Read:
-    """A transaction that reads."""
+    """A transaction that reads.
+
+    On SQLite statements go to the driver itself, whose named parameters are ours; on PostgreSQL through SQLAlchemy, which tells
+    the server the types. Listeners of the engine hear of both.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.dialect: Literal["sqlite", "postgresql"] = connection.dialect.name  # type: ignore[assignment]
+        self._raw: Any = connection.connection.driver_connection
 
     def rows(self, sql: str, /, **params: Any) -> list[dict[str, Any]]:
         """Every row, as a dict of columns."""
-        return [dict(row) for row in self._execute(sql, params).mappings()]
+        columns, found = self._fetch(sql, params)
+        return [dict(zip(columns, row, strict=True)) for row in found]
 
     def tuples(self, sql: str, /, **params: Any) -> list[Any]:
         """Every row, as a tuple of columns; for long lists, where dicts would cost more than the query."""
-        return list(self._execute(sql, params).all())
+        return self._fetch(sql, params)[1]
 
     def all(self, type_: type[S], sql: str, /, **params: Any) -> list[S]:
         """Every row, as `type_`; columns of non-scalar fields are decoded from JSON."""
-        return [_convert(row, type_) for row in self._execute(sql, params).mappings()]
+        columns, found = self._fetch(sql, params)
+        return [_convert(dict(zip(columns, row, strict=True)), type_) for row in found]
 
     def one(self, type_: type[S], sql: str, /, **params: Any) -> S | None:
         """The first row as `type_`, or None."""
-        row = self._execute(sql, params).mappings().first()
-        return None if row is None else _convert(row, type_)
+        columns, found = self._fetch(sql, params, most=1)
+        return _convert(dict(zip(columns, found[0], strict=True)), type_) if found else None
 
     def scalar(self, sql: str, /, **params: Any) -> Any:
         """The first column of the first row, or None."""
-        return self._execute(sql, params).scalar()
+        found = self._fetch(sql, params, most=1)[1]
+        return found[0][0] if found else None
 
     def column(self, sql: str, /, **params: Any) -> list[Any]:
         """The first column of every row."""
-        return list(self._execute(sql, params).scalars())
+        return [row[0] for row in self._fetch(sql, params)[1]]
 
-    def _execute(self, sql: str, params: Mapping[str, Any]) -> sa.CursorResult[Any]:
+    def _fetch(self, sql: str, params: Mapping[str, Any], *, most: int | None = None) -> tuple[list[str], list[Any]]:
+        """Names of columns and rows; of the rows only the first, if `most` is 1."""
+        done = self._execute(sql, params)
+        if self.dialect == "sqlite":
+            found = done.fetchall() if most is None else done.fetchmany(most)
+            return [column[0] for column in done.description or ()], found
+        found = done.all() if most is None else done.fetchmany(most)
+        columns = list(done.keys())
+        if most is not None:
+            done.close()
+        return columns, found
+
+    def _execute(self, sql: str, params: Mapping[str, Any]) -> Any:
+        """What the driver (SQLite) or SQLAlchemy (PostgreSQL) answers: both have `rowcount`."""
         expanding = tuple(sorted(k for k, v in params.items() if isinstance(v, list | tuple | set | frozenset)))
         _check(params)
-        return self._connection.execute(_statement(sql, expanding), {k: _listed(v) for k, v in params.items()})
+        if self.dialect != "sqlite":
+            return self._connection.execute(_statement(sql, expanding), {k: _listed(v) for k, v in params.items()})
+        if expanding:
+            sql, params = _expand(sql, params, expanding)
+        self._tell(sql, params)
+        return self._raw.execute(sql, params)
+
+    def _tell(self, sql: str, params: Any, many: bool = False) -> None:
+        """Those who listen to the engine, as tests do that count statements."""
+        listeners = self._connection.engine.dispatch.before_cursor_execute
+        if listeners:
+            for hear in listeners:
+                hear(self._connection, None, sql, params, None, many)
 
     @property
     def raw(self) -> Any:
         """The driver's own connection, for the hot paths that use executemany or COPY."""
-        return self._connection.connection.driver_connection
+        return self._raw
 
 
 class Write(Read):
@@ -102,14 +136,18 @@ class Write(Read):
 
     def run(self, sql: str, /, **params: Any) -> int:
         """Execute; returns how many rows changed."""
-        return self._execute(sql, params).rowcount
+        return int(self._execute(sql, params).rowcount)
 
     def many(self, sql: str, /, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute once per row."""
         if rows:
             for row in rows:
                 _check(row)
-            self._connection.execute(_statement(sql, ()), list(rows))
+            if self.dialect == "sqlite":
+                self._tell(sql, rows, many=True)
+                self._raw.executemany(sql, rows)
+            else:
+                self._connection.execute(_statement(sql, ()), list(rows))
 
     def emit(self, kind: str, subject: Ref, /, **data: Any) -> None:
         """Record a fact; it is inserted at the end of this transaction, or not at all."""
@@ -166,28 +204,34 @@ class Database:
         self.engine = _engine(url)
         self.dialect = self.engine.dialect.name
         self.wakeups = Wakeups()
-        self._writer = threading.Lock() if self.dialect == "sqlite" else None
+        self._turns = Turns(self.engine) if self.dialect == "sqlite" else None
         self._open = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[Read]:
         with _clear_errors(), self.engine.connect() as connection:
-            connection.exec_driver_sql("begin") if self.dialect == "sqlite" else None
+            tx = Read(connection)
+            if self.dialect == "sqlite":
+                tx.raw.execute("begin")
             try:
-                yield Read(connection)
+                yield tx
             finally:
-                connection.rollback()
+                tx.raw.rollback() if self.dialect == "sqlite" else connection.rollback()
 
     @contextmanager
-    def write(self, op: Op) -> Iterator[Write]:
-        """One transaction: commits at the end of the block, rolls back if it raises."""
-        with self._write(op) as tx:
+    def write(self, op: Op, *, shared: bool = False) -> Iterator[Write]:
+        """One transaction: commits at the end of the block, rolls back if it raises.
+
+        `shared`: the block is short, and on SQLite one commit may make it durable together with others that wait their turn
+        (see kernel/turns.py). Nothing else changes: the block leaves only once its own change is durable, alone it rolls back.
+        """
+        with self._write(op, shared) as tx:
             yield tx
 
     @contextmanager
     def system_write(self) -> Iterator[Write]:
         """A transaction of the machinery itself (cursors, leases): it changes no noun and can emit no fact."""
-        with self._write(None) as tx:
+        with self._write(None, False) as tx:
             yield tx
 
     def writing(self) -> Write | None:
@@ -196,10 +240,10 @@ class Database:
         return found
 
     @contextmanager
-    def _write(self, op: Op | None) -> Iterator[Write]:
+    def _write(self, op: Op | None, shared: bool) -> Iterator[Write]:
         kept: list[Callable[[Write], None]] = []
         try:
-            with self._transaction(op) as tx:
+            with self._transaction(op, shared) as tx:
                 kept = tx._kept
                 yield tx
         except Exception:
@@ -209,7 +253,7 @@ class Database:
 
     def _write_kept(self, op: Op | None, kept: list[Callable[[Write], None]]) -> None:
         try:
-            with self._transaction(op) as tx:
+            with self._transaction(op, False) as tx:
                 for write in kept:
                     write(tx)
         except Exception:
@@ -217,10 +261,9 @@ class Database:
             log.exception("what had to be kept of operation %s was lost", op.id if op else "")
 
     @contextmanager
-    def _transaction(self, op: Op | None) -> Iterator[Write]:
-        with _clear_errors(), self._turn(), self.engine.connect() as connection:
-            # One process, one writer at a time: a fair queue here beats SQLite's busy polling.
-            connection.exec_driver_sql("begin immediate") if self.dialect == "sqlite" else None
+    def _transaction(self, op: Op | None, shared: bool) -> Iterator[Write]:
+        turns = self._turns
+        with _clear_errors(), turns.turn(shared) if turns else self._own_connection() as connection:
             tx, outer = Write(connection, op), self.writing()
             self._open.tx = tx
             try:
@@ -228,10 +271,6 @@ class Database:
                 for write in tx._kept:
                     write(tx)
                 has_facts = tx.insert_facts()
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
             finally:
                 self._open.tx = outer
         if has_facts:
@@ -240,18 +279,18 @@ class Database:
             call()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if self._writer is None:
-            yield
-            return
-        if not self._writer.acquire(timeout=BUSY_TIMEOUT_S):
-            raise Unavailable("The database is busy.", retry_after_s=5, hint="Try again; PostgreSQL takes many writers.")
-        try:
-            yield
-        finally:
-            self._writer.release()
+    def _own_connection(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
 
     def close(self) -> None:
+        if self._turns:
+            self._turns.close()
         self.engine.dispose()
 
 
@@ -273,7 +312,10 @@ def _sqlite_engine(url: str) -> Engine:
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
-        url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S}, pool_size=20, max_overflow=40
+        url,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S, "cached_statements": 512},
+        pool_size=20,
+        max_overflow=40,
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -298,6 +340,18 @@ def _statement(sql: str, expanding: tuple[str, ...]) -> sa.TextClause:
         assert " not in :" not in sql, "an empty list would make `not in` false; write it another way"
         statement = statement.bindparams(*(sa.bindparam(name, expanding=True) for name in expanding))
     return statement
+
+
+def _expand(sql: str, params: Mapping[str, Any], expanding: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """`in :ids` written out for as many values as there are, as SQLAlchemy does it."""
+    assert " not in :" not in sql, "an empty list would make `not in` false; write it another way"
+    out = dict(params)
+    for name in expanding:
+        values = _listed(out.pop(name))
+        out |= {f"{name}_{i}": value for i, value in enumerate(values)}
+        written = "(" + ", ".join(f":{name}_{i}" for i in range(len(values))) + ")"
+        sql = re.sub(rf":{name}\b", written, sql)
+    return sql, out
 
 
 def _listed(value: Any) -> Any:
@@ -361,7 +415,7 @@ def _clear_errors() -> Iterator[None]:
     """A database that cannot be reached is Unavailable, not a bug."""
     try:
         yield
-    except sa.exc.OperationalError as cause:
+    except (sa.exc.OperationalError, sqlite3.OperationalError) as cause:
         raise Unavailable("The database does not answer.", retry_after_s=5, hint="Try again in a moment.") from cause
     except sa.exc.TimeoutError as cause:
         raise Unavailable("Every database connection is in use.", retry_after_s=2, hint="Try again in a moment.") from cause

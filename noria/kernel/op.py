@@ -78,8 +78,9 @@ class Op:
         at_ms: int,
         workspace: str,
         cause: int | None,
+        op_id: str = "",
     ) -> None:
-        self.id = OpId(new_id(at_ms))
+        self.id = OpId(op_id or new_id(at_ms))
         self.actor = actor
         self.workspace = workspace
         self.at_ms = at_ms
@@ -140,10 +141,11 @@ class Ops:
         self._authorizer = authorizer
         self._gatekeeper = gatekeeper
 
-    def mint(self, actor: Actor, *, cause: int | None = None, workspace: str = DEFAULT_WORKSPACE) -> Op:
+    def mint(self, actor: Actor, *, cause: int | None = None, workspace: str = DEFAULT_WORKSPACE, op_id: str = "") -> Op:
+        """A new operation, now; with the id `op_id` when it has been given one already."""
         return Op(
             authorizer=self._authorizer, gatekeeper=self._gatekeeper, actor=actor, at_ms=self.clock.now_ms(),
-            workspace=workspace, cause=cause,
+            workspace=workspace, cause=cause, op_id=op_id,
         )  # fmt: skip
 
     def system(self, name: str, *, cause: int | None = None) -> Op:

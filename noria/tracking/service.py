@@ -243,7 +243,7 @@ class Tracking:
             started_at_ms=op.at_ms if started_at_ms is None else _at_ms(started_at_ms), actor=op.actor.label, tags=tags,
         )  # fmt: skip
         version = self._version_in(op, tags)
-        with self._db.write(op) as tx:
+        with self._db.write(op, shared=True) as tx:
             found = self._experiment_for(tx, op, "run.create", experiment)
             if found.stage != "active":
                 raise Invalid(f"The experiment {found.name!r} is deleted.", where="experiment_id", hint="Restore it first.")
@@ -317,7 +317,7 @@ class Tracking:
         if name:
             tags[RUN_NAME_TAG] = check_value("name", name, "run name")
         version = self._version_in(op, tags)
-        with self._db.write(op) as tx:
+        with self._db.write(op, shared=True) as tx:
             head = self._writable(tx, op, run_id)
             becomes = head.status if status is None else _status(status)
             row = store.run_row(tx, run_id, op.workspace)
@@ -377,7 +377,7 @@ class Tracking:
         check_params(params)
         check_tags(tags)
         version = self._version_in(op, tags)
-        with self._db.write(op) as tx:
+        with self._db.write(op, shared=True) as tx:
             head = self._writable(tx, op, run_id)
             if metrics:
                 self._add_points(tx, op, head, metrics)
@@ -402,17 +402,16 @@ class Tracking:
             (ids[p.key], p.step, p.at_ms, True, p.value) if p.value == p.value else (ids[p.key], p.step, p.at_ms, False, 0.0)
             for p in points
         )
-        lasts = {row[0]: PointRow(*row) for row in rows}
-        firsts = {row[0]: PointRow(*row) for row in reversed(rows)}
-        store.move_latest(tx, [(firsts[id_], lasts[id_]) for id_ in lasts])
+        lasts, firsts = {row[0]: row for row in rows}, {row[0]: row for row in reversed(rows)}
+        store.move_latest(tx, [(PointRow(*firsts[id_]), PointRow(*lasts[id_])) for id_ in lasts])
         store.add_points(tx, rows)
         measured = [p for p in points if p.model_id]
         if measured:
             self.models.measure(tx, op, head, measured)
         if not head.has_points and store.mark_points(tx, head.id):
             tx.emit("run.started", Ref("run", head.id), experiment_id=head.experiment_id)
-        upto = max(row.step for row in lasts.values())
-        values = {key: wire_value(lasts[ids[key]].value) if lasts[ids[key]].is_real else "NaN" for key in keys}
+        upto = max(row[1] for row in lasts.values())
+        values = {key: wire_value(lasts[ids[key]][4]) if lasts[ids[key]][3] else "NaN" for key in keys}
         tx.after_commit(lambda: self._ticks.tick(Ref("run", head.id), {"step": upto, "metrics": values}))
 
     def _remember(self, run_id: str, ids: dict[str, int]) -> None:
@@ -602,7 +601,7 @@ class Tracking:
 
     def _put(self, op: Op, owner: str, path: str, stored: BlobInfo) -> Artifact:
         made = Artifact(path=path, digest=stored.digest, size_bytes=stored.size_bytes, at_ms=op.at_ms)
-        with self._db.write(op) as tx:
+        with self._db.write(op, shared=True) as tx:
             if store.artifacts_below(tx, owner, path, limit=1):
                 raise Invalid(f"{path!r} is a folder here.", where="path")
             for folder in _parents(path):
@@ -891,6 +890,9 @@ def check_points(points: list[Point]) -> None:
     """Names, times and steps that both databases can hold exactly. Raises Invalid."""
     for key in {p.key for p in points}:
         check_key(key, "metric")
+    steps, times = [p.step for p in points], [p.at_ms for p in points]
+    if not points or (min(steps) >= -INT64 and max(steps) < INT64 and min(times) >= 0 and max(times) < INT64):
+        return  # as nearly always, and quicker asked of all at once
     for point in points:
         if not (-INT64 <= point.step < INT64 and 0 <= point.at_ms < INT64):
             raise Invalid(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -412,13 +413,22 @@ def move_latest(tx: Write, moves: list[tuple[PointRow, PointRow]]) -> None:
         cursor.executemany(_MOVES[tx.dialect], rows)
 
 
+ROWS_PER_INSERT = 100
+_ROW = "(?, ?, ?, not ?, ?)"
+_INSERT_ONE = f"insert or ignore into point (series_id, step, at_ms, is_nan, value) values {_ROW}"
+_INSERT_MANY = _INSERT_ONE + f", {_ROW}" * (ROWS_PER_INSERT - 1)
+
+
 def add_points(tx: Write, rows: Sequence[tuple[int, int, int, bool, float]]) -> None:
     """Append sorted points; a repeated point is the same row. Straight to the driver: the hot path."""
     with driver(tx) as cursor:
         if tx.dialect == "sqlite":
-            cursor.executemany(
-                "insert or ignore into point (series_id, step, at_ms, is_nan, value) values (?, ?, ?, not ?, ?)", rows
-            )
+            # A statement for many rows, since the driver gives up the interpreter's lock around every statement.
+            whole = len(rows) - len(rows) % ROWS_PER_INSERT
+            for at in range(0, whole, ROWS_PER_INSERT):
+                cursor.execute(_INSERT_MANY, [*chain.from_iterable(rows[at : at + ROWS_PER_INSERT])])
+            if whole < len(rows):
+                cursor.executemany(_INSERT_ONE, rows[whole:])
         else:
             cursor.execute(
                 """insert into point (series_id, step, at_ms, is_nan, value)
