@@ -9,11 +9,9 @@ import hmac
 import secrets
 import threading
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from msgspec import Struct
 
-from noria.access import store, tokens
+from noria.access import passwords, store, tokens
 from noria.access.model import (
     LOCAL_ADMIN,
     PASSWORD_LENGTH_MIN,
@@ -42,8 +40,6 @@ from noria.kernel.op import Actor, Op
 RIGHTS_CACHE_S = 1.0  # how long another server process may still use rights that were just taken away
 CREDENTIAL_CACHE_S = 10.0
 HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and 35 ms each; a flood of sign-ins must not eat the memory
-_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # OWASP's first choice for argon2id
-_DUMMY = _HASHER.hash("a password nobody has")
 
 
 class Rights(Struct, frozen=True):
@@ -227,10 +223,7 @@ class Access:
         if not self._hashing.acquire(timeout=5.0):
             raise TooMuch("Too many sign-ins at once.", retry_after_s=5)
         try:
-            _HASHER.verify(found[1] if found else _DUMMY, credentials.password)
-            is_right = found is not None
-        except (VerifyMismatchError, InvalidHashError):
-            is_right = False
+            is_right = passwords.is_right(found[1] if found else None, credentials.password)
         finally:
             self._hashing.release()
         if not is_right or found is None:
@@ -334,7 +327,7 @@ class Access:
             raise Invalid(f"The password is too short: at least {PASSWORD_LENGTH_MIN} characters.", where="password")
         if len(password) > 1024:
             raise Invalid("The password is too long: at most 1024 characters.", where="password")
-        return _HASHER.hash(password)
+        return passwords.hashed(password)
 
     def disable_principal(self, op: Op, name: str) -> None:
         """End a principal, with its sessions and tokens, in one transaction. The last admin cannot be disabled."""

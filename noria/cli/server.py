@@ -44,12 +44,11 @@ def group(**flags: Any) -> None:
 
 def greeting(config: object, internal_token: str) -> list[str]:
     """What a person needs to know of a server that just started."""
-    from noria.client.api import connect
     from noria.config import Config
+    from noria.supervisor import setup_link
 
     assert isinstance(config, Config)
-    with connect(config.control_url, internal_token) as api:
-        setup = api.post("/setup-link")["url"]
+    setup = setup_link(config.control_url, internal_token)
     lines = [
         f"Noria is ready: {config.control_url}",
         f"  gateway       {config.gateway_url}",

@@ -12,8 +12,6 @@ import os
 import secrets
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from noria.governance.verify import Key, key_id
 from noria.kernel.errors import Unavailable
 
@@ -25,6 +23,8 @@ class Signer:
     """Signs checkpoints."""
 
     def __init__(self, name: str, seed: bytes) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         public = self._private.public_key().public_bytes_raw()
         self.key = Key(name, key_id(name, public), public)

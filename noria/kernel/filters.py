@@ -11,8 +11,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from lark import Lark, Token, Transformer, UnexpectedInput
-from lark.exceptions import VisitError
 from msgspec import Struct
 
 from noria.kernel.errors import Invalid
@@ -20,32 +18,6 @@ from noria.kernel.errors import Invalid
 FILTER_LENGTH_MAX = 8_192
 COMPARISONS_MAX = 64
 ORDERS_MAX = 16
-
-_GRAMMAR = r"""
-start: comparison (_AND comparison)*
-comparison: key OP value                    -> compare
-          | key NOT? LIKE STRING            -> like
-          | key NOT? IN "(" value ("," value)* ")" -> among
-          | key BETWEEN value _AND value    -> between
-          | key IS NOT? NULL                -> is_null
-key: part ("." part)*
-part: NAME | QUOTED | DOUBLE
-value: NUMBER | STRING | DOUBLE
-OP: "!=" | "<=" | ">=" | "<>" | "==" | "=" | "<" | ">"
-_AND.2: /and\b/i
-NOT.2: /not\b/i
-LIKE.2: /i?like\b/i
-IN.2: /in\b/i
-BETWEEN.2: /between\b/i
-IS.2: /is\b/i
-NULL.2: /null\b/i
-NAME: /[A-Za-z_][A-Za-z0-9_\-\/]*/
-QUOTED: /`[^`]+`/
-DOUBLE: /"(?:[^"\\]|\\.)*"/
-STRING: /'(?:[^'\\]|\\.|'')*'/
-NUMBER: /[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?/
-%ignore /\s+/
-"""
 
 
 class Comparison(Struct, frozen=True):
@@ -71,18 +43,7 @@ def parse_filter(text: str | None) -> list[Comparison]:
         return []
     if len(text) > FILTER_LENGTH_MAX:
         raise Invalid(f"The filter has {len(text)} characters; at most {FILTER_LENGTH_MAX} are read.", where="filter")
-    try:
-        found: list[Comparison] = _Build().transform(_parser().parse(text))
-    except UnexpectedInput as cause:
-        raise Invalid(
-            f"The filter cannot be read from character {cause.column} on: …{text[max(0, cause.column - 1) :][:40]!r}.",
-            where="filter",
-            hint="Write conditions like metrics.loss < 0.3 and params.model = 'forest'; only 'and' joins them.",
-        ) from cause
-    except VisitError as cause:
-        if isinstance(cause.orig_exc, Invalid):
-            raise cause.orig_exc from None
-        raise
+    found = list(_parsed(text))
     if len(found) > COMPARISONS_MAX:
         raise Invalid(f"The filter has {len(found)} conditions; at most {COMPARISONS_MAX} are read.", where="filter")
     return found
@@ -108,59 +69,9 @@ def _order(clause: str) -> OrderBy:
     return OrderBy(parsed[0].entity, parsed[0].key, ascending)
 
 
-@lru_cache(maxsize=1)
-def _parser() -> Lark:
-    return Lark(_GRAMMAR, parser="lalr", lexer="contextual")
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> tuple[Comparison, ...]:
+    """The comparisons of a text; people and scripts ask the same again and again."""
+    from noria.kernel.grammar import parse  # the parser is loaded by the first filter
 
-
-class _Build(Transformer[Token, Any]):
-    """From the tree to comparisons."""
-
-    def start(self, items: list[Any]) -> list[Comparison]:
-        return [c for item in items for c in (item if isinstance(item, list) else [item])]
-
-    def part(self, items: list[Token]) -> str:
-        token = items[0]
-        return str(token) if token.type == "NAME" else _unquote(str(token))
-
-    def key(self, items: list[str]) -> tuple[str, str]:
-        return ("", items[0]) if len(items) == 1 else (items[0].lower(), ".".join(items[1:]))
-
-    def value(self, items: list[Token]) -> Any:
-        token = items[0]
-        if token.type != "NUMBER":
-            return _unquote(str(token))
-        text = str(token)
-        if len(text) > 64:
-            raise Invalid("A number in the filter is too long.", where="filter")
-        return float(text) if any(c in text for c in ".eE") else int(text)
-
-    def compare(self, items: list[Any]) -> Comparison:
-        (entity, key), op, value = items
-        return Comparison(entity, key, {"==": "=", "<>": "!="}.get(str(op), str(op)), value)
-
-    def like(self, items: list[Any]) -> Comparison:
-        (entity, key), *words, pattern = items
-        negated = len(words) == 2
-        return Comparison(entity, key, ("not " if negated else "") + str(words[-1]).lower(), _unquote(str(pattern)))
-
-    def among(self, items: list[Any]) -> Comparison:
-        (entity, key), *rest = items
-        words = [w for w in rest if isinstance(w, Token)]
-        values = [v for v in rest if not isinstance(v, Token)]
-        return Comparison(entity, key, "not in" if len(words) == 2 else "in", values)
-
-    def between(self, items: list[Any]) -> list[Comparison]:
-        (entity, key), _word, low, high = items
-        return [Comparison(entity, key, ">=", low), Comparison(entity, key, "<=", high)]
-
-    def is_null(self, items: list[Any]) -> Comparison:
-        (entity, key), *words = items
-        return Comparison(entity, key, "is not null" if len(words) == 3 else "is null")
-
-
-def _unquote(text: str) -> str:
-    inner = text[1:-1]
-    if text[0] == "'":
-        inner = inner.replace("''", "'")
-    return inner.replace("\\'", "'").replace('\\"', '"').replace("\\\\", "\\") if "\\" in inner else inner
+    return tuple(parse(text))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 
 from noria.kernel.clock import Clock
 from noria.kernel.db import Database
 from noria.kernel.errors import Invalid
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 MIGRATE_LOCK = 0x6D696772  # 'migr': one server at a time on PostgreSQL; on SQLite the write transaction does it.
 
@@ -26,6 +28,9 @@ def open_db(url: str, *, clock: Clock | None = None) -> Database:
 
 def migrate(database: Database, *, target: str = "head") -> None:
     """Bring the schema of `database` to `target`. Refuses a schema newer than this program."""
+    with database.engine.connect() as connection:
+        if target == "head" and _current(connection) == head():
+            return  # as at nearly every start; without loading what migrates
     scripts = _scripts()
     with database.engine.connect() as connection:
         if database.dialect == "sqlite":
@@ -46,7 +51,13 @@ def migrate(database: Database, *, target: str = "head") -> None:
 def schema_versions(database: Database) -> tuple[str | None, str]:
     """The schema that `database` has (None: an empty one) and the one this program needs; looks without changing anything."""
     with database.engine.connect() as connection:
-        return _current(connection), str(_scripts().get_current_head())
+        return _current(connection), head()
+
+
+def head() -> str:
+    """The newest revision, from the names of the files: they begin with its number, and a test compares."""
+    names = (re.match(r"(\d+)_", path.name) for path in (Path(__file__).parent / "versions").glob("*.py"))
+    return max(found[1] for found in names if found)
 
 
 def _current(connection: sa.Connection) -> str | None:
@@ -57,6 +68,9 @@ def _current(connection: sa.Connection) -> str | None:
 
 
 def _upgrade(scripts: ScriptDirectory, connection: sa.Connection, target: str) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+
     def steps(revision: object, _context: object) -> object:
         return scripts._upgrade_revs(target, revision)  # type: ignore[arg-type]
 
@@ -67,6 +81,9 @@ def _upgrade(scripts: ScriptDirectory, connection: sa.Connection, target: str) -
 
 @functools.cache
 def _scripts() -> ScriptDirectory:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import yaml
 from blake3 import blake3
 from msgspec import Struct
 
@@ -74,17 +73,17 @@ def _text(file: ModelFile, read: Callable[[ModelFile], bytes]) -> str:
 
 
 def _yaml(text: str, *, where: str) -> dict[str, Any]:
+    import yaml  # by the first model that is registered, not by every start
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506  # both are safe loaders; libyaml's takes a tenth of the time
+        loaded = yaml.load(text, Loader=loader)  # noqa: S506  # both are safe loaders; libyaml's takes a tenth of the time
     except (yaml.YAMLError, RecursionError, ValueError) as cause:
         raise Invalid(f"{where} is not YAML that can be read safely.", where=where) from cause
     plain = _Plain(where).value(loaded, 0)
     if not isinstance(plain, dict):
         raise Invalid(f"{where} does not describe a model.", where=where)
     return plain
-
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Plain:

@@ -226,3 +226,10 @@ def test_nobody_is_unauthenticated_and_somebody_is_forbidden(noria: Noria) -> No
 
 def test_json_columns_are_text_on_both(noria: Noria) -> None:
     assert js({"a": [1, None, "ü"]}) == '{"a":[1,null,"ü"]}'
+
+
+def test_the_newest_revision_is_the_head_of_the_chain() -> None:
+    """`head()` reads the names of files, so that a start need not load what migrates."""
+    from noria import migrations
+
+    assert migrations.head() == migrations._scripts().get_current_head()
