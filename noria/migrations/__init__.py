@@ -29,7 +29,7 @@ def open_db(url: str, *, clock: Clock | None = None) -> Database:
 def migrate(database: Database, *, target: str = "head") -> None:
     """Bring the schema of `database` to `target`. Refuses a schema newer than this program."""
     with database.engine.connect() as connection:
-        if target == "head" and _current(connection) == head():
+        if target == "head" and _current(connection) == newest():
             return  # as at nearly every start; without loading what migrates
     scripts = _scripts()
     with database.engine.connect() as connection:
@@ -51,10 +51,10 @@ def migrate(database: Database, *, target: str = "head") -> None:
 def schema_versions(database: Database) -> tuple[str | None, str]:
     """The schema that `database` has (None: an empty one) and the one this program needs; looks without changing anything."""
     with database.engine.connect() as connection:
-        return _current(connection), head()
+        return _current(connection), newest()
 
 
-def head() -> str:
+def newest() -> str:
     """The newest revision, from the names of the files: they begin with its number, and a test compares."""
     names = (re.match(r"(\d+)_", path.name) for path in (Path(__file__).parent / "versions").glob("*.py"))
     return max(found[1] for found in names if found)

@@ -229,7 +229,7 @@ def test_json_columns_are_text_on_both(noria: Noria) -> None:
 
 
 def test_the_newest_revision_is_the_head_of_the_chain() -> None:
-    """`head()` reads the names of files, so that a start need not load what migrates."""
+    """`newest()` reads the names of files, so that a start need not load what migrates."""
     from noria import migrations
 
-    assert migrations.head() == migrations._scripts().get_current_head()
+    assert migrations.newest() == migrations._scripts().get_current_head()
