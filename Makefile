@@ -23,10 +23,14 @@ setup: .venv/ready  ## Make .venv with everything, and the browser of the tests
 	bash scripts/install_browser.sh
 	@mkdir -p .venv && touch $@
 
+.venv/clients/ready: scripts/mlflow_clients.py $(wildcard tests/protocol/clients/*.lock) | setup
+	$(BIN)/python scripts/mlflow_clients.py
+	@touch $@
+
 demo: setup  ## Run the whole loop on real data; server and UI are left running (Ctrl-C stops them)
 	$(BIN)/noria demo
 
-test: setup .venv/browser  ## Every test: both databases, real processes, real browser
+test: setup .venv/browser .venv/clients/ready  ## Every test: both databases, real processes, real browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(T)
 
 test-fast: setup  ## Tests of slices on SQLite, no browser, no real processes; under 2 minutes
@@ -55,6 +59,11 @@ ci: check test  ## What continuous integration runs
 
 screenshots: setup .venv/browser  ## Pictures of every page, in both themes, into docs/images
 	$(BIN)/python scripts/screenshots.py
+
+lock-clients: setup  ## Resolve anew the MLflow versions that the protocol tests speak with
+	for each in "2.22 mlflow-skinny==2.22.*" "3.1 mlflow-skinny==3.1.*" "server mlflow"; do set -- $$each; \
+		printf '%s\n' "$$2" $$(test $$1 = server || echo numpy pandas) | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/$$1.lock; done
 
 lock: setup  ## Resolve the dependencies anew, with hashes
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \

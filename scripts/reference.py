@@ -1,4 +1,7 @@
-"""Writes docs/reference/ from the code: settings, events, errors, actions, commands. A test compares; `make approve` rewrites."""
+"""Writes docs/reference/ from the code: settings, events, errors, actions, commands, MLflow's endpoints.
+
+A test compares; `make approve` rewrites.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from noria.config import SETTINGS
 from noria.kernel.errors import ERRORS
 from noria.kernel.facts import FACTS
 from noria.kernel.secrets import Secret
+from scripts import reference_mlflow as mlflow
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -21,6 +25,7 @@ def pages() -> dict[str, str]:
     """The text of each generated page."""
     return {
         "settings.md": settings(), "events.md": events(), "errors.md": errors(), "actions.md": actions(), "cli.md": commands(),
+        "mlflow.md": mlflow.page(),
     }  # fmt: skip
 
 

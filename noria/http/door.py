@@ -21,7 +21,7 @@ from noria.access.model import LOCAL_ADMIN, Credentials
 from noria.access.service import Access
 from noria.config import Config
 from noria.http import errors
-from noria.kernel.errors import Forbidden, Invalid, NoriaError, TooLarge, Unauthenticated
+from noria.kernel.errors import Forbidden, Invalid, NoriaError, NotFound, TooLarge, Unauthenticated
 from noria.kernel.ids import new_id
 from noria.kernel.op import NOBODY, Actor
 
@@ -36,7 +36,13 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 INTERNAL = Actor(kind="system", id="internal", name="internal")
 LOCAL = Actor(kind="user", id=LOCAL_ADMIN, name="local admin")
-UPLOAD_MARKS = ("/mlflow-artifacts/", "/api/v1/blobs/", "/artifacts")  # routes that take files, not requests
+UPLOAD_MARKS = (
+    "/mlflow-artifacts/",
+    "/api/v1/blobs/",
+    "/artifacts",
+    "/upload-artifact",
+)  # routes that take files, not requests
+WORKSPACES = (b"", b"default")  # MLflow's name for the one workspace there is
 
 
 class Door:
@@ -66,6 +72,7 @@ class Door:
         try:
             self._check_host(headers)
             self._check_origin(scope["method"], headers)
+            _check_workspace(scope["path"], headers)
             counted.check_declared(headers)
             scope["noria_actor"], scope["noria_by_cookie"] = await self._who(headers)
             await self._app(scope, counted.receive, answer)
@@ -148,6 +155,16 @@ class Door:
         if internal and internal.matches(token):
             return INTERNAL
         return self._access.who_has_token(token)
+
+
+def _check_workspace(path: str, headers: dict[bytes, bytes]) -> None:
+    """An MLflow client may name a workspace. Answering for another than it asked for would mix what it wants kept apart."""
+    asked = headers.get(b"x-mlflow-workspace", b"").strip()
+    if asked not in WORKSPACES and errors.is_mlflow(path):
+        raise NotFound(
+            f"There is no workspace {asked[:80].decode('latin-1')!r}.",
+            hint="This server has one: default. Unset MLFLOW_WORKSPACE.",
+        )
 
 
 class _Body:

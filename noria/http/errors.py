@@ -19,7 +19,16 @@ from noria.kernel.errors import Invalid, NoriaError, NotFound
 
 log = logging.getLogger("noria.http")
 
-MLFLOW_PREFIXES = ("/api/2.0/", "/api/3.0/", "/ajax-api/", "/v1/traces")
+MLFLOW_PREFIXES = (
+    "/api/2.0/",
+    "/api/3.0/",
+    "/ajax-api/",
+    "/get-artifact",
+    "/model-versions/get-artifact",
+    "/gateway/",
+    "/graphql",
+    "/v1/traces",
+)
 
 
 def is_mlflow(path: str) -> bool:
@@ -67,8 +76,13 @@ def render(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 def answer(method: str, path: str, op_id: str, error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, JSON body and headers for `error`; a bug is logged with its cause."""
     known = translate(error)
-    if isinstance(error, MethodNotAllowedException):
-        status: int = 405
+    if isinstance(error, MethodNotAllowedException) and is_mlflow(path):
+        # MLflow has more verbs on some paths than Noria: like everything it does not serve, refused by name.
+        text = f"{method} {path[:200]} is not served here."
+        status: int = 501
+        content: dict[str, Any] = {"error_code": "NOT_IMPLEMENTED", "message": text}
+    elif isinstance(error, MethodNotAllowedException):
+        status = 405
         _, content = body(path, Invalid(f"{method} is not possible here."), op_id)
     elif known is not None:
         status, content = body(path, known, op_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from litestar.response import Stream
 from msgspec import UNSET, Struct, UnsetType
 
 from noria.http.route import Routes, delete, get, patch, post
@@ -310,6 +311,12 @@ def _version_routes(registry: Registry) -> Routes:
         found = registry.version(op, f"{name}@{_number(version)}")
         return UriAnswer(f"mlflow-artifacts:/{VERSION_FOLDER}/{found.id}")
 
+    @get("/model-versions/get-artifact", action="artifact.read", **HIDDEN)
+    def mlflow_get_version_artifact(op: Op, name: str, version: str, path: str) -> Stream:
+        file, chunks = registry.open_file(op, f"{name}@{_number(version)}", path)
+        headers = {"content-length": str(file.size_bytes), "content-disposition": "attachment"}
+        return Stream(chunks, media_type="application/octet-stream", headers=headers)
+
     @post(_at("model-versions/set-tag"), action="model.tag", **HIDDEN)
     def mlflow_set_version_tag(op: Op, data: SetVersionTag) -> Nothing:
         registry.change_version(op, data.name, _number(data.version), Changes(tags={data.key: data.value}))
@@ -323,6 +330,7 @@ def _version_routes(registry: Registry) -> Routes:
     return [
         mlflow_create_version, mlflow_update_version, mlflow_transition, mlflow_delete_version, mlflow_get_version,
         mlflow_search_versions, mlflow_download_uri, mlflow_set_version_tag, mlflow_delete_version_tag,
+        mlflow_get_version_artifact,
     ]  # fmt: skip
 
 

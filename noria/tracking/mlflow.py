@@ -1,7 +1,7 @@
 """MLflow's tracking protocol, so that the unmodified MLflow client works: a translation with no rules of its own.
 
-Each route reads MLflow's JSON into a struct, calls the service, and writes MLflow's JSON. What MLflow serves and Noria does not
-is answered 501 by name. Source of the shapes: mlflow/protos/service.proto and mlflow_artifacts.proto of MLflow 3.
+Each route reads MLflow's JSON into a struct, calls the service, and writes MLflow's JSON. Files are in mlflow_files.py, the
+server itself in mlflow_server.py, what is refused in unserved.py. Source of the shapes: mlflow/protos/service.proto of MLflow 3.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import anyio.to_thread
 import msgspec
 from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
-from litestar.response import Stream
 from msgspec import Struct, field, structs
 
-from noria.http.route import Asked, Routes, delete, get, patch, post, put
+from noria.http.route import Asked, Routes, delete, get, patch, post
 from noria.kernel.errors import Invalid
 from noria.kernel.filters import OrderBy, parse_order
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
-from noria.tracking.files import artifact_path_of, knock, stored
+from noria.tracking.files import knock
 from noria.tracking.model import (
     MODEL_STATUSES,
     STATUSES,
@@ -38,19 +37,14 @@ from noria.tracking.model import (
 from noria.tracking.service import Tracking, wire_value
 
 BODIES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
-FILES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
-EVERYTHING = (
-    *(f"/{api}/{version}/mlflow" for api in ("api", "ajax-api") for version in ("2.0", "3.0")), *FILES,
-)  # fmt: skip
 RESULTS_MAX = 50_000  # MLflow's limit of one page
 RUNS_PER_PAGE = 1_000  # MLflow's default
 POINTS_PER_PAGE = 25_000
 BULK_RUNS_MAX = 100
+DATASET_EXPERIMENTS_MAX = 20  # MLflow's limit
+CONTEXT_TAG = "mlflow.data.context"
 BULK_POINTS_MAX = 25_000
 VIEWS = {"ACTIVE_ONLY": ["active"], "DELETED_ONLY": ["deleted"], "ALL": ["active", "deleted"]}
-NO_MULTIPART = "Multipart upload is not supported for the current artifact repository"  # the client looks for these words
-NO_PRESIGNED = "Presigned download is not supported for the current artifact repository"
-PUBLIC = "public"
 
 B = TypeVar("B", bound=Struct)
 Number = float | str | None
@@ -172,10 +166,6 @@ class BulkHistory(Struct):
     end_step: Whole = None
 
 
-class ListFiles(OfRun):
-    path: str | None = None
-
-
 class DatasetIn(Struct):
     name: str | None = None
     digest: str | None = None
@@ -242,9 +232,7 @@ class SearchModels(Struct):
 
 
 def routes(tracking: Tracking) -> Routes:
-    return [
-        *_experiments(tracking), *_runs(tracking), *_numbers(tracking), *_models(tracking), *_files(tracking), *_rest()
-    ]  # fmt: skip
+    return [*_experiments(tracking), *_runs(tracking), *_numbers(tracking), *_models(tracking)]
 
 
 def _experiments(tracking: Tracking) -> list[HTTPRouteHandler]:
@@ -292,7 +280,18 @@ def _experiments(tracking: Tracking) -> list[HTTPRouteHandler]:
         tracking.delete_experiment_tag(op, needed(body.experiment_id, "experiment_id"), needed(body.key, "key"))
         return {}
 
+    def datasets(op: Op, body: Search) -> Any:
+        ids = body.experiment_ids or []
+        if not ids or len(ids) > DATASET_EXPERIMENTS_MAX:
+            raise Invalid(f"Name 1 to {DATASET_EXPERIMENTS_MAX} experiments.", where="experiment_ids")
+        found = [
+            {"experiment_id": owner, "name": d.name, "digest": d.digest, "context": d.tags.get(CONTEXT_TAG, "")}
+            for owner, d in tracking.dataset_summaries(op, ids)
+        ]
+        return {"dataset_summaries": found}
+
     return [
+        rpc(post, "/experiments/search-datasets", "run.read", Search, datasets, prefixes=BODIES[1:]),
         rpc(post, "/experiments/create", "experiment.create", CreateExperiment, create),
         rpc(get, "/experiments/get", "experiment.read", OfExperiment, read),
         rpc(get, "/experiments/get-by-name", "experiment.read", OfExperiment, read_by_name),
@@ -436,47 +435,47 @@ def _numbers(tracking: Tracking) -> list[HTTPRouteHandler]:
 
 
 def _models(tracking: Tracking) -> list[HTTPRouteHandler]:
-    models = tracking.models
-
     def create(op: Op, body: CreateModel) -> Any:
-        made = models.create(
+        made = tracking.models.create(
             op, needed(body.experiment_id, "experiment_id"), name=body.name or "", run_id=body.source_run_id or "",
             model_type=body.model_type or "", tags=pairs(body.tags), params=pairs(body.params),
         )  # fmt: skip
         return {"model": model_out(made)}
 
     def read(op: Op, body: OfModel) -> Any:
-        return {"model": model_out(models.get(op, needed(body.model_id, "model_id"), allow_deleted=body.allow_deleted))}
+        return {
+            "model": model_out(tracking.models.get(op, needed(body.model_id, "model_id"), allow_deleted=body.allow_deleted))
+        }
 
     def finalize(op: Op, body: OfModel) -> Any:
         status = word(needed(body.status, "status"), ("", *MODEL_STATUSES), "status")
-        return {"model": model_out(models.finalize(op, needed(body.model_id, "model_id"), status))}
+        return {"model": model_out(tracking.models.finalize(op, needed(body.model_id, "model_id"), status))}
 
     def remove(op: Op, body: OfModel) -> Any:
-        models.delete(op, needed(body.model_id, "model_id"))
+        tracking.models.delete(op, needed(body.model_id, "model_id"))
         return {}
 
     def search(op: Op, body: SearchModels) -> Any:
         orders = [structs.replace(_order(o.field_name), ascending=o.ascending) for o in body.order_by or []]
-        found = models.search(
+        found = tracking.models.search(
             op, body.experiment_ids or [], filter=body.filter or "", order_by=orders, limit=limit(body.max_results, 100),
             page=body.page_token or None,
         )  # fmt: skip
         return paged("models", found, model_out)
 
     def set_tags(op: Op, body: OfModel) -> Any:
-        return {"model": model_out(models.set_tags(op, needed(body.model_id, "model_id"), pairs(body.tags)))}
+        return {"model": model_out(tracking.models.set_tags(op, needed(body.model_id, "model_id"), pairs(body.tags)))}
 
     def delete_tag(op: Op, body: OfModel) -> Any:
-        models.delete_tag(op, needed(body.model_id, "model_id"), needed(body.tag_key, "tag_key"))
+        tracking.models.delete_tag(op, needed(body.model_id, "model_id"), needed(body.tag_key, "tag_key"))
         return {}
 
     def log_params(op: Op, body: OfModel) -> Any:
-        models.log_params(op, needed(body.model_id, "model_id"), pairs(body.params))
+        tracking.models.log_params(op, needed(body.model_id, "model_id"), pairs(body.params))
         return {}
 
     def list_files(op: Op, body: OfModel) -> Any:
-        found = models.get(op, needed(body.model_id, "model_id"))
+        found = tracking.models.get(op, needed(body.model_id, "model_id"))
         files = tracking.artifacts(op, found.id, body.artifact_directory_path or "")
         return {"root_uri": found.artifact_uri, "files": [file_out(f) for f in files]}
 
@@ -492,107 +491,6 @@ def _models(tracking: Tracking) -> list[HTTPRouteHandler]:
         rpc(post, one + "/params", "run.log", OfModel, log_params),
         rpc(get, one + "/artifacts/directories", "run.read", OfModel, list_files),
     ]
-
-
-def _files(tracking: Tracking) -> list[HTTPRouteHandler]:
-    def list_of_run(op: Op, body: ListFiles) -> Any:
-        run = tracking.run(op, run_id(body))
-        files = tracking.artifacts(op, run.id, body.path or "", with_models=False)
-        return {"root_uri": run.artifact_uri, "files": [file_out(f) for f in files]}
-
-    def list_at(op: Op, body: ListFiles) -> Any:
-        # The proxy names files relative to the folder that was asked for.
-        mount, _, below = (body.path or "").partition("/")
-        if mount in tracking.mounts:
-            found = tracking.mounts[mount].list_files(op, below)
-        else:
-            found = tracking.list_at(op, tracking.place(op, "mlflow-artifacts:/" + (body.path or "")))
-        return {"files": [{**file_out(f), "path": f.path.rsplit("/", 1)[-1]} for f in found]}
-
-    one = [f"{prefix}/artifacts/{{path:path}}" for prefix in FILES]
-
-    @get(one, action="artifact.read", include_in_schema=False, operation_id="mlflow_download")
-    async def download(op: Op, request: Request[Any, Any, Any]) -> Stream:
-        path = artifact_path_of(request, "/artifacts/")
-
-        def find() -> tuple[Artifact, Any]:
-            mount, _, below = path.partition("/")
-            if mount in tracking.mounts:
-                return tracking.mounts[mount].open_path(op, below)
-            knock(op, "artifact.read")
-            return tracking.open_at(op, tracking.place(op, "mlflow-artifacts:/" + path))
-
-        file, chunks = await anyio.to_thread.run_sync(find)
-        return Stream(
-            chunks, media_type="application/octet-stream",
-            headers={"content-length": str(file.size_bytes), "content-disposition": "attachment"},
-        )  # fmt: skip
-
-    @put(one, action="artifact.write", include_in_schema=False, operation_id="mlflow_upload")
-    async def upload(op: Op, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-        path = artifact_path_of(request, "/artifacts/")
-
-        def find() -> Any:
-            knock(op, "artifact.write")
-            return tracking.place(op, "mlflow-artifacts:/" + path)
-
-        place = await anyio.to_thread.run_sync(find)
-        async with stored(request) as file:
-            await anyio.to_thread.run_sync(tracking.put_at, op, place, file)
-        return Response({})
-
-    @delete(one, action="artifact.write", status_code=200, include_in_schema=False, operation_id="mlflow_remove")
-    async def remove(op: Op, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-        path = artifact_path_of(request, "/artifacts/")
-
-        def work() -> None:
-            knock(op, "artifact.write")
-            tracking.delete_at(op, tracking.place(op, "mlflow-artifacts:/" + path))
-
-        await anyio.to_thread.run_sync(work)
-        return Response({})
-
-    unserved = [
-        _unserved([f"{prefix}/mpu/{verb}/{{path:path}}" for prefix in FILES for verb in ("create", "complete", "abort")],
-                  NO_MULTIPART, "multipart"),
-        _unserved([f"{prefix}/presigned/{{path:path}}" for prefix in FILES], NO_PRESIGNED, "presigned"),
-    ]  # fmt: skip
-    return [
-        rpc(get, "/artifacts/list", "run.read", ListFiles, list_of_run),
-        rpc(get, "/artifacts", "run.read", ListFiles, list_at, prefixes=FILES),
-        download, upload, remove, *[h for group in unserved for h in group],
-    ]  # fmt: skip
-
-
-def _rest() -> list[HTTPRouteHandler]:
-    """What a server of MLflow's can do, and what this one does not."""
-
-    @get(
-        [f"/{api}/3.0/mlflow/server-info" for api in ("api", "ajax-api")],
-        action=PUBLIC, include_in_schema=False, operation_id="mlflow_server_info",
-    )  # fmt: skip
-    async def server_info() -> dict[str, Any]:
-        return {
-            "store_type": "SqlStore", "workspaces_enabled": False, "multipart_uploads_enabled": False,
-            "multipart_downloads_enabled": False, "trace_archival_enabled": False,
-        }  # fmt: skip
-
-    everything = [f"{prefix}/{{rest:path}}" for prefix in EVERYTHING]
-    return [server_info, *_unserved(everything, "Noria does not serve this part of MLflow's API.", "rest")]
-
-
-def _unserved(paths: list[str], message: str, name: str) -> list[HTTPRouteHandler]:
-    """501 on every verb of `paths`. More specific routes of any slice win."""
-    made = []
-    for verb in (get, post, put, patch, delete):
-
-        async def refuse(request: Request[Any, Any, Any]) -> Response[dict[str, str]]:
-            text = f"{message} ({request.method} {request.url.path[:200]})"
-            return Response({"error_code": "NOT_IMPLEMENTED", "message": text}, status_code=501)
-
-        options: dict[str, Any] = {"action": PUBLIC, "include_in_schema": False, "status_code": 200}
-        made.append(verb(paths, operation_id=f"mlflow_{name}_{verb.__name__}", **options)(refuse))
-    return made
 
 
 def rpc(

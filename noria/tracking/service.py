@@ -470,6 +470,17 @@ class Tracking:
                     else:
                         tx.link(Ref("logged_model", use.model_id), "built_by", Ref("run", run_id))
 
+    def dataset_summaries(self, op: Op, experiment_ids: list[str], limit: int = 1000) -> list[tuple[str, DatasetInput]]:
+        """The different inputs of the runs of experiments, by experiment; experiments the caller may not read have none."""
+        visible = self._visible(op, "run.read")
+        wanted = experiment_ids if visible is None else [e for e in experiment_ids if e in set(visible)]
+        with self._db.read() as tx:
+            rows = store.dataset_summaries(tx, wanted, limit) if wanted else []
+        return [
+            (r["experiment_id"], DatasetInput(name=r["name"], digest=r["digest"], tags=msgspec.json.decode(r["tags"])))
+            for r in rows
+        ]
+
     def _version_of(self, op: Op, item: DatasetInput) -> str:
         """The id of the Noria dataset version that an input names, or ''. Raises NotFound when there is no such version."""
         if item.dataset_version:

@@ -530,6 +530,19 @@ def dataset_inputs(tx: Read, run_ids: list[str]) -> dict[str, list[DatasetInput]
     return found
 
 
+def dataset_summaries(tx: Read, experiment_ids: list[str], limit: int) -> list[dict[str, Any]]:
+    """The different inputs of the active runs of experiments: experiment, name, digest and the tags of one of them."""
+    return tx.rows(
+        f"""select r.experiment_id, d.name, d.digest, d.tags
+              from run_input d join run r on r.id = d.run_id
+             where {among(tx, "r.experiment_id", "ids")} and r.stage = 'active'
+             group by r.experiment_id, d.name, d.digest, d.tags
+             order by r.experiment_id, d.name, d.digest, d.tags
+             limit :limit""",
+        ids=js(experiment_ids), limit=limit,
+    )  # fmt: skip
+
+
 def add_model_uses(tx: Write, run_id: str, uses: list[ModelUse]) -> None:
     tx.many(
         """insert into run_model (run_id, model_id, direction, step) values (:run_id, :model_id, :direction, :step)

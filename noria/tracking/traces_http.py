@@ -17,9 +17,7 @@ from noria.tracking.files import knock
 from noria.tracking.trace_model import SpanView, Trace
 from noria.tracking.traces import Traces
 
-PUBLIC = "public"
 EXPERIMENT_HEADER, RUN_HEADER = "x-mlflow-experiment-id", "x-mlflow-run-id"
-MLFLOW_SPOKEN = "3.4.0"  # clients ask, and send spans to servers from this version of MLflow on
 
 
 class Spans(Struct, frozen=True):
@@ -71,12 +69,7 @@ def routes(traces: Traces) -> Routes:
         is_json = media_type.startswith(otlp.JSON)
         return Response(b"{}" if is_json else b"", media_type=otlp.JSON if is_json else otlp.PROTOBUF, status_code=200)
 
-    @get("/version", action=PUBLIC, include_in_schema=False)
-    async def mlflow_version() -> Response[bytes]:
-        """Which MLflow this server speaks like; its clients ask before they send spans."""
-        return Response(MLFLOW_SPOKEN.encode(), media_type="text/plain")
-
-    return [list_traces, read_trace, read_spans, export_spans, mlflow_version, *traces_mlflow.routes(traces)]
+    return [list_traces, read_trace, read_spans, export_spans, *traces_mlflow.routes(traces)]
 
 
 def _commas(text: str) -> list[str]:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Struct, UnsetType
 
@@ -20,7 +19,6 @@ from noria.http.route import Routes, delete, get, patch, post
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import ExperimentId, new_id
 from noria.kernel.op import Op
-from noria.tracking.files import knock
 from noria.tracking.mlflow import BODIES, Pair, Whole, Word, limit, needed, paged, pairs, rpc, whole, word
 from noria.tracking.trace_model import (
     ARTIFACTS_TAG,
@@ -33,6 +31,7 @@ from noria.tracking.trace_model import (
     Trace,
 )
 from noria.tracking.traces import Traces
+from noria.tracking.unserved import refuse
 
 V3 = ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")
 BOTH = (*BODIES, *V3)
@@ -185,7 +184,7 @@ class EndTrace(Struct):
 
 
 def routes(traces: Traces) -> Routes:
-    return [*_traces(traces), *_assessments(traces), *_version_2(traces), _not_served()]
+    return [*_traces(traces), *_assessments(traces), *_version_2(traces), *_not_served()]
 
 
 def _traces(traces: Traces) -> list[HTTPRouteHandler]:
@@ -325,17 +324,10 @@ def _version_2(traces: Traces) -> list[HTTPRouteHandler]:
     ]
 
 
-def _not_served() -> HTTPRouteHandler:
+def _not_served() -> list[HTTPRouteHandler]:
     """Said by name: the catch-all of MLflow's API is not asked where a trace could be meant."""
     paths = [f"{prefix}/traces/{what}" for prefix in V3 for what in ("metrics", "calculate-filter-correlation")]
-
-    @post(paths, action="run.read", include_in_schema=False, operation_id="mlflow_traces_not_served")
-    def refuse(op: Op, request: Request[Any, Any, Any]) -> Response[dict[str, str]]:
-        knock(op, "run.read")
-        text = f"Noria does not serve this part of MLflow's API. ({request.method} {request.url.path})"
-        return Response({"error_code": "NOT_IMPLEMENTED", "message": text}, status_code=501)
-
-    return refuse
+    return refuse(paths, "traces", verbs=(post,))
 
 
 def _scoped(found: list[Trace], experiment_ids: list[str] | None) -> list[Trace]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
-@pytest.mark.parametrize("name", ["settings.md", "events.md", "errors.md", "actions.md", "cli.md"])
+@pytest.mark.parametrize("name", ["settings.md", "events.md", "errors.md", "actions.md", "cli.md", "mlflow.md"])
 def test_the_reference_is_current(name: str) -> None:
     reference.load_everything()
     text = reference.pages()[name]
