@@ -13,6 +13,9 @@ _PUBLIC = {
     "dataset": "noria.client.datasets",
     "connect": "noria.client.api",
     "context_tags": "noria.client.context",
+    "init": "noria.client.logger",
+    "log": "noria.client.logger",
+    "finish": "noria.client.logger",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -20,5 +23,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        found = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = found  # `noria.log` is called in loops
+        return found
     raise AttributeError(f"module 'noria' has no attribute {name!r}")

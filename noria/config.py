@@ -46,6 +46,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log_level", "debug, info, warning or error.", "info"),
     Setting("url", "For the CLI and the SDK: the server to talk to.", ""),
     Setting("token", "For the CLI and the SDK: the API token to sign in with.", "", Secret),
+    Setting("mode", "For runs: online, or offline to keep them on this machine until `noria run sync`.", "online"),
+    Setting("journals", "For runs: where their journals lie; empty: .noria/journals in the user's home.", ""),
+    Setting("journal_limit_mb", "For runs: how much of one run may wait for a server, in MiB.", 1024, int),
+    Setting("system_interval_s", "For runs: how often the machine is looked at, in seconds; 0: never.", 10.0, float),
+    Setting("price_per_hour", "For runs: what the machine costs an hour; becomes the metric system/cost.", 0.0, float),
     Setting("internal_token", "Shared by the server's own processes; made at start, never set by hand.", "", Secret),
 )
 
@@ -70,6 +75,11 @@ class Config(Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     url: str = ""
     token: Secret = Secret("")
+    mode: str = "online"
+    journals: str = ""
+    journal_limit_mb: int = 1024
+    system_interval_s: float = 10.0
+    price_per_hour: float = 0.0
     internal_token: Secret = Secret("")
 
     def environment(self) -> dict[str, str]:

@@ -1,35 +1,17 @@
-"""`noria run`: launch, list, show and compare runs.
-
-`noria run -- CMD` starts a run, tells the command about it through MLflow's variables, and records what it was: commit, changes
-that are not committed, arguments, installed packages. What the command prints is shown and sent to the run as it comes.
-"""
+"""`noria run`: launch, list, show and compare runs, and send those that were kept offline."""
 
 from __future__ import annotations
 
-import contextlib
-import getpass
-import hashlib
-import json
-import os
-import re
-import shlex
-import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from importlib.metadata import distributions
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from noria.cli.base import Group, api, emit, json_option
-from noria.kernel.errors import Invalid, NoriaError, Unavailable
+from noria.cli.run_sync import sync
+from noria.kernel.errors import Invalid
 
-DIFF_BYTES_MAX = 8 << 20  # a larger change is named by its digest only
-LOG_PART_BYTES = 512 << 10
-LOG_EVERY_S = 0.5
 _STATUS = "name,status,started_at_ms,ended_at_ms,user"
 
 
@@ -52,8 +34,11 @@ def group() -> None:
 @click.option("--name", "-n", default="", help="The name of the run.")
 @click.option("--tag", "tags", multiple=True, help="KEY=VALUE; may be given several times.")
 @click.option("--data", "data", default="", help="The dataset version that it reads, such as flights@3.")
+@click.option("--offline", is_flag=True, help="Send nothing now; `noria run sync` does it later.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(experiment: str, name: str, tags: tuple[str, ...], data: str, command: tuple[str, ...]) -> None:
+def exec_(
+    experiment: str, name: str, tags: tuple[str, ...], data: str, offline: bool, command: tuple[str, ...]
+) -> None:  # fmt: skip
     """Launch a command as a run and record what it was.
 
     \b
@@ -61,20 +46,14 @@ def exec_(experiment: str, name: str, tags: tuple[str, ...], data: str, command:
       noria run -- python train.py --depth 3
       noria run -e flights -n first --data flights@3 -- python train.py
     """
-    connection = api()
-    if not connection.url.startswith("http") or not _answers(connection.url):
-        raise Unavailable("A run needs a server that its command can reach.", hint="Start one with: noria server.")
-    context = _context(command)
-    if data:
-        context["tags"]["noria.dataset_version"] = data
-    context["tags"].update(_pairs(tags))
-    run = connection.post("/runs", {"experiment": experiment, "name": name, "tags": context["tags"]})
-    click.echo(f"Run {run['name']} ({run['id']})", err=True)
-    for path, content in context["files"].items():
-        connection.put_bytes(f"/runs/{run['id']}/artifacts/content?path={path}", content)
-    code = _launch(connection, run, command)
-    connection.patch(f"/runs/{run['id']}", {"status": "FINISHED" if code == 0 else "KILLED" if code < 0 else "FAILED"})
-    click.echo(f"Run {run['name']} {'finished' if code == 0 else f'ended with code {code}'}.", err=True)
+    from noria.client.launch import launch
+
+    known = _pairs(tags) | ({"noria.dataset_version": data} if data else {})
+    code = launch(
+        command, experiment=experiment, name=name, tags=known, mode="offline" if offline else None,
+        say=lambda text: click.echo(text, err=True),
+    )  # fmt: skip
+    click.echo(f"Run {name} {'finished' if code == 0 else f'ended with code {code}'}.".replace("  ", " "), err=True)
     sys.exit(code if code >= 0 else 128 - code)
 
 
@@ -234,68 +213,6 @@ def restore(run_id: str) -> None:
     click.echo(f"Run {run_id} is back.")
 
 
-# --- what a run was -----------------------------------------------------------------------------------------------------
-
-
-def _context(command: tuple[str, ...]) -> dict[str, Any]:
-    """Tags and files that say what is about to run. Values of the environment are never recorded: they hold secrets."""
-    packages = "".join(sorted({f"{d.name}=={d.version}\n" for d in distributions() if d.name}, key=str.lower)).encode()
-    shown = _without_secrets(command)
-    tags = {
-        "mlflow.user": _user(), "mlflow.source.type": "LOCAL", "mlflow.source.name": shlex.join(shown)[:8000],
-        "noria.argv": json.dumps(shown), "noria.environment_digest": hashlib.sha256(packages).hexdigest(),
-        "noria.python": sys.version.split()[0],
-    }  # fmt: skip
-    files = {"environment/packages.txt": packages}
-    commit = _git("rev-parse", "HEAD").decode().strip()
-    if commit:
-        diff = _git("diff", "HEAD", "--binary")
-        tags |= {
-            "mlflow.source.git.commit": commit, "mlflow.source.git.dirty": "true" if diff else "false",
-            "mlflow.source.git.branch": _git("rev-parse", "--abbrev-ref", "HEAD").decode().strip(),
-        }  # fmt: skip
-        if diff:
-            tags["noria.source.diff_digest"] = hashlib.sha256(diff).hexdigest()
-            if len(diff) <= DIFF_BYTES_MAX:
-                files["source/uncommitted.diff"] = diff
-    return {"tags": tags, "files": files}
-
-
-_SECRET_NAME = re.compile(r"(token|password|passwd|secret|api[-_]?key|credential)", re.IGNORECASE)
-_NORIA_TOKEN = re.compile(r"nrk_[A-Za-z0-9_]+")
-
-
-def _without_secrets(command: Sequence[str]) -> list[str]:
-    """The arguments, with the values of those that are called token, password and the like left out."""
-    shown: list[str] = []
-    hide_next = False
-    for argument in command:
-        name, equals, _ = argument.partition("=")
-        if hide_next and not argument.startswith("-"):
-            shown.append("[left out]")
-        elif equals and _SECRET_NAME.search(name):
-            shown.append(f"{name}=[left out]")
-        else:
-            shown.append(_NORIA_TOKEN.sub("nrk_[left out]", argument))
-        hide_next = argument.startswith("-") and not equals and bool(_SECRET_NAME.search(name))
-    return shown
-
-
-def _git(*args: str) -> bytes:
-    """What git says here; nothing where there is no git, or no repository."""
-    try:
-        return subprocess.run(["git", *args], capture_output=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return b""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user has no name
-        return ""
-
-
 def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for tag in tags:
@@ -306,121 +223,4 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _answers(url: str) -> bool:
-    import httpx
-
-    try:
-        return httpx.get(url + "/health", timeout=5.0).is_success
-    except httpx.HTTPError:
-        return False
-
-
-# --- the command --------------------------------------------------------------------------------------------------------
-
-
-def _launch(connection: Any, run: dict[str, Any], command: tuple[str, ...]) -> int:
-    """Run the command with the run in its environment, its output going here and to the run; returns its exit code."""
-    environment = {
-        **os.environ, "MLFLOW_TRACKING_URI": connection.url, "MLFLOW_RUN_ID": run["id"],
-        "MLFLOW_EXPERIMENT_ID": run["experiment_id"], "NORIA_URL": connection.url, "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
-    if os.environ.get("NORIA_TOKEN"):
-        environment["MLFLOW_TRACKING_TOKEN"] = os.environ["NORIA_TOKEN"]
-    try:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    except OSError as cause:
-        connection.patch(f"/runs/{run['id']}", {"status": "FAILED"})
-        raise Invalid(f"{command[0]!r} cannot be started: {cause.strerror}.") from cause
-    log = _LiveLog(connection, run["id"])
-    assert process.stdout is not None
-    with _forwarding(process):
-        while chunk := os.read(process.stdout.fileno(), 65_536):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-            log.add(chunk)
-        code = process.wait()
-    log.close()
-    return code
-
-
-@contextlib.contextmanager
-def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ctrl-C and a request to stop go to the command; its run ends with it."""
-
-    def forward(number: int, _frame: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-
-    kept = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-class _LiveLog:
-    """Sends what was printed twice a second from a thread of its own; the command never waits for the network.
-
-    Each part says where it begins, so that one whose answer was lost is not kept twice.
-    """
-
-    def __init__(self, connection: Any, run_id: str) -> None:
-        self._connection, self._run_id = connection, run_id
-        self._waiting = bytearray()
-        self._offset = 0
-        self._lost = ""
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="live-log", daemon=True)
-        self._thread.start()
-
-    def add(self, chunk: bytes) -> None:
-        with self._lock:
-            self._waiting += chunk
-
-    def close(self) -> None:
-        self._done.set()
-        self._thread.join(30)
-        if self._lost:
-            click.echo(f"The log of the run is not complete: {self._lost}", err=True)
-
-    def _loop(self) -> None:
-        while not self._done.wait(LOG_EVERY_S):
-            self._send(final=False)
-        self._send(final=True)
-
-    def _send(self, *, final: bool) -> None:
-        while not self._lost:
-            with self._lock:
-                part = bytes(self._waiting[:LOG_PART_BYTES])
-            text, used = _whole_characters(part, final=final)
-            if not text:
-                return
-            try:
-                answer = self._connection.post(f"/runs/{self._run_id}/logs", {"text": text, "offset": self._offset})
-            except Unavailable:
-                if final:
-                    self._lost = "the server did not answer."
-                return  # later, with the same offset
-            except NoriaError as error:
-                self._lost = error.message
-                return
-            self._offset = answer["size_bytes"]
-            with self._lock:
-                del self._waiting[:used]
-
-
-def _whole_characters(part: bytes, *, final: bool) -> tuple[str, int]:
-    """The text of `part` and how many bytes it took; a character cut at the end waits for its rest."""
-    used = len(part)
-    if not final:
-        for back in range(1, min(4, used) + 1):
-            byte = part[-back]
-            if byte >= 0xC0:  # a first byte: is the character whole?
-                needs = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-                used -= back if back < needs else 0
-                break
-            if byte < 0x80:
-                break
-    return part[:used].decode(errors="replace").replace("\x00", "\ufffd"), used
+group.add_command(sync)

@@ -21,6 +21,7 @@ from noria.kernel.errors import (
     Invalid,
     NoriaError,
     NotFound,
+    TooLarge,
     TooMuch,
     Unauthenticated,
     Unavailable,
@@ -28,8 +29,12 @@ from noria.kernel.errors import (
 
 TIMEOUT_S = 60.0
 _BY_CODE: dict[str, type[NoriaError]] = {
-    e.code: e for e in (Invalid, Unauthenticated, Forbidden, NotFound, AlreadyExists, Conflict, TooMuch, Unavailable)
+    e.code: e
+    for e in (Invalid, Unauthenticated, Forbidden, NotFound, AlreadyExists, Conflict, TooMuch, TooLarge, Unavailable)
 }
+_BY_STATUS: dict[int, type[NoriaError]] = {
+    400: Invalid, 401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge, 429: TooMuch,
+}  # fmt: skip
 
 
 class Api:
@@ -146,6 +151,12 @@ def home_folder(home: str | None = None) -> Path:
     return Path(home or os.environ.get("NORIA_HOME") or "./noria-home").absolute()
 
 
+def find_server(url: str | None = None) -> str | None:
+    """The address of a server: `url` or NORIA_URL, else MLflow's, else the one running on the local home; None: there is none."""
+    mlflow = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return url or os.environ.get("NORIA_URL") or (mlflow if mlflow.startswith("http") else None) or _running(None)
+
+
 def _running(home: str | None) -> str | None:
     """The URL that the server on this home wrote down, if it answers."""
     note = home_folder(home) / "server.json"
@@ -177,10 +188,11 @@ def _encode(body: Any) -> bytes:
 def to_error(status: int, content: bytes) -> NoriaError:
     """The error a server answered with."""
     try:
-        found = json.loads(content)["error"]
+        answer = json.loads(content)
+        if "error_code" in answer:  # MLflow's shape, on its paths
+            return _BY_STATUS.get(status, Unavailable)(answer["message"])
+        found = answer["error"]
         kind = _BY_CODE.get(found["code"])
-        if kind is None and found["code"] == "too_large":
-            kind = TooMuch
     except (ValueError, KeyError, TypeError):
         return Unavailable(
             f"The server answered {status} without saying why.", hint=content[:200].decode("utf-8", "replace")

@@ -7,7 +7,6 @@ step's folder, so that it counts from its child processes too; what the steps be
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -84,10 +83,7 @@ def context_tags(url: str = "") -> dict[str, str]:
 
 def _of_this_process() -> dict[str, str]:
     """Commit, environment and arguments of a plain script; asked once."""
-    from noria.client.environment import environment, git_state
+    from noria.client.capture import source_tags
+    from noria.client.environment import environment
 
-    state = git_state(Path.cwd())
-    tags = {"noria.environment_digest": environment()[0], "noria.argv": json.dumps(sys.argv)}
-    if state.commit:
-        tags |= {"mlflow.source.git.commit": state.commit, "mlflow.source.git.dirty": str(state.is_dirty).lower()}
-    return tags
+    return {"noria.environment_digest": environment()[0], **source_tags(sys.argv)}

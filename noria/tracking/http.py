@@ -63,12 +63,14 @@ def routes(tracking: Tracking) -> Routes:
 
     @post("/api/v1/runs", action="run.create")
     def create_run(op: Op, data: NewRun) -> Response[bytes]:
-        """Start a run; its experiment is made when it is named and missing."""
+        """Start a run; its experiment is made when it is named and missing. With an `id` the request may be repeated."""
         knock(op, "run.create")
         experiment = data.experiment_id or "0"
         if data.experiment:
             experiment = tracking.experiment_by_name(op, data.experiment, create=True).id
-        return _json(tracking.create_run(op, experiment, data.name, data.tags, started_at_ms=data.started_at_ms))
+        return _json(
+            tracking.create_run(op, experiment, data.name, data.tags, started_at_ms=data.started_at_ms, run_id=data.id)
+        )
 
     @get("/api/v1/runs/{run_id:str}", action="run.read")
     def read_run(op: Op, run_id: str) -> Response[bytes]:

@@ -188,6 +188,7 @@ class NewRun(Struct, frozen=True, kw_only=True):
     name: str = ""
     tags: dict[str, str] = {}
     started_at_ms: int | None = None
+    id: str = ""  # made by the client, which may repeat the request; the server makes one when it is empty
 
 
 class RunChange(Struct, frozen=True, kw_only=True):
@@ -346,6 +347,14 @@ def check_run_id(run_id: str) -> str:
     """`run_id` if it can be one. Raises Invalid."""
     if not _RUN_ID.fullmatch(run_id):
         raise Invalid(f"{_shown(run_id)} cannot be the id of a run.", where="run_id")
+    return run_id
+
+
+def check_new_run_id(run_id: str) -> str:
+    """`run_id` if a client may give it to a new run. Raises Invalid."""
+    check_run_id(run_id)
+    if run_id.startswith("m-"):
+        raise Invalid(f"{_shown(run_id)} cannot be the id of a run: logged models are called so.", where="id")
     return run_id
 
 

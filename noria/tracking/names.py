@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import zlib
+
 _ADJECTIVES = [
     "able", "amber", "ancient", "bold", "brave", "bright", "brisk", "calm", "candid", "clear", "clever", "cool",
     "crisp", "curious", "deep", "eager", "early", "fair", "fast", "fine", "fleet", "fond", "free", "fresh",
@@ -20,11 +23,13 @@ _NOUNS = [
     "robin", "rook", "rowan", "salmon", "seal", "shrew", "snipe", "spring", "spruce", "stork", "stream", "swan",
     "swift", "tern", "thrush", "tiger", "toad", "trout", "viper", "vole", "willow", "wolf",
 ]  # fmt: skip
+_HEX = re.compile(r"[0-9a-f]{1,12}")
 
 
 def name_of(run_id: str) -> str:
-    """`brisk-heron-417` for a run id of hex digits."""
-    number = int(run_id[-12:], 16)
+    """`brisk-heron-417`."""
+    digits = run_id[-12:]
+    number = int(digits, 16) if _HEX.fullmatch(digits) else zlib.crc32(run_id.encode())
     number, suffix = divmod(number, 1000)
     number, noun = divmod(number, len(_NOUNS))
     return f"{_ADJECTIVES[number % len(_ADJECTIVES)]}-{_NOUNS[noun]}-{suffix}"

@@ -57,6 +57,7 @@ from noria.tracking.model import (
     Run,
     RunColumns,
     check_key,
+    check_new_run_id,
     check_path,
     check_run_id,
     check_value,
@@ -226,15 +227,19 @@ class Tracking:
 
     def create_run(
         self, op: Op, experiment: str, name: str = "", tags: dict[str, str] | None = None, *,
-        started_at_ms: int | None = None, user: str = "", status: str = "RUNNING",
+        started_at_ms: int | None = None, user: str = "", status: str = "RUNNING", run_id: str = "",
     ) -> Run:  # fmt: skip
-        """Begin a run in the experiment with this id. Raises NotFound, Invalid, Forbidden."""
+        """Begin a run in the experiment with this id. Raises NotFound, Invalid, Forbidden.
+
+        `run_id`: made by the client. The same request again, told by its id and start, gives the run back. Raises
+        AlreadyExists when another run has that id.
+        """
         tags = dict(check_tags(tags or {}))
         if name and tags.get(RUN_NAME_TAG, name) != name:
             raise Invalid(
                 f"The run is named {name!r} but its tag {RUN_NAME_TAG} says {tags[RUN_NAME_TAG]!r}.", where="run_name"
             )
-        run_id = RunId(new_id(op.at_ms))
+        run_id = RunId(check_new_run_id(run_id) if run_id else new_id(op.at_ms))
         name = name or tags.get(RUN_NAME_TAG, "") or name_of(run_id)
         tags[RUN_NAME_TAG] = check_value("name", name, "run name")
         user = user or tags.get(USER_TAG, "") or op.actor.name
@@ -247,12 +252,20 @@ class Tracking:
             found = self._experiment_for(tx, op, "run.create", experiment)
             if found.stage != "active":
                 raise Invalid(f"The experiment {found.name!r} is deleted.", where="experiment_id", hint="Restore it first.")
-            store.add_run(tx, run, op.workspace)
+            if not store.add_run(tx, run, op.workspace):
+                return self._begun_before(tx, op, run)
             store.set_tags(tx, run_id, tags)
             store.set_context(tx, run_id, _context(tags))
             self._link_version(tx, run_id, version)
             tx.emit("run.created", run.ref, experiment_id=found.id, name=name)
         return structs.replace(run, **_context(tags))
+
+    def _begun_before(self, tx: Read, op: Op, wanted: Run) -> Run:
+        """The run that has the id already, if it was begun by the same request; else raises AlreadyExists."""
+        row = store.run_row(tx, wanted.id, op.workspace)
+        if row and row["started_at_ms"] == wanted.started_at_ms and row["actor"] == wanted.actor:
+            return store.runs_from(tx, [row])[0]
+        raise AlreadyExists(f"There is already a run {wanted.id}.", hint="Leave the id out, or join that run.")
 
     def run(self, op: Op, run_id: str) -> Run:
         """One run with everything but its history, deleted or not. Raises NotFound."""

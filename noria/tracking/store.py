@@ -187,13 +187,16 @@ def remove_experiment_tag(tx: Write, experiment_id: str, key: str) -> int:
 # --- runs ---------------------------------------------------------------------------------------------------------------
 
 
-def add_run(tx: Write, run: Run, workspace: str) -> None:
-    tx.run(
+def add_run(tx: Write, run: Run, workspace: str) -> bool:
+    """False when there is a run with this id."""
+    added = tx.run(
         """insert into run (id, experiment_id, name, status, stage, started_at_ms, user_name, actor, workspace, has_points)
-           values (:id, :experiment_id, :name, :status, 'active', :started, :user_name, :actor, :workspace, false)""",
+           values (:id, :experiment_id, :name, :status, 'active', :started, :user_name, :actor, :workspace, false)
+           on conflict (id) do nothing""",
         id=run.id, experiment_id=run.experiment_id, name=run.name, status=run.status, started=run.started_at_ms,
         user_name=run.user, actor=run.actor, workspace=workspace,
     )  # fmt: skip
+    return added == 1
 
 
 def run_head(tx: Read, run_id: str, workspace: str) -> RunHead | None:

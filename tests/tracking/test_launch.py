@@ -1,37 +1,40 @@
-"""`noria run`: what is recorded of a command, and what is not."""
+"""What is recorded of a command, and what is not."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import json
+import subprocess
+import sys
 
-from noria.cli.run import _whole_characters, _without_secrets
+from noria.client.capture import ARGV_LENGTH_MAX, capture, without_secrets
 
 
 def test_secrets_in_arguments_are_left_out() -> None:
     command = [
-        "train.py",
-        "--api-key",
-        "abc",
-        "--depth",
-        "3",
-        "--DB_PASSWORD=x",
-        "TOKEN=y",
-        "nrk_0123abc",
-        "--token",
-        "--fast",
-    ]
-    assert _without_secrets(command) == [
+        "train.py", "--api-key", "abc", "--depth", "3", "--DB_PASSWORD=x", "TOKEN=y", "nrk_0123abc", "--token", "--fast",
+    ]  # fmt: skip
+    assert without_secrets(command) == [
         "train.py", "--api-key", "[left out]", "--depth", "3", "--DB_PASSWORD=[left out]", "TOKEN=[left out]",
         "nrk_[left out]", "--token", "--fast",
     ]  # fmt: skip
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00")), st.integers(1, 7))
-def test_a_log_cut_anywhere_is_put_together_again(text: str, size: int) -> None:
-    data, waiting, out = text.encode(), b"", ""
-    for start in range(0, len(data), size):
-        waiting += data[start : start + size]
-        part, used = _whole_characters(waiting, final=False)
-        out, waiting = out + part, waiting[used:]
-    assert out + _whole_characters(waiting, final=True)[0] == text
+def test_a_command_says_where_it_ran() -> None:
+    captured = capture(["python", "train.py", "--password", "swordfish"])
+    assert json.loads(captured.tags["noria.argv"]) == ["python", "train.py", "--password", "[left out]"]
+    assert captured.tags["noria.python"] == sys.version.split()[0]
+    assert {"noria.os", "noria.cpu", "noria.cpu_count", "noria.memory_gb"} <= captured.tags.keys()
+    assert b"msgspec==" in captured.files["environment/packages.txt"]
+    assert not any(b"swordfish" in body for path, body in captured.files.items() if path.startswith("environment/"))
+
+
+def test_a_command_line_too_long_for_a_tag_says_so() -> None:
+    argv = capture(["train.py", *(f"--file={i:040d}" for i in range(5_000))]).tags["noria.argv"]
+    assert len(argv) <= ARGV_LENGTH_MAX and json.loads(argv)[-1] == "[and more]"
+
+
+def test_importing_noria_loads_nothing_heavy() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "import sys, noria; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert not {"httpx", "msgspec", "numpy", "psutil", "sqlalchemy", "litestar"} & set(found.stdout.split())
