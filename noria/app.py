@@ -30,6 +30,7 @@ from noria.http.asgi import asgi
 from noria.http.door import ASGI
 from noria.kernel.blobs import BlobStore, open_blobs
 from noria.kernel.clock import Clock, SystemClock
+from noria.kernel.collector import Collector, KeptBlobs
 from noria.kernel.db import Database
 from noria.kernel.events import Pump, Reconciler, Subscriber
 from noria.kernel.jobs import Jobs
@@ -45,6 +46,7 @@ from noria.pipelines.sweeper import Sweeper
 from noria.pipelines.triggers import Triggers
 from noria.registry.service import Registry
 from noria.serving.service import Serving, Upkeep
+from noria.tracking.purge import Purge
 from noria.tracking.service import Tracking
 from noria.tracking.traces import Traces
 
@@ -56,6 +58,7 @@ class App(Struct, frozen=True, kw_only=True):
     clock: Clock
     db: Database
     blobs: BlobStore
+    collector: Collector
     ticks: Ticks
     ops: Ops
     access: Access
@@ -109,7 +112,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     clock = clock or SystemClock()
     config.home.mkdir(parents=True, exist_ok=True)
     db = open_db(config.database_url, clock=clock)
-    blobs = blobs or open_blobs(config.blobs_url)
+    blobs = KeptBlobs(blobs or open_blobs(config.blobs_url), db)
+    collector = Collector(db, blobs)
     ticks = Ticks()
     access = Access(db, clock=clock, is_loopback=config.is_loopback)
     policies = Policies(db)
@@ -129,14 +133,16 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     webhooks = Webhooks(db, ops)
     jobs.register(JOB_KIND, webhooks.deliver)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
+    tracking.purge = Purge(db, tracking, collector)
+    collector.users += [tracking, registry, datasets, pipelines, serving]
     runs_lineage = RunLineage(db, ops, tracking)
     subscribers: list[Subscriber] = [triggers, runs_lineage, monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
         Sweeper(pipelines), schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
-        Upkeep(db),
+        Upkeep(db), collector, tracking.purge,
     ]  # fmt: skip
     return App(
-        config=config, clock=clock, db=db, blobs=blobs, ticks=ticks, ops=ops, access=access, jobs=jobs,
+        config=config, clock=clock, db=db, blobs=blobs, collector=collector, ticks=ticks, ops=ops, access=access, jobs=jobs,
         pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, traces=traces, registry=registry,
         pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, loops=loops,

@@ -13,6 +13,7 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "server": ("noria.cli.server", "Start Noria: control plane, UI, workers and gateway."),
     "demo": ("noria.cli.demo", "Run the whole loop on real data and leave it running."),
     "data": ("noria.cli.data", "Versions of data: commit, log, diff, checkout."),
+    "experiment": ("noria.cli.experiment", "Experiments: list, put away, bring back."),
     "run": ("noria.cli.run", "Runs: launch, list, show."),
     "pipeline": ("noria.cli.pipeline", "Pipelines: run, watch, cancel, resume."),
     "model": ("noria.cli.model", "Models: versions, aliases, timeline, passport."),

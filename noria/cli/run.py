@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from noria.cli.base import Group, api, emit, json_option
+from noria.cli.run_gc import gc
 from noria.cli.run_sync import sync
 from noria.kernel.errors import Invalid
 
@@ -189,28 +190,44 @@ def logs(run_id: str, offset: int) -> None:
 
 @group.command()
 @click.argument("run_id")
-def delete(run_id: str) -> None:
-    """Put a run away. It can be restored.
+@json_option
+def delete(run_id: str, as_json: bool) -> None:
+    """Put a run away, or a logged model (m-…). It can be restored; `noria run gc` removes it for good.
 
     \b
     Example:
       noria run delete 0197c0de00007000800000000000abcd
     """
-    api().delete(f"/runs/{run_id}")
-    click.echo(f"Run {run_id} is put away. Bring it back with: noria run restore {run_id}")
+    api().delete(f"/{_place(run_id)}/{run_id}")
+    if as_json:
+        emit({"id": run_id, "stage": "deleted"}, as_json=True)
+        return
+    click.echo(f"{_noun(run_id)} {run_id} is put away. Bring it back with: noria run restore {run_id}")
 
 
 @group.command()
 @click.argument("run_id")
-def restore(run_id: str) -> None:
-    """Bring a run back.
+@json_option
+def restore(run_id: str, as_json: bool) -> None:
+    """Bring a run back, or a logged model (m-…).
 
     \b
     Example:
       noria run restore 0197c0de00007000800000000000abcd
     """
-    api().post(f"/runs/{run_id}/restore")
-    click.echo(f"Run {run_id} is back.")
+    api().post(f"/{_place(run_id)}/{run_id}/restore")
+    if as_json:
+        emit({"id": run_id, "stage": "active"}, as_json=True)
+        return
+    click.echo(f"{_noun(run_id)} {run_id} is back.")
+
+
+def _place(run_id: str) -> str:
+    return "logged-models" if run_id.startswith("m-") else "runs"
+
+
+def _noun(run_id: str) -> str:
+    return "Logged model" if run_id.startswith("m-") else "Run"
 
 
 def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
@@ -224,3 +241,4 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
 
 
 group.add_command(sync)
+group.add_command(gc)

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from noria.datasets import manifest, profiles, store, tables
+from noria.datasets import in_use, manifest, profiles, store, tables
 from noria.datasets.comparison import Comparison
 from noria.datasets.contents import LAYOUT, Contents
 from noria.datasets.manifest import Manifest
@@ -69,6 +69,10 @@ class Datasets:
         self._profiles = Profiles(db, self._contents)
         self._comparison = Comparison(self._contents, self._profiles)
         self._manifest = lru_cache(maxsize=32)(self._read_manifest)
+
+    def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:
+        """Those of `digests` that some version needs; for the collector of unused blobs."""
+        return in_use.digests_in_use(tx, self._blobs, digests)
 
     # --- looking --------------------------------------------------------------------------------------------------------
 

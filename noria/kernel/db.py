@@ -322,6 +322,7 @@ def _sqlite_engine(url: str) -> Engine:
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say begin and commit ourselves
         for pragma in (
+            "auto_vacuum=incremental",  # of new files, so that purging can make them smaller; must come first
             "journal_mode=wal",
             "synchronous=full",
             "foreign_keys=on",

@@ -127,6 +127,10 @@ class Pipelines:
             )  # fmt: skip
         return made
 
+    def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:
+        """Those of `digests` that code, environments or values of steps need; for the collector of unused blobs."""
+        return store.digests_in_use(tx, digests)
+
     def _check_blobs(self, spec: PipelineSpec) -> None:
         """A row never names a blob that was not stored first."""
         sources = [*spec.outputs.values(), *(s for step in spec.steps for s in step.inputs.values())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.pipelines.model import (
     Attempt,
@@ -580,3 +581,20 @@ def _narrow(pipeline: str, names: list[str] | None) -> tuple[str, dict[str, Any]
         where += " and pipeline in :names"
         args["names"] = names
     return where, args
+
+
+# --- blobs --------------------------------------------------------------------------------------------------------------
+
+_NAMING_BLOBS = (
+    "select spec from pipeline_version", "select params, outputs from pipeline_run",
+    "select outputs from step_run where outputs is not null", "select outputs, inputs from cache_entry",
+    "select distinct environment_digest from attempt",
+)  # fmt: skip
+
+
+def digests_in_use(tx: Read, digests: list[str]) -> set[str]:
+    """Those of `digests` that a specification or a value names, wherever in it."""
+    found: set[str] = set()
+    for sql in _NAMING_BLOBS:
+        found |= mentioned(tx, sql, digests)
+    return found

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from noria.kernel.collector import condemn
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Conflict, NotFound
 from noria.kernel.filters import Comparison, OrderBy
@@ -284,6 +285,8 @@ def _set_tags(tx: Write, table: str, owner: str, owner_id: str, tags: dict[str, 
 
 def remove_version(tx: Write, version_id: ModelVersionId) -> None:
     """The version's rows and its own edges. Its alias moves stay: what was production remains known."""
+    files = tx.tuples("select digest, size_bytes from model_file where version_id = :id", id=version_id)
+    condemn(tx, [(digest, size) for digest, size in files], tx.op.at_ms if tx.op else 0)
     for table in ("model_file", "model_version_tag", "evaluation"):
         tx.run(f"delete from {table} where version_id = :id", id=version_id)
     tx.run("delete from model_version where id = :id", id=version_id)

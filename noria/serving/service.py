@@ -70,6 +70,10 @@ class Serving:
 
     # --- read ---------------------------------------------------------------------------------------------------------
 
+    def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:
+        """Those of `digests` that a revision's files or a segment of answers need; for the collector of unused blobs."""
+        return store.digests_in_use(tx, digests)
+
     def endpoint(self, op: Op, name: str) -> Endpoint:
         """Raises NotFound, Forbidden."""
         op.require("endpoint.read", _ref(name))

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import NotFound
 from noria.kernel.ids import Ref
@@ -325,3 +326,10 @@ def segments(tx: Read, endpoint: str, *, after_seq: int, kind: str = "", limit: 
 
 def routes_of(endpoint: Endpoint, role: str) -> list[Route]:
     return [r for r in endpoint.routes if r.role == role]
+
+
+def digests_in_use(tx: Read, digests: list[str]) -> set[str]:
+    """Those of `digests` that a revision or a segment names."""
+    return mentioned(tx, "select files, config, environment from revision", digests) | mentioned(
+        tx, "select digest from segment where digest in :digests", digests, digests=digests
+    )

@@ -15,7 +15,7 @@ from noria.http.route import Routes, delete, get, patch, post, put
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
-from noria.tracking import mlflow, mlflow_files, mlflow_server, unserved
+from noria.tracking import lifecycle_http, mlflow, mlflow_files, mlflow_server, unserved
 from noria.tracking.files import knock, stored
 from noria.tracking.model import Artifact, Experiment, LogPage, LogText, NewRun, Run, RunChange, RunColumns, check_path
 from noria.tracking.series import BUCKETS_DEFAULT, BUCKETS_MAX
@@ -168,7 +168,7 @@ def routes(tracking: Tracking) -> Routes:
 
     return [
         list_experiments, read_experiment, list_runs, create_run, read_run, change_run, delete_run, restore_run, read_series,
-        compare_series, list_artifacts, read_artifact, write_artifact, append_log, read_log,
+        compare_series, list_artifacts, read_artifact, write_artifact, append_log, read_log, *lifecycle_http.routes(tracking),
         *mlflow.routes(tracking), *mlflow_files.routes(tracking), *mlflow_server.routes(), *unserved.routes(),
     ]  # fmt: skip
 

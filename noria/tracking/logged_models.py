@@ -128,6 +128,14 @@ class LoggedModels:
             store.stage_model(tx, found.id, "deleted", op.at_ms)
             tx.emit("logged_model.deleted", found.ref, experiment_id=found.experiment_id)
 
+    def restore(self, op: Op, model_id: str) -> None:
+        """Bring a logged model back; one that is there stays as it is. Raises NotFound, Forbidden."""
+        with self._db.write(op) as tx:
+            found = self.head(tx, op, "run.delete", model_id, allow_deleted=True)
+            if found.stage == "deleted":
+                store.stage_model(tx, found.id, "active", op.at_ms)
+                tx.emit("logged_model.restored", found.ref, experiment_id=found.experiment_id)
+
     def set_tags(self, op: Op, model_id: str, tags: dict[str, str]) -> LoggedModel:
         """Set tags. Raises NotFound, Invalid, Forbidden."""
         _checked(tags, "tag")

@@ -307,6 +307,13 @@ class LoggedModelDeleted(Fact):
     experiment_id: str
 
 
+@fact("logged_model.restored")
+class LoggedModelRestored(Fact):
+    """A logged model was brought back."""
+
+    experiment_id: str
+
+
 # --- names and paths ----------------------------------------------------------------------------------------------------
 
 _KEY = re.compile(r"[/\w.\- :]*")  # MLflow's rule for params, metrics and tags

@@ -104,6 +104,11 @@ class SeriesCache:
         self._keep(head.id, found)
         return found.step, found.at_ms, found.value
 
+    def forget(self, series_id: int) -> None:
+        """The series is gone; its id may be given out again."""
+        with self._lock:
+            self._kept.pop(series_id, None)
+
     def _keep(self, series_id: int, found: _Cached) -> None:
         with self._lock:
             self._kept[series_id] = found

@@ -1,8 +1,7 @@
 """Runs and their numbers.
 
 Permission is asked on the experiment: a role on `experiment:<id>` covers its runs, files and logged models. A run that the
-caller may not even read is answered like one that does not exist. Deleting puts away; bytes stay until a collector of the
-blob store finds them unreferenced.
+caller may not even read is answered like one that does not exist. Deleting puts away; purging (purge.py) removes for good.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from noria.kernel.blobs import BlobInfo, BlobStore
+from noria.kernel.collector import condemn
 from noria.kernel.db import Database, Read, Write, js
 from noria.kernel.errors import AlreadyExists, Conflict, Invalid, NotFound, TooLarge
 from noria.kernel.filters import parse_filter, parse_order
@@ -64,6 +64,7 @@ from noria.tracking.model import (
 )
 from noria.tracking.names import name_of
 from noria.tracking.params import keep_params
+from noria.tracking.purge import Purge
 from noria.tracking.series import Curve, SeriesCache, between, thin
 from noria.tracking.store import PointRow, RunHead
 
@@ -95,6 +96,7 @@ class Tracking:
         self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._known_lock = threading.Lock()
         self.models = LoggedModels(db, self)
+        self.purge: Purge | None = None  # set by app.py
         self.mounts: dict[str, Mount] = {}  # first part of an artifact proxy path → whose files lie below it
 
     # --- experiments ----------------------------------------------------------------------------------------------------
@@ -427,6 +429,21 @@ class Tracking:
         values = {key: wire_value(lasts[ids[key]][4]) if lasts[ids[key]][3] else "NaN" for key in keys}
         tx.after_commit(lambda: self._ticks.tick(Ref("run", head.id), {"step": upto, "metrics": values}))
 
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Runs were purged: what is remembered of their series is no longer true."""
+        gone = set(run_ids)
+        with self._known_lock:
+            for known in [k for k in self._known if k[0] in gone]:
+                del self._known[known]
+
+    def forget_series(self, series_id: int) -> None:
+        """A series is gone, and its id may be given out again."""
+        self._cache.forget(series_id)
+
+    def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:
+        """Those of `digests` that a file of a run or a logged model has; for the collector of unused blobs."""
+        return store.digests_in_use(tx, digests)
+
     def _remember(self, run_id: str, ids: dict[str, int]) -> None:
         with self._known_lock:
             for key, id_ in ids.items():
@@ -631,7 +648,10 @@ class Tracking:
             for folder in _parents(path):
                 if store.artifact(tx, owner, folder):
                     raise Invalid(f"{folder!r} is a file here, so {path!r} cannot lie below it.", where="path")
+            was = store.artifact(tx, owner, path)
             store.put_artifact(tx, owner, made)
+            if was and was.digest != made.digest:
+                condemn(tx, [(was.digest, was.size_bytes)], op.at_ms)
         return made
 
     def delete_artifacts(self, op: Op, run_id: str, path: str = "") -> int:
@@ -639,7 +659,7 @@ class Tracking:
         check_path(path)
         with self._db.write(op) as tx:
             self._writable(tx, op, run_id, "artifact.write")
-            removed = store.remove_artifacts(tx, str(Ref("run", run_id)), path)
+            removed = self._remove_files(tx, str(Ref("run", run_id)), path)
         if not removed and path:
             raise NotFound(f"The run {run_id} has no artifact {path!r}.", ref=Ref("run", run_id))
         return removed
@@ -712,7 +732,14 @@ class Tracking:
             return self.delete_artifacts(op, place.run_id, place.path)
         with self._db.write(op) as tx:
             self._may_write(tx, op, place)
-            return store.remove_artifacts(tx, place.owner, place.path)
+            return self._remove_files(tx, place.owner, place.path)
+
+    def _remove_files(self, tx: Write, owner: str, path: str) -> int:
+        """Remove a file or everything below a folder; bytes that nobody needs then go after the collector's grace time."""
+        found = store.artifacts_below(tx, owner, path)
+        itself = store.artifact(tx, owner, path) if path else None
+        condemn(tx, [(a.digest, a.size_bytes) for a in [*found, *([itself] if itself else [])]], tx.op.at_ms if tx.op else 0)
+        return store.remove_artifacts(tx, owner, path)
 
     def _may_write(self, tx: Read, op: Op, place: Place) -> None:
         if place.model_id:

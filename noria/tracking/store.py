@@ -602,6 +602,15 @@ def artifacts_below(tx: Read, owner: str, folder: str, *, limit: int = 100_000) 
     )  # fmt: skip
 
 
+def digests_in_use(tx: Read, digests: list[str]) -> set[str]:
+    """Those of `digests` that some file has."""
+    return (
+        set(tx.column("select distinct digest from artifact where digest in :digests", digests=digests))
+        if digests
+        else set()
+    )
+
+
 def remove_artifacts(tx: Write, owner: str, path: str) -> int:
     """Remove the file `path`, or every file below it ('' for all)."""
     collate = ' collate "C"' if tx.dialect == "postgresql" else ""
