@@ -321,8 +321,9 @@ def _sqlite_engine(url: str) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say begin and commit ourselves
+        if connection.execute("pragma page_count").fetchone()[0] == 0:
+            connection.execute("pragma auto_vacuum=incremental")  # of a new file, so that purging can make it smaller
         for pragma in (
-            "auto_vacuum=incremental",  # of new files, so that purging can make them smaller; must come first
             "journal_mode=wal",
             "synchronous=full",
             "foreign_keys=on",

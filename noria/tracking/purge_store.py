@@ -110,7 +110,9 @@ def contents(tx: Read, experiment_id: str, *, limit: int) -> list[str]:
     models = tx.column(
         "select id from logged_model where experiment_id = :id order by id limit :limit", id=experiment_id, limit=limit + 200
     )
-    traces = tx.column("select id from trace where experiment_id = :id order by id limit :limit", id=experiment_id, limit=limit)
+    traces = tx.column(
+        "select id from trace where experiment_id = :id order by id limit :limit", id=experiment_id, limit=limit
+    )
     refs = [Ref("run", i) for i in runs] + [Ref("logged_model", i) for i in models] + [Ref("trace", i) for i in traces]
     return [str(ref) for ref in refs]
 
