@@ -21,6 +21,7 @@ from noria.kernel.errors import (
     Invalid,
     NoriaError,
     NotFound,
+    StorageFull,
     TooLarge,
     TooMuch,
     Unauthenticated,
@@ -30,8 +31,10 @@ from noria.kernel.errors import (
 TIMEOUT_S = 60.0
 _BY_CODE: dict[str, type[NoriaError]] = {
     e.code: e
-    for e in (Invalid, Unauthenticated, Forbidden, NotFound, AlreadyExists, Conflict, TooMuch, TooLarge, Unavailable)
-}
+    for e in (
+        Invalid, Unauthenticated, Forbidden, NotFound, AlreadyExists, Conflict, TooMuch, TooLarge, Unavailable, StorageFull,
+    )
+}  # fmt: skip
 _BY_STATUS: dict[int, type[NoriaError]] = {
     400: Invalid, 401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge, 429: TooMuch,
 }  # fmt: skip
