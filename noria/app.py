@@ -19,6 +19,7 @@ import noria.registry.http
 import noria.serving.http
 import noria.tracking.http
 import noria.tracking.traces_http
+import noria.tracking.views.http
 from noria.access.service import Access
 from noria.config import Config, load_config
 from noria.datasets.service import Datasets
@@ -49,6 +50,7 @@ from noria.serving.service import Serving, Upkeep
 from noria.tracking.purge import Purge
 from noria.tracking.service import Tracking
 from noria.tracking.traces import Traces
+from noria.tracking.views.service import Views
 
 
 class App(Struct, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ class App(Struct, frozen=True, kw_only=True):
     datasets: Datasets
     tracking: Tracking
     traces: Traces
+    views: Views
     registry: Registry
     pipelines: Pipelines
     schedules: Schedules
@@ -88,6 +91,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.datasets.http.routes(self.datasets),
             *noria.tracking.http.routes(self.tracking),
             *noria.tracking.traces_http.routes(self.traces),
+            *noria.tracking.views.http.routes(self.views),
             *noria.registry.http.routes(self.registry),
             *noria.pipelines.http.routes(self.pipelines, self.schedules, self.triggers),
             *noria.serving.http.routes(self.serving),
@@ -143,7 +147,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     ]  # fmt: skip
     return App(
         config=config, clock=clock, db=db, blobs=blobs, collector=collector, ticks=ticks, ops=ops, access=access, jobs=jobs,
-        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, traces=traces, registry=registry,
+        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, traces=traces, views=Views(db, tracking),
+        registry=registry,
         pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, loops=loops,
     )  # fmt: skip

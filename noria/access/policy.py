@@ -8,7 +8,7 @@ from __future__ import annotations
 
 READ = frozenset({
     "event.read", "experiment.read", "run.read", "dataset.read", "model.read", "pipeline.read", "endpoint.read",
-    "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read",
+    "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read", "view.read",
 })  # fmt: skip
 BYTES = frozenset(
     {"artifact.read", "blob.read", "inference.read"}
@@ -25,18 +25,19 @@ REMOVE = frozenset({"experiment.delete", "run.delete", "run.purge", "dataset.del
 WATCH = frozenset({"monitor.write", "loop.write", "loop.run", "trigger.write"})
 INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read"})
 GOVERN = frozenset({"policy.write", "access.write", "webhook.write", "audit.seal", "system.admin"})
+VIEWS = frozenset({"view.write"})  # whoever reads runs may name what they look at
 OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
 INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own processes only; in no role
 
 ROLES: dict[str, frozenset[str]] = {
-    "viewer": READ | BYTES | OWN,
+    "viewer": READ | VIEWS | BYTES | OWN,
     "predictor": USE | OWN,
-    "contributor": READ | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
-    "approver": READ | BYTES | OWN | DECIDE,
-    "deployer": READ | BYTES | OWN | ASK | DEPLOY | USE,
-    "maintainer": READ | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | WATCH,
-    "auditor": READ | OWN | INSPECT,
-    "admin": READ | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | WATCH
+    "contributor": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
+    "approver": READ | VIEWS | BYTES | OWN | DECIDE,
+    "deployer": READ | VIEWS | BYTES | OWN | ASK | DEPLOY | USE,
+    "maintainer": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | WATCH,
+    "auditor": READ | VIEWS | OWN | INSPECT,
+    "admin": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | WATCH
     | INSPECT | GOVERN,
 }  # fmt: skip
 

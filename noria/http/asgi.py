@@ -27,6 +27,7 @@ from noria.access.policy import ACTIONS, PUBLIC
 from noria.access.service import Access
 from noria.config import Config
 from noria.http import errors
+from noria.http.compress import Compress
 from noria.http.door import ASGI, Door
 from noria.http.quick import QuickLane
 from noria.kernel.errors import Forbidden
@@ -101,7 +102,7 @@ def asgi(app: Served, *, checks: bool = False) -> ASGI:
         request_max_body_size=None,  # the door counts, by kind of route
         logging_config=None,
     )
-    lane = QuickLane(handlers, litestar, app.ops, app.access, checks=checks)
+    lane = QuickLane(handlers, Compress(litestar), app.ops, app.access, checks=checks)  # type: ignore[arg-type]
     return Door(lane, app.config, app.access)
 
 

@@ -16,8 +16,11 @@ from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
 from noria.tracking import lifecycle_http, mlflow, mlflow_files, mlflow_server, unserved
+from noria.tracking.batch import RunsAct, RunsDone
+from noria.tracking.columns import ColumnCatalogue
 from noria.tracking.files import knock, stored
 from noria.tracking.model import Artifact, Experiment, LogPage, LogText, NewRun, Run, RunChange, RunColumns, check_path
+from noria.tracking.preview import Preview
 from noria.tracking.series import BUCKETS_DEFAULT, BUCKETS_MAX
 from noria.tracking.service import Tracking, wire_value
 
@@ -60,6 +63,23 @@ def routes(tracking: Tracking) -> Routes:
             order_by=_commas(order_by), columns=None if columns is None else _commas(columns), stages=_stages(stage),
             limit=check_limit(limit, most=RUNS_PER_PAGE), page=page,
         )  # fmt: skip
+
+    @get("/api/v1/runs/columns", action="run.read")
+    def list_run_columns(
+        op: Op, experiment: str = "", filter: str = "", stage: str = "active", limit: int | None = None
+    ) -> ColumnCatalogue:
+        """The params, metrics and tags that the latest `limit` runs have, most used first: what a table could show."""
+        knock(op, "run.read")
+        return tracking.column_catalogue(
+            op, experiments=[_experiment_id(tracking, op, e) for e in _commas(experiment)] or None, filter=filter,
+            stages=_stages(stage), limit=check_limit(limit, most=RUNS_PER_PAGE),
+        )  # fmt: skip
+
+    @post("/api/v1/runs/batch", action="run.log")
+    def change_runs(op: Op, data: RunsAct) -> RunsDone:
+        """Delete, restore or tag many runs: all or none. Deleting and restoring also ask for run.delete."""
+        knock(op, "run.log")
+        return tracking.batch.act(op, data)
 
     @post("/api/v1/runs", action="run.create")
     def create_run(op: Op, data: NewRun) -> Response[bytes]:
@@ -143,6 +163,12 @@ def routes(tracking: Tracking) -> Routes:
             media_type="application/octet-stream",
         )  # fmt: skip
 
+    @get("/api/v1/runs/{run_id:str}/artifacts/preview", action="artifact.read")
+    def preview_artifact(op: Op, run_id: str, path: str) -> Preview:
+        """A file as it can be shown safely: text, the first rows of a table, a note as sanitised HTML, or what it is."""
+        knock(op, "artifact.read")
+        return tracking.preview(op, run_id, path)
+
     @put("/api/v1/runs/{run_id:str}/artifacts/content", action="artifact.write")
     async def write_artifact(op: Op, request: Request[Any, Any, Any], run_id: str, path: str) -> Artifact:
         """Store a file of a run."""
@@ -167,9 +193,10 @@ def routes(tracking: Tracking) -> Routes:
         return tracking.log_page(op, run_id, offset)
 
     return [
-        list_experiments, read_experiment, list_runs, create_run, read_run, change_run, delete_run, restore_run, read_series,
-        compare_series, list_artifacts, read_artifact, write_artifact, append_log, read_log, *lifecycle_http.routes(tracking),
-        *mlflow.routes(tracking), *mlflow_files.routes(tracking), *mlflow_server.routes(), *unserved.routes(),
+        list_experiments, read_experiment, list_runs, list_run_columns, change_runs, create_run, read_run, change_run,
+        delete_run, restore_run, read_series, compare_series, list_artifacts, read_artifact, preview_artifact, write_artifact,
+        append_log, read_log, *lifecycle_http.routes(tracking), *mlflow.routes(tracking), *mlflow_files.routes(tracking),
+        *mlflow_server.routes(), *unserved.routes(),
     ]  # fmt: skip
 
 

@@ -285,6 +285,14 @@ class RunDeleted(Fact):
     experiment_id: str
 
 
+@fact("run.tagged")
+class RunTagged(Fact):
+    """A run's tags were changed along with those of others; null: removed."""
+
+    experiment_id: str
+    tags: dict[str, str | None]
+
+
 @fact("run.restored")
 class RunRestored(Fact):
     """A run was brought back."""

@@ -26,7 +26,9 @@ from noria.kernel.ids import ExperimentId, Ref, RunId, new_id
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, decode_token, encode_token
 from noria.kernel.ticks import Ticks
+from noria.tracking import columns as table
 from noria.tracking import search, store, trace_store
+from noria.tracking.batch import Batch
 from noria.tracking.logged_models import LoggedModels
 from noria.tracking.model import (
     ARGV_TAG,
@@ -65,6 +67,7 @@ from noria.tracking.model import (
 )
 from noria.tracking.names import name_of
 from noria.tracking.params import keep_params
+from noria.tracking.preview import File, Preview, preview
 from noria.tracking.purge import Purge
 from noria.tracking.series import Curve, SeriesCache, between, thin
 from noria.tracking.store import PointRow, RunHead
@@ -98,6 +101,7 @@ class Tracking:
         self._known_lock = threading.Lock()
         self.models = LoggedModels(db, self)
         self.purge: Purge | None = None  # set by app.py
+        self.batch = Batch(db, self)
         self.mounts: dict[str, Mount] = {}  # first part of an artifact proxy path → whose files lie below it
 
     # --- experiments ----------------------------------------------------------------------------------------------------
@@ -293,22 +297,22 @@ class Tracking:
         columns: list[str] | None = None, stages: Iterable[str] = ("active",), limit: int = 100, page: str | None = None,
     ) -> RunColumns:  # fmt: skip
         """The same runs by column: only what is shown. `columns`: status, metrics.loss, params.lr, …; None: all."""
+        wanted = None if columns is None else table.parse_columns(columns)
         with self._db.read() as tx:
             rows, token = self._found(tx, op, experiments, filter, order_by, stages, limit, page)
+            filled = table.fill(tx, rows, wanted)
+        return RunColumns(ids=[row["id"] for row in rows], columns=filled, next=token)
+
+    def column_catalogue(
+        self, op: Op, *, experiments: list[str] | None = None, filter: str = "", stages: Iterable[str] = ("active",),
+        limit: int = 1000,
+    ) -> table.ColumnCatalogue:  # fmt: skip
+        """The params, metrics and tags that the latest `limit` of these runs have, most used first. Four queries."""
+        with self._db.read() as tx:
+            rows, _ = self._found(tx, op, experiments, filter, None, stages, limit, None)
             ids = [row["id"] for row in rows]
-            wanted = None if columns is None else _by_entity(columns)
-            metrics = store.latest_points(tx, ids, None if wanted is None else wanted["metrics"])
-            params = store.run_pairs(tx, "param", ids, None if wanted is None else wanted["params"])
-            tags = store.run_pairs(tx, "tag", ids, [] if wanted is None else wanted["tags"])
-        values = {run_id: {p.key: p.value for p in points} for run_id, points in metrics.items()}
-        out: dict[str, list[Any]] = {}
-        for name in _ATTRIBUTES if wanted is None else wanted["attributes"]:
-            out[name] = [row[_ATTRIBUTES[name]] for row in rows]
-        for prefix, found in (("params", params), ("metrics", values), ("tags", tags)):
-            keys = sorted({k for pairs in found.values() for k in pairs}) if wanted is None else wanted[prefix]
-            for key in keys:
-                out[f"{prefix}.{key}"] = [wire_value(found.get(run_id, {}).get(key)) for run_id in ids]
-        return RunColumns(ids=ids, columns=out, next=token)
+            found = [use for entity in ("metrics", "params", "tags") for use in table.uses(tx, entity, ids)]
+        return table.ColumnCatalogue(runs=len(ids), items=found)
 
     def _found(
         self, tx: Read, op: Op, experiments: list[str] | None, filter: str, order_by: list[str] | None,
@@ -629,6 +633,18 @@ class Tracking:
             op.require("artifact.read", on=Ref("experiment", self._owner(tx, op, run_id)))
         return self._blobs.open(digest, start, end)
 
+    def preview(self, op: Op, run_id: str, path: str) -> Preview:
+        """A file of a run or a logged model as it can be shown. Raises NotFound, Invalid, Forbidden."""
+        found = self.artifact(op, run_id, path)
+        with self._db.read() as tx:
+            op.require("artifact.read", on=Ref("experiment", self._owner(tx, op, run_id)))
+        return preview(
+            File(
+                path=path, size_bytes=found.size_bytes, digest=found.digest,
+                read=lambda start, end: self._blobs.open(found.digest, start, end) if end > start else iter(()),
+            )
+        )  # fmt: skip
+
     def _owner(self, tx: Read, op: Op, owner_id: str) -> str:
         """The experiment of a run or a logged model that the caller may read. Raises NotFound."""
         if owner_id.startswith("m-"):
@@ -884,30 +900,6 @@ def owner_of(owner_id: str) -> str:
 
 
 # --- rules --------------------------------------------------------------------------------------------------------------
-
-_ATTRIBUTES = {
-    "name": "name", "status": "status", "stage": "stage", "experiment_id": "experiment_id", "started_at_ms": "started_at_ms",
-    "ended_at_ms": "ended_at_ms", "user": "user_name", "source_commit": "source_commit",
-}  # fmt: skip
-
-
-def _by_entity(columns: list[str]) -> dict[str, list[str]]:
-    """`["status", "metrics.loss"]` sorted by what they are. Raises Invalid for an unknown one."""
-    found: dict[str, list[str]] = {"attributes": [], "metrics": [], "params": [], "tags": []}
-    for column in columns:
-        entity, dot, key = column.partition(".")
-        if not dot and column in _ATTRIBUTES:
-            found["attributes"].append(column)
-        elif entity == "attributes" and key in _ATTRIBUTES:
-            found["attributes"].append(key)
-        elif dot and key and entity in found:
-            found[entity].append(key)
-        else:
-            raise Invalid(
-                f"Runs have no column {column[:80]!r}.", where="columns",
-                hint=f"Known: {', '.join(_ATTRIBUTES)}, metrics.…, params.…, tags.…",
-            )  # fmt: skip
-    return found
 
 
 def wire_value(value: Any) -> Any:

@@ -282,12 +282,6 @@ def _pairs(tx: Read, table: str, owner: str, ids: list[str], keys: list[str] | N
     return found
 
 
-def run_pairs(tx: Read, table: str, ids: list[str], keys: list[str] | None) -> dict[str, dict[str, str]]:
-    """Tags or params of runs."""
-    assert table in ("tag", "param")
-    return {} if keys == [] else _pairs(tx, table, "run_id", ids, keys)
-
-
 def latest_points(tx: Read, run_ids: list[str], keys: list[str] | None = None) -> dict[str, list[Point]]:
     """The latest point of each key, by run; of `keys` only, if given."""
     if not run_ids or keys == []:

@@ -20,6 +20,7 @@ const routes = [
   { pattern: '/', name: 'home', nav: 'home', load: () => import('./pages/home.js') },
   { pattern: '/runs', name: 'runs', nav: 'runs', load: () => import('./pages/runs.js') },
   { pattern: '/runs/:run', name: 'run', nav: 'runs', load: () => import('./pages/run.js') },
+  { pattern: '/views/:view', name: 'view', nav: 'runs', load: () => import('./pages/view.js') },
   { pattern: '/compare', name: 'compare', nav: 'runs', load: () => import('./pages/compare.js') },
   { pattern: '/datasets', name: 'datasets', nav: 'datasets', load: () => import('./pages/datasets.js') },
   { pattern: '/datasets/:dataset', name: 'dataset', nav: 'datasets', load: () => import('./pages/dataset.js') },

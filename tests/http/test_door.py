@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 
+import httpx
 import pytest
 
 from noria.access.policy import INTERNAL, PUBLIC, ROLES
@@ -161,3 +164,40 @@ def test_the_one_time_link_makes_one_administrator(noria: Noria) -> None:
 def test_errors_have_one_shape() -> None:
     for kind in NoriaError.__subclasses__():
         assert kind.code and kind.status >= 400 and kind.mlflow_code and kind.__doc__
+
+
+def test_large_answers_of_the_api_are_packed_for_who_can_read_them(noria: Noria) -> None:
+    """Through a real server: the client of these tests asks for nothing to be packed."""
+    import uvicorn
+
+    from noria.http.asgi import asgi
+
+    for i in range(60):
+        noria.app.tracking.create_experiment(noria.op(), f"an experiment with a rather long name {i}")
+    runner = uvicorn.Server(uvicorn.Config(asgi(noria.app), host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=runner.run, daemon=True)
+    thread.start()
+    try:
+        while not runner.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        url = f"http://127.0.0.1:{runner.servers[0].sockets[0].getsockname()[1]}"
+        with httpx.Client(base_url=url, timeout=30) as http:
+            whole = http.get("/api/v1/experiments", headers={"accept-encoding": "identity"})
+            packed = http.get("/api/v1/experiments", headers={"accept-encoding": "gzip"})
+            assert "content-encoding" not in whole.headers and packed.headers["content-encoding"] == "gzip"
+            assert packed.json() == whole.json() and int(packed.headers["content-length"]) < len(whole.content) / 3
+            small = http.get("/api/v1/me", headers={"accept-encoding": "gzip"})
+            assert "content-encoding" not in small.headers
+            page = http.get("/").text
+            script = re.search(r'src="(/static/[^"]+/app\.js)"', page)
+            assert script
+            sent = http.get(script[1], headers={"accept-encoding": "gzip"})
+            assert sent.headers["content-encoding"] == "gzip" and b"createRouter" in sent.content
+            mlflow = http.post(
+                "/api/2.0/mlflow/experiments/search", json={"max_results": 100}, headers={"accept-encoding": "gzip"}
+            )
+            assert "content-encoding" not in mlflow.headers and len(mlflow.content) > 4096
+    finally:
+        runner.should_exit = True
+        thread.join(20)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from noria.app import build
 from noria.config import load_config
-from noria.http.asgi import asgi
+from tests.ui.conftest import CHROMIUM, complaints, opened, serving
 
-CHROMIUM = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if os.path.exists(p)), "")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
-AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
-RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 RUNS = 130
 PLACES = [
     "/", "/runs", "/runs?sel=none", "/datasets", "/models", "/pipelines", "/endpoints", "/monitors", "/loops", "/audit",
@@ -40,17 +29,9 @@ pytestmark = [
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A control plane on its own home, with some runs in it; yields its address."""
     config = load_config({}, home=str(tmp_path_factory.mktemp("home")), port=0)
-    runner = uvicorn.Server(uvicorn.Config(asgi(build(config)), host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=runner.run, daemon=True)
-    thread.start()
-    while not runner.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.05)
-    url = f"http://127.0.0.1:{runner.servers[0].sockets[0].getsockname()[1]}"
-    seed(url)
-    yield url
-    runner.should_exit = True
-    thread.join(timeout=20)
+    with serving(build(config)) as url:
+        seed(url)
+        yield url
 
 
 def seed(url: str) -> None:
@@ -68,40 +49,22 @@ def seed(url: str) -> None:
             http.post("/runs/update", json={"run_id": run, "status": "FAILED" if i % 9 == 0 else "FINISHED"})
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=["light", "dark"])
 def page(request: pytest.FixtureRequest, chromium: Any, server: str) -> Iterator[Any]:
-    context = chromium.new_context(base_url=server, color_scheme=request.param, viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda m: page.problems.append(m.text) if "Content Security Policy" in m.text else None)
+    page = opened(chromium, server, request.param)
     yield page
-    context.close()
+    page.context.close()
 
 
 def test_every_page_opens_and_passes_axe(page: Any) -> None:
-    complaints = []
+    found = []
     for place in PLACES:
         page.goto(place)
         page.wait_for_selector(".page > .content")
         page.wait_for_selector("[role=progressbar]", state="detached")
         page.wait_for_timeout(150)
-        complaints += [f"{place}: {problem}" for problem in page.problems]
-        page.evaluate(AXE)
-        found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
-        complaints += [f"{place}: {v['id']}: {v['nodes'][0]['html'][:160]}" for v in found["violations"]]
-        page.problems.clear()  # axe sets styles of its own, which the policy refuses
-    assert not complaints
+        found += complaints(page, place)
+    assert not found
 
 
 def test_runs_are_walked_drawn_and_compared_by_keyboard(page: Any) -> None:
@@ -125,7 +88,7 @@ def test_a_filter_keeps_what_it_says(page: Any) -> None:
     page.wait_for_selector(".runs-table tbody tr[data-row]")
     page.keyboard.press("/")
     page.keyboard.type("status:failed lr < 0.05")
-    page.wait_for_selector(".runs .bar >> text= of ")
+    page.wait_for_selector(".runs .bar.top >> text= of ")
     words = page.locator(".runs-table tbody .state .word").all_inner_texts()
     assert set(words) == {"failed"} and len(words) == 6
     assert "q=status" in page.url, "the filter is in the address"

@@ -7,11 +7,11 @@ import { html } from './html.js';
 import { Icon } from './icon.js';
 import { colour, faded } from './colours.js';
 import { useSeen, useSize } from './use.js';
-import { num, si, stamp, duration, plural } from '../lib/format.js';
+import { num, si, stamp, duration, plural, count } from '../lib/format.js';
 import { smooth as smoothed } from '../lib/extremes.js';
 import { scheme, zone } from '../lib/store.js';
 
-/** @typedef {{id: string, name: string, colour: string, dash?: boolean, href?: string, x: ArrayLike<number>, y: ArrayLike<number | null>, low?: ArrayLike<number | null>, high?: ArrayLike<number | null>, nan?: number[], inf?: number[], count?: number}} Line */
+/** @typedef {{id: string, name: string, colour: string, dash?: boolean, href?: string, x: ArrayLike<number>, y: ArrayLike<number | null>, low?: ArrayLike<number | null>, high?: ArrayLike<number | null>, nan?: number[], inf?: number[], nanCount?: number, infCount?: number, count?: number}} Line */
 /** @typedef {{value: number, label: string, tone?: string}} Threshold */
 /** @typedef {{at: number, label: string, tone?: string}} Moment */
 
@@ -22,9 +22,9 @@ const CLOCK = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4
 const loading = () => import('uplot').then((m) => { uPlot = m.default; });
 
 /** @param {{title: string, lines: Line[], x?: 'step' | 'time' | 'elapsed', height?: number, log?: boolean, smooth?: number, sync?: string, thresholds?: Threshold[], moments?: Moment[],
- *   better?: 'low' | 'high' | null, onZoom?: (range: {from: number, to: number} | null) => void, unit?: string, tools?: any, points?: boolean, zero?: boolean, legend?: boolean}} props */
+ *   better?: 'low' | 'high' | null, onZoom?: (range: {from: number, to: number} | null) => void, unit?: string, tools?: any, points?: boolean, zero?: boolean, legend?: boolean, onSeen?: () => void}} props */
 export function Curve(props) {
-  const { title, lines, x = 'step', height = 196, log = false, smooth = 0, thresholds = [], moments = [], better, onZoom, unit = '', tools, legend = true } = props;
+  const { title, lines, x = 'step', height = 196, log = false, smooth = 0, thresholds = [], moments = [], better, onZoom, unit = '', tools, legend = true, onSeen } = props;
   const frame = useRef(/** @type {any} */ (null)), plot = useRef(/** @type {any} */ (null)), chart = useRef(/** @type {any} */ (null));
   const seen = useSeen(frame);
   const { width } = useSize(frame);
@@ -37,6 +37,7 @@ export function Curve(props) {
   const look = scheme.value;
   zone.value;
 
+  useEffect(() => { if (seen) onSeen?.(); }, [seen]);
   useEffect(() => { if (seen && !ready) loading().then(() => setReady(true)); }, [seen]);
 
   const shape = JSON.stringify([lines.map((l) => [l.id, l.colour, l.dash, Boolean(l.low), l.x.length === 1]), x, log, smooth > 0, height, look, zone.value, unit, Boolean(onZoom)]);
@@ -66,7 +67,7 @@ function Legend({ lines, at, x, unit }) {
   return html`<ul class="legend" aria-hidden="false">${at !== null && html`<li class="v">${xText(at, x, true)}</li>`}${lines.slice(0, 24).map((/** @type {Line} */ l) => {
     const v = at === null ? lastValue(l) : valueAt(l, at);
     return html`<li key=${l.id} style=${{ '--c': l.colour }}><span class=${`key ${l.dash ? 'dash' : ''}`}></span>${l.href ? html`<a href=${l.href}>${l.name}</a>` : html`<span>${l.name}</span>`}<span class="v">${num(v)}${unit && v !== null ? ` ${unit}` : ''}</span>
-      ${l.nan?.length ? html`<span class="off" title=${`NaN at ${l.nan.slice(0, 8).join(', ')}`}>${l.nan.length} NaN</span>` : ''}${l.inf?.length ? html`<span class="off" title=${`Infinite at ${l.inf.slice(0, 8).join(', ')}`}>${l.inf.length} ∞</span>` : ''}</li>`;
+      ${l.nan?.length ? html`<span class="off" title=${`NaN at ${l.nan.slice(0, 8).join(', ')}`}>${count(l.nanCount ?? l.nan.length)} NaN</span>` : ''}${l.inf?.length ? html`<span class="off" title=${`Infinite at ${l.inf.slice(0, 8).join(', ')}`}>${count(l.infCount ?? l.inf.length)} ∞</span>` : ''}</li>`;
   })}${lines.length > 24 && html`<li>and ${lines.length - 24} more</li>`}</ul>`;
 }
 

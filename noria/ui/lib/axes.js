@@ -3,7 +3,7 @@
 
 import { num } from './format.js';
 
-/** @typedef {{name: string, label: string, distinct: number, low: string, high: string, at: (row: number) => number, value: (share: number) => string}} Axis */
+/** @typedef {{name: string, label: string, log: boolean, distinct: number, low: string, high: string, at: (row: number) => number, value: (share: number) => string}} Axis */
 
 /** @param {string} name @param {ArrayLike<any>} column @param {Uint32Array} rows @returns {Axis} */
 export function axisOf(name, column, rows) {
@@ -24,11 +24,11 @@ export function axisOf(name, column, rows) {
     const log = low > 0 && high / low > 100;
     const f = log ? Math.log10 : (/** @type {number} */ v) => v, back = log ? (/** @type {number} */ v) => 10 ** v : (/** @type {number} */ v) => v;
     const a = f(low), b = f(high) - a || 1;
-    return { name, label, distinct: seen.size, low: num(low), high: num(high), at: (i) => (numbers.has(i) ? (f(numbers.get(i)) - a) / b : NaN), value: (t) => num(back(a + t * b)) };
+    return { name, label, log, distinct: seen.size, low: num(low), high: num(high), at: (i) => (numbers.has(i) ? (f(numbers.get(i)) - a) / b : NaN), value: (t) => num(back(a + t * b)) };
   }
   const words = [...seen].map(String).sort((x, y) => x.localeCompare(y, 'en', { numeric: true }));
   const place = new Map(words.map((w, k) => [w, words.length < 2 ? 0.5 : k / (words.length - 1)]));
-  return { name, label, distinct: words.length, low: words[0] ?? '', high: words[words.length - 1] ?? '', at: (i) => { const v = column[i]; return v === null || v === undefined ? NaN : place.get(String(v)) ?? NaN; }, value: (t) => words[Math.round(t * (words.length - 1))] ?? '' };
+  return { name, label, log: false, distinct: words.length, low: words[0] ?? '', high: words[words.length - 1] ?? '', at: (i) => { const v = column[i]; return v === null || v === undefined ? NaN : place.get(String(v)) ?? NaN; }, value: (t) => words[Math.round(t * (words.length - 1))] ?? '' };
 }
 
 /** The rows inside every brush. @param {Axis[]} axes @param {Uint32Array} rows @param {Record<string, [number, number]>} brushes */

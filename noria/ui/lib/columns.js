@@ -54,9 +54,11 @@ export function sortRows(rows, column, order) {
   });
 }
 
+/** @typedef {{group: string, count: number, open: boolean, rows: Uint32Array}} Group */
+
 /** Rows under one header per value of a column; groups keep the order in which they first appear.
  *  @param {Uint32Array} rows @param {ArrayLike<unknown>} column @param {Set<string>} closed
- *  @returns {({group: string, count: number, open: boolean} | number)[]} */
+ *  @returns {(Group | number)[]} */
 export function groupRows(rows, column, closed) {
   /** @type {Map<string, number[]>} */ const groups = new Map();
   for (const i of rows) {
@@ -65,13 +67,66 @@ export function groupRows(rows, column, closed) {
     const list = groups.get(key);
     if (list) list.push(i); else groups.set(key, [i]);
   }
-  /** @type {({group: string, count: number, open: boolean} | number)[]} */ const out = [];
+  /** @type {(Group | number)[]} */ const out = [];
   for (const [group, list] of groups) {
     const open = !closed.has(group);
-    out.push({ group, count: list.length, open });
+    out.push({ group, count: list.length, open, rows: Uint32Array.from(list) });
     if (open) for (const i of list) out.push(i);
   }
   return out;
+}
+
+/** One number for a column of a group: its finite values' mean, median, min, max, sum or standard deviation; NaN when it has none.
+ *  @param {ArrayLike<unknown> | undefined} column @param {Uint32Array} rows @param {string} how */
+export function aggregate(column, rows, how) {
+  if (!(column instanceof Float64Array)) return NaN;
+  const values = Float64Array.from(rows, (i) => column[i]).filter(Number.isFinite);
+  const n = values.length;
+  if (!n) return NaN;
+  if (how === 'median') { values.sort(); return n % 2 ? values[(n - 1) / 2] : (values[n / 2 - 1] + values[n / 2]) / 2; }
+  let sum = 0, low = Infinity, high = -Infinity;
+  for (const v of values) { sum += v; if (v < low) low = v; if (v > high) high = v; }
+  if (how === 'min') return low;
+  if (how === 'max') return high;
+  if (how === 'sum') return sum;
+  const mean = sum / n;
+  if (how !== 'std') return mean;
+  let squares = 0;
+  for (const v of values) squares += (v - mean) ** 2;
+  return n > 1 ? Math.sqrt(squares / (n - 1)) : NaN;
+}
+
+/** The table with more columns, matched by id. @param {Table} table @param {Table} more @returns {Table} */
+export function addColumns(table, more) {
+  const place = new Map(more.ids.map((id, i) => [id, i]));
+  /** @type {Table['columns']} */ const columns = { ...table.columns };
+  for (const [name, values] of Object.entries(more.columns)) {
+    if (values instanceof Float64Array) columns[name] = Float64Array.from(table.ids, (id) => { const i = place.get(id); return i === undefined ? NaN : values[i]; });
+    else columns[name] = table.ids.map((id) => { const i = place.get(id); return i === undefined ? null : values[i]; });
+  }
+  return { ids: table.ids, columns };
+}
+
+/** The table with some rows read again: known ones replaced, new ones put first. Columns that were not read keep what they had.
+ *  @param {Table} table @param {Table} fresh @returns {Table} */
+export function patchRows(table, fresh) {
+  const place = new Map(table.ids.map((id, i) => [id, i]));
+  const added = fresh.ids.map((id, i) => (place.has(id) ? -1 : i)).filter((i) => i >= 0);
+  /** @type {Table['columns']} */ const columns = {};
+  for (const name of Object.keys(table.columns)) {
+    const now = fresh.columns[name] ?? [], old = restore(table.columns[name]).slice();
+    fresh.ids.forEach((id, i) => { const at = place.get(id); if (at !== undefined && now.length) old[at] = restoreOne(now[i]); });
+    const joined = [...added.map((i) => restoreOne(now[i])), ...old];
+    columns[name] = table.columns[name] instanceof Float64Array && joined.every((v) => v === null || v === undefined || typeof v === 'number') ? Float64Array.from(joined, toNumber) : isNumeric(joined) ? Float64Array.from(joined, toNumber) : joined;
+  }
+  return { ids: [...added.map((i) => fresh.ids[i]), ...table.ids], columns };
+}
+
+/** The table without these rows. @param {Table} table @param {Set<string>} gone @returns {Table} */
+export function dropRows(table, gone) {
+  const keep = table.ids.map((id, i) => (gone.has(id) ? -1 : i)).filter((i) => i >= 0);
+  if (keep.length === table.ids.length) return table;
+  return { ids: keep.map((i) => table.ids[i]), columns: Object.fromEntries(Object.entries(table.columns).map(([name, c]) => [name, c instanceof Float64Array ? Float64Array.from(keep, (i) => c[i]) : keep.map((i) => c[i])])) };
 }
 
 /** The row with the best value of a numeric column, or -1. @param {Uint32Array} rows @param {Float64Array} column @param {'low' | 'high'} better */
@@ -136,3 +191,6 @@ function toNumber(v) {
 function restore(column) {
   return column instanceof Float64Array ? Array.from(column, (v) => (v !== v ? null : v)) : /** @type {unknown[]} */ (column);
 }
+
+/** @param {unknown} v */
+function restoreOne(v) { return v === undefined || v !== v ? null : v; }

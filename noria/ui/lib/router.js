@@ -50,7 +50,7 @@ export function createRouter(routes, base = '') {
   function setQuery(changes, { push = false } = {}) {
     const query = new URLSearchParams(location.search);
     for (const [k, v] of Object.entries(changes)) if (v) query.set(k, v); else query.delete(k);
-    const text = query.toString().replaceAll('%2C', ',').replaceAll('%2F', '/').replaceAll('%3A', ':');
+    const text = query.toString().replaceAll('%2C', ',').replaceAll('%2F', '/').replaceAll('%3A', ':').replaceAll('%7E', '~');
     go(text ? `?${text}` : location.pathname.slice(base.length) || '/', { replace: !push });
   }
 

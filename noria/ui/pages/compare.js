@@ -30,7 +30,7 @@ export default function Compare({ query, setQuery }) {
   const keys = useMemo(() => [...new Set((runs ?? []).flatMap((r) => pairs(r.metrics).map((m) => m.key)))].sort((a, b) => Number(a.startsWith('system/')) - Number(b.startsWith('system/')) || a.localeCompare(b)), [runs]);
   const drawn = keys.slice(0, 18);
   const names = new Map((runs ?? []).map((r) => [r.id, r.name || short(r.id)]));
-  const all = useSeries(ids, drawn, { buckets: Math.max(120, Math.floor(4000 / Math.max(1, ids.length))), from: x === 'step' ? zoom?.from ?? null : null, to: x === 'step' ? zoom?.to ?? null : null });
+  const { all } = useSeries(ids, drawn, { buckets: Math.max(120, Math.floor(4000 / Math.max(1, ids.length))), from: x === 'step' ? zoom?.from ?? null : null, to: x === 'step' ? zoom?.to ?? null : null });
   const lines = useLines(all, ids, drawn, (/** @type {string} */ id) => names.get(id) ?? short(id), x);
   const head = (runs ?? []).map((r) => html`<span class="row" style=${{ color: slotOf(r.id, ids).colour }}><span class="dot"></span><a href=${`/runs/${r.id}`}>${names.get(r.id)}</a></span>`);
   const rowsOf = (/** @type {string} */ part) => { const maps = (runs ?? []).map((r) => new Map(pairs(r[part]).map((p) => [p.key, p.value]))); return [...new Set(maps.flatMap((m) => [...m.keys()]))].filter((k) => !k.startsWith('mlflow.')).sort().map((key) => ({ key, values: maps.map((m) => m.get(key)) })); };

@@ -1,183 +1,177 @@
 // @ts-check
-/** Runs: the table left, the curves right, one selection. What is selected, sorted, grouped and typed is in the address. */
+/** Runs: the table left, the curves right, one selection. What is filtered, sorted, grouped, shown and selected is in the address, so
+ *  that a link shows the same to everybody; a saved view is such a link with a name. */
 
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import { html } from '../components/html.js';
 import { Icon } from '../components/icon.js';
 import { Page, Filter } from '../components/page.js';
-import { Menu } from '../components/menu.js';
 import { RunsTable } from '../components/runs-table.js';
-import { Curve } from '../components/curve.js';
-import { Bars } from '../components/bars.js';
-import { Parallel } from '../components/parallel.js';
-import { Segmented } from '../components/chips.js';
+import { RunsSide } from '../components/runs-side.js';
+import { BatchBar } from '../components/batch-bar.js';
+import { ColumnMenu } from '../components/column-menu.js';
+import { ColumnsMenu, titleOf } from '../components/columns-menu.js';
+import { FilterBar } from '../components/filter-bar.js';
+import { ViewsMenu } from '../components/views-menu.js';
 import { Empty, Problem } from '../components/empty.js';
 import { useCommands, useResource } from '../components/use.js';
-import { useSeries, useLines } from '../components/use-series.js';
-import { api, withQuery } from '../lib/api.js';
-import { append, bestRow, groupRows, readTable, select, sortRows } from '../lib/columns.js';
-import { compileFilter } from '../lib/filter.js';
-import { count, direction, plural, short } from '../lib/format.js';
+import { PAGE, useCatalogue, useRuns, useVisible } from '../components/use-runs.js';
+import { bestRow, groupRows, select, sortRows } from '../lib/columns.js';
+import { csv } from '../lib/csv.js';
+import { compileFilter, parseFilter, resolveKey } from '../lib/filter.js';
+import { count, direction, plural } from '../lib/format.js';
+import { arrange, listOf, moveBy, moveTo, needed, sortOf, toggle, widthsOf, writeWidths } from '../lib/view.js';
 import { columnChoice, sayError } from '../lib/store.js';
 
-const PAGE = 10_000;
-const FIXED = ['name', 'status', 'started_at_ms', 'duration_ms', 'user'];
-const CHARTS = 12;
+const DRAWN_MAX = 30, DRAWN_FIRST = 5;
+const HOWS = [['mean', 'Mean'], ['median', 'Median'], ['min', 'Least'], ['max', 'Most'], ['std', 'Deviation'], ['sum', 'Sum']];
+const NONE = /** @type {string[]} */ ([]);
 
 /** @param {any} props */
 export default function Runs({ query, go, setQuery }) {
-  const experiments = useResource('/experiments?limit=200', { kinds: ['experiment.'] });
-  const list = experiments.data?.items ?? [];
-  const experiment = query.get('experiment') ?? '';
+  const experiments = useResource('/experiments?limit=500', { kinds: ['experiment.'] });
+  const list = experiments.data?.items ?? NONE;
+  const experiment = query.get('experiment') ?? '', filter = query.get('filter') ?? '', stage = query.get('stage') === 'deleted' ? 'deleted' : '';
   const chosen = list.find((/** @type {any} */ e) => e.id === experiment || e.name === experiment);
-  const answer = useResource(withQuery('/runs', { experiment: chosen?.id ?? experiment, limit: PAGE }), { kinds: ['run.'], ticks: ['run:*'] });
-  const [more, setMore] = useState(/** @type {{next: string | null, table: any} | null} */ (null));
-  useEffect(() => setMore(null), [experiment]);
+  const question = { experiment, filter, stage };
+  const [whole, setWhole] = useState(false);
+  const catalogue = useCatalogue(question, whole);
+  const choiceKey = experiment || 'all';
+  const pins = listOf(query.get('pin')), widths = widthsOf(query.get('w'));
+  const visible = useVisible(listOf(query.get('cols')), columnChoice.value[choiceKey], catalogue);
+  const text = query.get('q') ?? '', sort = sortOf(query.get('sort')), group = query.get('group') ?? '', how = query.get('agg') ?? 'mean';
+  const known = useMemo(() => (catalogue?.items ?? []).map((/** @type {any} */ c) => c.name), [catalogue]);
+  const wanted = useMemo(() => (visible ? needed({ cols: visible, sort: sort.name, group, words: wordsOf(text, [...visible, ...known]) }).filter((n) => FIXED.has(n) || /^(metrics|params|tags)\../.test(n)) : null), [visible?.join(','), sort.name, group, text, known]);
+  const runs = useRuns(question, wanted, orderOf(sort));
+  const { table } = runs;
 
-  const table = useMemo(() => (answer.data ? withDuration(more ? append(readTable(answer.data), more.table) : readTable(answer.data)) : null), [answer.data, more]);
-  const next = more ? more.next : answer.data?.next;
-  const loadMore = async () => {
-    try { const page = await api(withQuery('/runs', { experiment: chosen?.id ?? experiment, limit: PAGE, page: next })); setMore({ next: page.next, table: more ? append(more.table, readTable(page)) : readTable(page) }); } catch (e) { sayError(e); }
-  };
-
-  const text = query.get('q') ?? '';
-  const [sortName, sortOrder] = (query.get('sort') ?? 'started_at_ms:desc').split(/:(?=asc$|desc$)/);
-  const sort = { name: sortName, order: /** @type {'asc' | 'desc'} */ (sortOrder ?? 'desc') };
-  const group = query.get('group') ?? '';
-  const closed = useMemo(() => new Set((query.get('closed') ?? '').split(',').filter(Boolean)), [query.get('closed')]);
-  const pins = (query.get('pin') ?? '').split(',').filter(Boolean);
-
-  const available = useMemo(() => (table ? Object.keys(table.columns).filter((n) => !['experiment_id', 'ended_at_ms', 'lifecycle_stage', 'deleted_at_ms', 'id'].includes(n)) : []), [table]);
-  const choiceKey = chosen?.name ?? 'all';
-  const visible = (columnChoice.value[choiceKey] ?? defaults(available, table)).filter((n) => available.includes(n));
-  const filter = useMemo(() => (table ? compileFilter(text, table.columns) : { test: () => true, unknown: [] }), [table, text]);
-  const sorted = useMemo(() => (table ? sortRows(select(table, filter.test), table.columns[sort.name], sort.order) : new Uint32Array(0)), [table, filter, sort.name, sort.order]);
+  const filtered = useMemo(() => (table ? compileFilter(text, table.columns) : { test: () => true, unknown: [] }), [table, text]);
+  const sorted = useMemo(() => (table ? sortRows(select(table, filtered.test), table.columns[sort.name], sort.order) : new Uint32Array(0)), [table, filtered, sort.name, sort.order]);
+  const closed = useMemo(() => new Set(listOf(query.get('closed'))), [query.get('closed')]);
   const rows = useMemo(() => (table && group && table.columns[group] ? groupRows(sorted, table.columns[group], closed) : sorted), [sorted, group, closed, table]);
 
   const asked = query.get('sel');
-  const selected = useMemo(() => (asked === null ? (table ? Array.from(sorted.slice(0, 5), (i) => table.ids[i]) : []) : asked.split(',').filter((/** @type {string} */ s) => s && s !== 'none')), [asked, asked === null ? sorted : null]);
-  const pick = (/** @type {string[]} */ ids) => setQuery({ sel: [...new Set(ids)].join(',') || 'none' });
+  const selected = useMemo(() => {
+    if (!table) return NONE;
+    if (asked === null) return Array.from(sorted.slice(0, DRAWN_FIRST), (i) => table.ids[i]);
+    return asked === 'all' ? Array.from(sorted, (i) => table.ids[i]) : listOf(asked).filter((s) => s !== 'none');
+  }, [asked, asked === null || asked === 'all' ? sorted : null, asked === null || asked === 'all' ? table : table !== null]);
+  const chosenSet = useMemo(() => new Set(selected), [selected]);
+  const drawn = selected.slice(0, DRAWN_MAX);
+  const pick = (/** @type {string[] | 'all'} */ ids) => setQuery({ sel: ids === 'all' ? 'all' : [...new Set(ids)].join(',') || 'none' });
 
-  const columns = useMemo(() => [...visible].sort((a, b) => rankOf(a, pins) - rankOf(b, pins)).map((name) => describe(name, table, sorted, pins)), [visible.join('|'), pins.join(','), table, sorted]);
-  const onSort = (/** @type {string} */ name) => setQuery({ sort: sort.name === name ? `${name}:${sort.order === 'asc' ? 'desc' : 'asc'}` : `${name}:${direction(name.replace(/^metrics\./, '')) === 'low' ? 'asc' : name.startsWith('metrics.') || name.endsWith('_ms') ? 'desc' : 'asc'}` });
+  const shown = arrange(visible ?? [], pins);
+  const names = useMemo(() => new Map(list.map((/** @type {any} */ e) => [e.id, e.name])), [list]);
+  const columns = useMemo(() => shown.map((name) => describe(name, table, sorted, pins, widths, names)), [shown.join('|'), pins.join(','), query.get('w'), table, sorted, names]);
+  const setColumns = (/** @type {string[] | null} */ cols) => { const all = { ...columnChoice.value }; if (cols) all[choiceKey] = cols; else delete all[choiceKey]; columnChoice.value = all; setQuery({ cols: cols?.join(',') ?? null }); };
+  const setPins = (/** @type {string[]} */ next) => setQuery({ pin: next.join(',') });
+  const sortBy = (/** @type {string} */ name, /** @type {'asc' | 'desc' | undefined} */ order) => setQuery({ sort: `${name}:${order ?? (sort.name === name ? (sort.order === 'asc' ? 'desc' : 'asc') : firstOrder(name))}` });
+  const move = (/** @type {string} */ name, /** @type {number | string} */ by) => {
+    const next = typeof by === 'number' ? moveBy(shown, name, by) : moveTo(shown, name, by);
+    // Dropped among the pinned columns it is pinned, among the others it is not.
+    if (typeof by === 'string' && pins.includes(name) !== pins.includes(by)) setPins(toggle(pins, name));
+    setColumns(next);
+  };
   const compare = () => { if (selected.length > 1) go(`/compare?runs=${selected.slice(0, 20).join(',')}`); };
+  const exportRows = (/** @type {boolean} */ all) => table && download(table, all ? Array.from(sorted) : Array.from(sorted).filter((i) => chosenSet.has(table.ids[i])), shown, chosen?.name ?? 'runs');
+  const [menu, setMenu] = useState(/** @type {{name: string, at: DOMRect} | null} */ (null));
 
   useCommands([
     { id: 'compare', title: `Compare ${plural(selected.length, 'selected run')}`, icon: 'git-compare', keys: 'c', group: 'Runs', run: compare },
-    { id: 'column.pin', title: 'Pin the sorted column', icon: 'pin', keys: 'e', group: 'Runs', run: () => setQuery({ pin: (pins.includes(sort.name) ? pins.filter((p) => p !== sort.name) : [...pins, sort.name]).join(',') }) },
-    { id: 'runs.clear', title: 'Draw no runs', icon: 'eye-off', group: 'Runs', run: () => pick([]) },
-    { id: 'runs.top', title: 'Draw the first eight of this list', icon: 'eye', group: 'Runs', run: () => table && pick(Array.from(sorted.slice(0, 8), (i) => table.ids[i])) },
-    { id: 'close', title: 'Draw no runs', hidden: true, run: () => { if (asked) pick([]); } },
+    { id: 'column.pin', title: 'Pin the sorted column', icon: 'pin', keys: 'e', group: 'Runs', run: () => setPins(toggle(pins, sort.name)) },
+    { id: 'runs.clear', title: 'Select no runs', icon: 'eye-off', group: 'Runs', run: () => pick([]) },
+    { id: 'runs.all', title: 'Select every run of this list', icon: 'eye', group: 'Runs', run: () => pick('all') },
+    { id: 'runs.top', title: 'Select the first eight of this list', icon: 'eye', group: 'Runs', run: () => table && pick(Array.from(sorted.slice(0, 8), (i) => table.ids[i])) },
+    { id: 'runs.export', title: 'Export this list as CSV', icon: 'download', group: 'Runs', run: () => exportRows(true) },
+    { id: 'close', title: 'Select no runs', hidden: true, run: () => { if (asked) pick([]); } },
   ]);
 
   const crumbs = /** @type {[string, string?][]} */ (chosen || experiment ? [['Runs', '/runs'], [chosen?.name ?? experiment]] : [['Runs']]);
-  const chooser = html`<label><span class="sr">Experiment</span><select class="select" value=${chosen?.id ?? experiment} onChange=${(/** @type {any} */ e) => { setQuery({ experiment: e.currentTarget.value, sel: null, sort: null, group: null, q: null }, { push: true }); }}>
+  const chooser = html`<label><span class="sr">Experiment</span><select class="select" value=${chosen?.id ?? experiment} onChange=${(/** @type {any} */ e) => setQuery({ experiment: e.currentTarget.value, sel: null, sort: null, group: null, filter: null, q: null, cols: null, pin: null, w: null, saved: null }, { push: true })}>
     <option value="">All experiments</option>${list.map((/** @type {any} */ e) => html`<option key=${e.id} value=${e.id} selected=${e.id === chosen?.id}>${e.name}</option>`)}</select></label>`;
-  const empty = table && table.ids.length === 0;
-  return html`<${Page} crumbs=${crumbs} flush loading=${answer.loading}
-      filter=${html`<${Filter} value=${text} onInput=${(/** @type {string} */ q) => setQuery({ q })} placeholder="loss < 0.3  status:failed  a word" label="Filter runs" unknown=${filter.unknown} />`}
-      actions=${html`${chooser}<button type="button" class="button" disabled=${selected.length < 2} onClick=${compare} title="Compare (c)"><${Icon} name="git-compare" />Compare${selected.length > 1 ? ` ${selected.length}` : ''}</button>`}>
-    ${answer.error && !table ? html`<${Problem} center error=${answer.error} retry=${answer.reload} />`
-      : empty ? html`<${Empty} center icon="activity" title=${experiment ? 'No runs in this experiment yet.' : 'No runs yet.'} text="The unmodified MLflow client writes here; autologging included." command=${`export MLFLOW_TRACKING_URI=${location.origin}\npython - <<'PY'\nimport mlflow\nwith mlflow.start_run(run_name="first"):\n    for step in range(200):\n        mlflow.log_metric("loss", 1 / (1 + step), step=step)\nPY`} />`
-        : html`<div class=${`panes ${selected.length ? '' : 'single'}`}>
+  const isEmpty = table && table.ids.length === 0 && !filter && !stage && !runs.loading;
+  const side = drawn.length > 0 || ['parallel', 'scatter'].includes(query.get('draw') ?? '');
+  const columnItems = (/** @type {string} */ name) => /** @type {[string, string, () => void][]} */ ([
+    ['arrow-up', 'Sort, least first', () => sortBy(name, 'asc')], ['arrow-down', 'Sort, most first', () => sortBy(name, 'desc')],
+    ...(name === 'name' ? [] : [[pins.includes(name) ? 'pin-off' : 'pin', pins.includes(name) ? 'Unpin' : 'Pin to the left', () => setPins(toggle(pins, name))], ['chevron-left', 'Move left', () => move(name, -1)], ['chevron-right', 'Move right', () => move(name, 1)],
+      ...(groupable(name, table) ? [['layers', group === name ? 'No groups' : 'Group by this', () => setQuery({ group: group === name ? null : name, closed: null })]] : []), ['eye-off', 'Hide', () => setColumns(shown.filter((c) => c !== name))]])]);
+  return html`<${Page} crumbs=${crumbs} flush loading=${runs.loading}
+      filter=${html`<${Filter} value=${text} onInput=${(/** @type {string} */ q) => setQuery({ q })} placeholder="Find: a word, loss < 0.3, status:failed" label="Find among these runs" unknown=${filtered.unknown} />`}
+      actions=${html`${chooser}<${ViewsMenu} query=${query} scope=${chosen?.id ?? ''} setQuery=${setQuery} />`}>
+    ${runs.error && !table && runs.error.where !== 'filter' ? html`<${Problem} center error=${runs.error} retry=${runs.reload} />`
+      : isEmpty ? html`<${Empty} center icon="activity" title=${experiment ? 'No runs in this experiment yet.' : 'No runs yet.'} text="The unmodified MLflow client writes here; autologging included." command=${`export MLFLOW_TRACKING_URI=${location.origin}\npython - <<'PY'\nimport mlflow\nwith mlflow.start_run(run_name="first"):\n    for step in range(200):\n        mlflow.log_metric("loss", 1 / (1 + step), step=step)\nPY`} />`
+        : html`<div class=${`panes ${side ? '' : 'single'}`}>
       <div class="runs">
-        <div class="bar top"><span class="quiet">${table ? (sorted.length === table.ids.length ? plural(table.ids.length, 'run') : `${count(sorted.length)} of ${count(table.ids.length)} runs`) : 'Reading'}</span>
-          ${selected.length > 0 && html`<span class="muted">${selected.length} drawn</span><button type="button" class="button plain small" onClick=${() => pick([])}>Draw none</button>`}
-          <span class="end row"><label class="inline"><span class="sr">Group by</span><select class="select" value=${group} onChange=${(/** @type {any} */ e) => setQuery({ group: e.currentTarget.value, closed: null })}><option value="">No groups</option>${available.filter((n) => groupable(n, table)).map((n) => html`<option key=${n} value=${n} selected=${n === group}>${n.replace(/^(params|tags)\./, '')}</option>`)}</select></label>
-            <${Columns} available=${available} visible=${visible} onChange=${(/** @type {string[] | null} */ names) => { const all = { ...columnChoice.value }; if (names) all[choiceKey] = names; else delete all[choiceKey]; columnChoice.value = all; }} /></span></div>
-        ${table ? html`<${RunsTable} table=${table} rows=${rows} columns=${columns} selected=${selected} sort=${sort} onSort=${onSort} onSelect=${pick} onOpen=${(/** @type {string} */ id) => go(`/runs/${id}`)} onGroup=${(/** @type {string} */ g) => { const c = new Set(closed); if (!c.delete(g)) c.add(g); setQuery({ closed: [...c].join(',') }); }} label="Runs" />` : html`<div></div>`}
-        <div class="bar bottom"><span><kbd>j</kbd> <kbd>k</kbd> rows</span><span><kbd>x</kbd> draw</span><span><kbd>c</kbd> compare</span>${next && html`<button type="button" class="button small end" onClick=${loadMore}>Read the next ${count(PAGE)}</button>`}</div>
+        <div class="bars-top"><div class="bar top"><span class="quiet nowrap">${table ? (sorted.length === table.ids.length ? `${plural(table.ids.length, 'run')}${runs.next ? ' and more' : ''}` : `${count(sorted.length)} of ${count(table.ids.length)} runs`) : 'Reading'}</span>
+          <${FilterBar} filter=${filter} columns=${known} error=${runs.error} onChange=${(/** @type {string} */ f) => setQuery({ filter: f })} />
+          <span class="end row"><label class="inline"><span class="sr">Stage</span><select class="select small" value=${stage} onChange=${(/** @type {any} */ e) => setQuery({ stage: e.currentTarget.value, sel: null })}><option value="" selected=${!stage}>Active</option><option value="deleted" selected=${stage === 'deleted'}>Deleted</option></select></label>
+            <label class="inline"><span class="sr">Group by</span><select class="select small" value=${group} onChange=${(/** @type {any} */ e) => setQuery({ group: e.currentTarget.value, closed: null })}><option value="">No groups</option>${groupChoices(table, group, known).map((n) => html`<option key=${n} value=${n} selected=${n === group}>${titleOf(n)}</option>`)}</select></label>
+            ${group && html`<label class="inline"><span class="sr">Numbers of a group</span><select class="select small" value=${how} onChange=${(/** @type {any} */ e) => setQuery({ agg: e.currentTarget.value === 'mean' ? null : e.currentTarget.value })}>${HOWS.map(([v, w]) => html`<option key=${v} value=${v} selected=${v === how}>${w}</option>`)}</select></label>`}
+            <${ColumnsMenu} catalogue=${catalogue} visible=${shown} pins=${pins} onOpen=${() => setWhole(true)} onChange=${setColumns} onPin=${setPins} />
+            <button type="button" class="button plain small icon-only" title="Export this list as CSV" aria-label="Export this list as CSV" disabled=${!table} onClick=${() => exportRows(true)}><${Icon} name="download" small /></button></span></div>
+          ${asked !== null && selected.length > 0 && html`<${BatchBar} ids=${selected} drawn=${drawn.length} deleted=${stage === 'deleted'} onNone=${() => pick([])} onCompare=${compare} onExport=${() => exportRows(false)} onDone=${() => { setQuery({ sel: 'none' }); runs.reload(); }} />`}</div>
+        ${!table && runs.error ? html`<${Empty} center icon="circle-alert" title="The filter cannot be read." text="What is wrong with it is said above, where it is wrong." />` : !table ? html`<div class="runs-wait" aria-busy="true">${Array.from({ length: 12 }, (_, i) => html`<div class="skeleton" key=${i}></div>`)}</div>`
+          : sorted.length === 0 && !runs.loading ? html`<${Empty} center icon="search" title=${stage ? 'Nothing is deleted here.' : 'No run passes.'} text=${filtered.unknown.length ? `No column is called ${filtered.unknown.join(', ')}.` : 'Loosen the filter, or clear it.'}>${(filter || text) && html`<button type="button" class="button" onClick=${() => setQuery({ filter: null, q: null })}>Clear the filter</button>`}<//>`
+            : html`<${RunsTable} table=${table} rows=${rows} columns=${columns} selected=${chosenSet} drawn=${drawn} sort=${sort} how=${how} busy=${runs.loading} onSort=${sortBy} onSelect=${pick} onOpen=${(/** @type {string} */ id) => go(`/runs/${id}`)} onMove=${move} onWidth=${(/** @type {string} */ name, /** @type {number} */ w) => setQuery({ w: writeWidths({ ...widths, [name]: w }) })} onColumnMenu=${(/** @type {string} */ name, /** @type {DOMRect} */ at) => setMenu({ name, at })}
+                sayGroup=${(/** @type {string} */ g) => (group === 'experiment_id' ? names.get(g) ?? g : g)} onGroup=${(/** @type {string} */ g) => setQuery({ closed: toggle([...closed], g).join(',') })} label="Runs" />`}
+        <div class="bar bottom"><span><kbd>j</kbd> <kbd>k</kbd> rows</span><span><kbd>x</kbd> select</span><span><kbd>c</kbd> compare</span>${runs.error && table && runs.error.where !== 'filter' && html`<span class="bad">${runs.error.message}</span>`}${runs.next && runs.whole && html`<button type="button" class="button small end" onClick=${() => runs.more().catch(sayError)}>Read the next ${count(PAGE)}</button>`}</div>
       </div>
-      ${selected.length > 0 && table && html`<div class="right"><${Curves} table=${table} rows=${sorted} selected=${selected} visible=${visible} query=${query} setQuery=${setQuery} onBrush=${(/** @type {string} */ q) => setQuery({ q })} text=${text} /></div>`}
+      ${side && table && html`<div class="right"><${RunsSide} table=${table} rows=${sorted} drawn=${drawn} visible=${shown} query=${query} setQuery=${setQuery} /></div>`}
     </div>`}
+    ${menu && html`<${ColumnMenu} at=${menu.at} label=${`Column ${titleOf(menu.name)}`} items=${columnItems(menu.name)} onClose=${() => setMenu(null)} />`}
   <//>`;
 }
 
-/** @param {any} props */
-function Curves({ table, rows, selected, visible, query, setQuery }) {
-  const view = query.get('view') ?? 'curves';
-  const x = query.get('x') ?? 'step', log = query.get('log') === '1', smooth = Number(query.get('smooth') ?? 0);
-  const [zoom, setZoom] = useState(/** @type {any} */ (null));
-  const [shown, setShown] = useState(CHARTS);
-  const names = useMemo(() => { const m = new Map(); table.ids.forEach((/** @type {string} */ id, /** @type {number} */ i) => m.set(id, String(table.columns.name?.[i] || short(id)))); return m; }, [table]);
-  const keys = useMemo(() => {
-    const index = new Map(table.ids.map((/** @type {string} */ id, /** @type {number} */ i) => [id, i]));
-    return Object.keys(table.columns).filter((n) => n.startsWith('metrics.') && selected.some((/** @type {string} */ id) => { const i = index.get(id); const v = table.columns[n][i]; return i !== undefined && v === v && v !== null; }))
-      .map((n) => n.slice(8)).sort((a, b) => importance(a, visible) - importance(b, visible) || a.localeCompare(b));
-  }, [table, selected.join(','), visible.join('|')]);
-  const drawn = selected.slice(0, 30), now = keys.slice(0, shown);
-  const buckets = Math.max(120, Math.min(500, Math.floor(4000 / Math.max(1, drawn.length))));
-  const stepZoom = x === 'step' && zoom ? zoom : null;
-  const all = useSeries(drawn, view === 'curves' ? now : [], { buckets, from: stepZoom?.from ?? null, to: stepZoom?.to ?? null });
-  const lines = useLines(all, drawn, now, (/** @type {string} */ id) => names.get(id) ?? short(id), x);
-  return html`<h2 class="sr">Curves of the selected runs</h2><div class="bar top"><${Segmented} label="View" value=${view} options=${[['curves', 'Curves'], ['parallel', 'Parallel']]} onChange=${(/** @type {string} */ v) => setQuery({ view: v === 'curves' ? null : v })} />
-      ${view === 'curves' && html`<${Segmented} label="Horizontal axis" value=${x} options=${[['step', 'Step'], ['elapsed', 'Elapsed'], ['time', 'Clock']]} onChange=${(/** @type {string} */ v) => { setZoom(null); setQuery({ x: v === 'step' ? null : v }); }} />
-      <label class="inline"><input class="check" type="checkbox" checked=${log} onChange=${() => setQuery({ log: log ? null : '1' })} />log</label>
-      <label class="inline">smooth <input type="range" min="0" max="0.95" step="0.05" value=${smooth} aria-label="Smoothing" onInput=${(/** @type {any} */ e) => setQuery({ smooth: Number(e.currentTarget.value) ? e.currentTarget.value : null })} /></label>
-      ${zoom && html`<button type="button" class="button plain small" onClick=${() => setZoom(null)}><${Icon} name="zoom-out" small />Show all</button>`}`}</div>
-    ${view === 'parallel' ? html`<div class="inner"><${Parallel} table=${table} rows=${rows} selected=${selected} visible=${visible} /></div>` : html`<div class="inner charts-pane"><div class="charts">
-      ${now.map((key) => (lines[key]?.length && lines[key].every((/** @type {any} */ l) => l.x.length === 1) ? html`<${Bars} key=${key} title=${key} lines=${lines[key]} better=${direction(key)} />` : html`<${Curve} key=${key} title=${key} lines=${lines[key] ?? []} x=${x} log=${log} smooth=${smooth} sync="runs" better=${direction(key)} onZoom=${x === 'step' ? setZoom : undefined} legend=${drawn.length <= 12} />`))}</div>
-      ${!keys.length && html`<p class="muted">The runs drawn here have no metrics.</p>`}
-      ${keys.length > shown && html`<button type="button" class="button" onClick=${() => setShown(shown + CHARTS)}>Show ${Math.min(CHARTS, keys.length - shown)} more of ${keys.length} metrics</button>`}</div>`}`;
+const FIXED = new Set(['name', 'status', 'stage', 'experiment_id', 'started_at_ms', 'ended_at_ms', 'user', 'source_commit']);
+const SERVER = /** @type {Record<string, string>} */ ({ name: 'attributes.run_name', status: 'attributes.status', user: 'attributes.user', started_at_ms: 'attributes.start_time', ended_at_ms: 'attributes.end_time', experiment_id: 'attributes.experiment_id', source_commit: 'attributes.source_commit' });
+
+/** The order in the server's words; used when there are more runs than one answer holds. @param {{name: string, order: string}} sort */
+function orderOf({ name, order }) {
+  const dot = name.indexOf('.'), key = SERVER[name] ?? (dot > 0 ? `${name.slice(0, dot)}.\`${name.slice(dot + 1).replaceAll('`', '')}\`` : '');
+  return key ? `${key} ${order}` : '';
 }
 
-/** @param {any} props */
-function Columns({ available, visible, onChange }) {
-  const [text, setText] = useState('');
-  const shown = available.filter((/** @type {string} */ n) => n.toLowerCase().includes(text.toLowerCase()));
-  return html`<${Menu} label=${html`<${Icon} name="columns-3" />Columns`} class="button plain small" title="Choose columns">${() => html`<input class="input" placeholder="Find a column" aria-label="Find a column" value=${text} onInput=${(/** @type {any} */ e) => setText(e.currentTarget.value)} />
-    ${shown.slice(0, 200).map((/** @type {string} */ n) => html`<label class="inline" key=${n}><input class="check" type="checkbox" checked=${visible.includes(n)} onChange=${() => onChange(visible.includes(n) ? visible.filter((/** @type {string} */ v) => v !== n) : [...visible, n])} /><span class="truncate">${n}</span></label>`)}
-    <button type="button" class="button plain small" onClick=${() => onChange(null)}>Back to the usual columns</button>`}<//>`;
+/** Lower is better for what sounds like a loss; other numbers and times begin with the most. @param {string} name */
+function firstOrder(name) {
+  const better = direction(name.replace(/^metrics\./, ''));
+  return name.startsWith('metrics.') ? (better === 'low' ? 'asc' : 'desc') : name.endsWith('_ms') ? 'desc' : 'asc';
 }
 
-/** @param {string} name @param {any} table @param {Uint32Array} rows @param {string[]} pins */
-function describe(name, table, rows, pins) {
+/** The columns that a typed text speaks of. @param {string} text @param {string[]} names */
+function wordsOf(text, names) {
+  return parseFilter(text).flatMap((t) => ('key' in t ? [resolveKey(t.key, names)] : [])).filter((n) => n !== null);
+}
+
+/** @param {string} name @param {any} table @param {Uint32Array} rows @param {string[]} pins @param {Record<string, number>} widths @param {Map<string, string>} experiments */
+function describe(name, table, rows, pins, widths, experiments) {
   const column = table?.columns[name];
   const kind = name === 'name' ? 'name' : name === 'status' ? 'state' : name === 'duration_ms' ? 'duration' : name.endsWith('_at_ms') ? 'time' : column instanceof Float64Array ? 'number' : 'text';
-  const better = name.startsWith('metrics.') ? direction(name.slice(8)) : null;
-  const label = name === 'started_at_ms' ? 'Started' : name === 'duration_ms' ? 'Took' : name === 'name' ? 'Run' : name === 'status' ? 'State' : name === 'user' ? 'By' : name.replace(/^(metrics|params|tags)\./, '');
-  const width = { name: 190, state: 96, time: 108, duration: 92, number: Math.min(150, Math.max(92, label.length * 7 + 32)), text: Math.min(180, Math.max(90, label.length * 7 + 32)) }[/** @type {'name'} */ (kind)];
-  return { name, label, kind, width, pinned: name === 'name' || pins.includes(name), best: better && column instanceof Float64Array ? bestRow(rows, column, better) : undefined };
+  const better = name.startsWith('metrics.') ? direction(name.slice(8)) : null, label = titleOf(name);
+  const width = { name: 190, state: 100, time: 108, duration: 92, number: Math.min(170, Math.max(88, label.length * 7 + 34)), text: Math.min(190, Math.max(88, label.length * 7 + 34)) }[/** @type {'name'} */ (kind)];
+  return { name, label, kind, width: widths[name] ?? width, pinned: name === 'name' || pins.includes(name), best: better && column instanceof Float64Array ? bestRow(rows, column, better) : undefined, say: name === 'experiment_id' ? (/** @type {any} */ v) => experiments.get(v) ?? String(v) : undefined };
 }
 
-/** @param {string[]} available @param {any} table */
-function defaults(available, table) {
-  const metrics = available.filter((n) => n.startsWith('metrics.')).sort((a, b) => importance(a.slice(8), []) - importance(b.slice(8), [])).slice(0, 4);
-  const params = available.filter((n) => n.startsWith('params.') && (groupable(n, table, 200) || isNumberLike(table, n))).slice(0, 5);
-  return [...FIXED.filter((n) => available.includes(n)), ...metrics, ...params];
-}
-
-/** Lower is earlier: what is visible in the table, then validation and the words people mean. @param {string} key @param {string[]} visible */
-function importance(key, visible) {
-  const k = key.toLowerCase(), at = visible.indexOf(`metrics.${key}`);
-  if (at >= 0) return at;
-  if (k.startsWith('system/')) return 900;
-  if (/^(val|valid|test|eval)/.test(k)) return 100;
-  if (/(loss|auc|acc|f1|mae|rmse)/.test(k)) return 200;
-  return 300;
-}
-
-/** @param {string} name @param {string[]} pins */
-function rankOf(name, pins) { return name === 'name' ? -2 : pins.includes(name) ? -1 : 0; }
-
-/** Whether a column has few enough values to group by. @param {string} name @param {any} table @param {number} [limit] */
-function groupable(name, table, limit = 40) {
+/** Whether a column can make groups: it has few enough values. @param {string} name @param {any} table @param {number} [limit] */
+function groupable(name, table, limit = 60) {
   if (!table || name === 'name' || name.startsWith('metrics.') || name.endsWith('_ms')) return false;
-  const seen = new Set(), column = table.columns[name];
+  const seen = new Set(), column = table.columns[name] ?? [];
   for (let i = 0; i < column.length && seen.size <= limit; i += 1) seen.add(column[i]);
   return seen.size > 1 && seen.size <= limit;
 }
 
-/** Whether the values of a column of words are numbers that vary. @param {any} table @param {string} name */
-function isNumberLike(table, name) {
-  const column = table?.columns[name] ?? [], seen = new Set();
-  for (let i = 0; i < column.length && i < 200; i += 1) { const v = column[i]; if (v === null || v === undefined || v !== v) continue; if (v === '' || Number.isNaN(Number(v))) return false; seen.add(v); }
-  return seen.size > 1;
+/** @param {any} table @param {string} group @param {string[]} known */
+function groupChoices(table, group, known) {
+  const here = table ? Object.keys(table.columns).filter((n) => groupable(n, table)) : [];
+  const others = known.filter((n) => (n.startsWith('params.') || n.startsWith('tags.')) && !n.startsWith('tags.mlflow.') && !(table && n in table.columns)).slice(0, 200);
+  return [...new Set(['experiment_id', ...(group ? [group] : []), ...here, ...others])];
 }
 
-/** @param {import('../lib/columns.js').Table} table */
-function withDuration(table) {
-  const { started_at_ms: a, ended_at_ms: b } = /** @type {any} */ (table.columns);
-  if (!a || !b || table.columns.duration_ms) return table;
-  return { ids: table.ids, columns: { ...table.columns, duration_ms: Float64Array.from(a, (s, i) => { const d = b[i] - s; return d >= 0 ? d : NaN; }) } };
+/** @param {any} table @param {number[]} rows @param {string[]} columns @param {string} name */
+function download(table, rows, columns, name) {
+  const head = ['run_id', ...columns], value = (/** @type {string} */ c, /** @type {number} */ i) => { const v = table.columns[c]?.[i]; return v !== v ? '' : c.endsWith('_at_ms') && v ? new Date(v).toISOString() : v; };
+  const text = csv(head, rows.map((i) => [table.ids[i], ...columns.map((c) => value(c, i))]));
+  const url = URL.createObjectURL(new Blob([text], { type: 'text/csv' })), link = document.createElement('a');
+  link.href = url; link.download = `${name.replace(/[^\w.-]+/g, '-')}.csv`; link.dataset.external = '';
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
