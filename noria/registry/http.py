@@ -143,12 +143,12 @@ def routes(registry: Registry) -> Routes:
     @put("/api/v1/models/{name:str}/aliases/{alias:str}", action="model.promote")
     def move_alias(op: Op, name: str, alias: str, data: AliasWish) -> Alias:
         """Point an alias at a version; policy may object."""
-        return registry.promote(op, f"{name}@{data.version}", alias, expect=data.expect)
+        return registry.promote(op, f"{name}@{data.version}", alias, expect=data.expect, reason=data.reason)
 
     @delete("/api/v1/models/{name:str}/aliases/{alias:str}", action="model.promote")
-    def remove_alias(op: Op, name: str, alias: str, expect: int | None = None) -> None:
+    def remove_alias(op: Op, name: str, alias: str, expect: int | None = None, reason: str = "") -> None:
         """Let an alias name nothing."""
-        registry.remove_alias(op, name, alias, expect)
+        registry.remove_alias(op, name, alias, expect, reason=reason)
 
     return [
         list_models, create_model, read_model, change_model, delete_model, list_model_versions, create_model_version,

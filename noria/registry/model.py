@@ -20,6 +20,7 @@ TAGS_PER_REQUEST = 1_000  # Each is a row, written in one transaction.
 KEY_LENGTH_MAX = 250
 DESCRIPTION_LENGTH_MAX = 100_000
 METRICS_PER_EVALUATION = 1_000
+REASON_LENGTH_MAX = 2_000
 _ALIAS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_\-.]{0,254}\Z")
 _NOT_AN_ALIAS = re.compile(r"^(?:latest|v?\d+|[0-9a-f]{32})\Z", re.IGNORECASE)
 
@@ -125,6 +126,7 @@ class AliasMove(Struct, frozen=True, kw_only=True):
     until_ms: int | None
     actor: str
     verdicts: list[dict[str, Any]] = []
+    reason: str = ""  # what whoever moved it said
 
 
 class EdgeSummary(Struct, frozen=True, kw_only=True):
@@ -170,10 +172,14 @@ class NewVersion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AliasWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Point an alias at `version`; `expect` is the generation last seen (0: it names nothing yet; None: whatever it is)."""
+    """Point an alias at `version`; `expect` is the generation last seen (0: it names nothing yet; None: whatever it is).
+
+    `reason` is kept with the move.
+    """
 
     version: int
     expect: int | None = None
+    reason: str = ""
 
 
 class Changes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -239,6 +245,7 @@ class ModelVersionPromoted(Fact):
     alias: str
     was: int | None
     generation: int
+    reason: str = ""
 
 
 @fact("model_version.demoted")
@@ -249,6 +256,7 @@ class ModelVersionDemoted(Fact):
     number: int
     alias: str
     generation: int
+    reason: str = ""
 
 
 @fact("model_version.evaluated")
@@ -299,6 +307,13 @@ def check_tags(tags: dict[str, str | None]) -> None:
 def check_description(text: str) -> None:
     if len(text) > DESCRIPTION_LENGTH_MAX:
         raise Invalid(f"The description is longer than {DESCRIPTION_LENGTH_MAX} characters.", where="description")
+
+
+def check_reason(text: str) -> str:
+    """`text` if it can be the reason of a move. Raises Invalid."""
+    if len(text) > REASON_LENGTH_MAX:
+        raise Invalid(f"The reason has {len(text)} characters; at most {REASON_LENGTH_MAX} are kept.", where="reason")
+    return text
 
 
 def check_evaluation(evaluation: Evaluation) -> None:

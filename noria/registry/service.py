@@ -40,6 +40,7 @@ from noria.registry.model import (
     check_alias,
     check_description,
     check_evaluation,
+    check_reason,
     check_tags,
 )
 from noria.registry.passport import passport
@@ -407,8 +408,10 @@ class Registry:
 
     # --- aliases ----------------------------------------------------------------------------------------------------
 
-    def promote(self, op: Op, version: str | Ref | ModelVersion, alias: str, expect: int | None = None) -> Alias:
-        """Point `alias` at `version`.
+    def promote(
+        self, op: Op, version: str | Ref | ModelVersion, alias: str, expect: int | None = None, *, reason: str = ""
+    ) -> Alias:
+        """Point `alias` at `version`; `reason` is kept with the move.
 
         `expect` is the alias generation the caller last saw, 0 for "it names nothing"; None means "whatever it is now".
         Raises NotFound, Conflict (the alias moved), Forbidden (role or policy; reasons listed).
@@ -416,11 +419,11 @@ class Registry:
         found = self._resolve(op, version)
         op.require("model.promote", Ref("model", found.model))
         check_alias(alias)
-        now = self._move(op, found, alias, expect)
+        now = self._move(op, found, alias, expect, reason=check_reason(reason))
         assert now is not None
         return now
 
-    def remove_alias(self, op: Op, model: str, alias: str, expect: int | None = None) -> None:
+    def remove_alias(self, op: Op, model: str, alias: str, expect: int | None = None, *, reason: str = "") -> None:
         """Let `alias` name nothing. Raises NotFound, Conflict, Forbidden."""
         op.require("model.promote", Ref("model", model))
         with self._db.read() as tx:
@@ -429,9 +432,11 @@ class Registry:
             if number is None:
                 raise NotFound(f"The model {model!r} has no alias {alias[:80]!r}.", ref=Ref("model", model))
             found = store.version(tx, model, number)
-        self._move(op, found, alias, expect, remove=True)
+        self._move(op, found, alias, expect, remove=True, reason=check_reason(reason))
 
-    def _move(self, op: Op, version: ModelVersion, alias: str, expect: int | None, *, remove: bool = False) -> Alias | None:
+    def _move(
+        self, op: Op, version: ModelVersion, alias: str, expect: int | None, *, remove: bool = False, reason: str = ""
+    ) -> Alias | None:
         with self._db.write(op) as tx:
             model = store.model(tx, version.model)
             store.lock_model(tx, model.id, at_ms=op.at_ms)
@@ -439,7 +444,7 @@ class Registry:
             verdicts = op.gate("model.promote", version.ref, self._evidence(tx, op, version, alias, removes=remove))
             was, now, generation = store.move_alias(
                 tx, model.id, model.name, alias, None if remove else version.number, expect, actor=op.actor.label,
-                verdicts=[msgspec.to_builtins(v) for v in verdicts], at_ms=op.at_ms,
+                verdicts=[msgspec.to_builtins(v) for v in verdicts], at_ms=op.at_ms, reason=reason,
             )  # fmt: skip
             name = Ref("alias", f"{model.name}@{alias}")
             if was is not None:
@@ -447,13 +452,13 @@ class Registry:
             if now is None:
                 tx.emit(
                     "model_version.demoted", version.ref, model=model.name, number=version.number, alias=alias,
-                    generation=generation,
+                    generation=generation, reason=reason,
                 )  # fmt: skip
             else:
                 tx.link(name, "names", version.ref, protects=True)
                 tx.emit(
                     "model_version.promoted", version.ref, model=model.name, number=version.number, alias=alias, was=was,
-                    generation=generation,
+                    generation=generation, reason=reason,
                 )  # fmt: skip
             return now
 

@@ -374,6 +374,7 @@ def move_alias(
     expect: int | None,
     *,
     actor: str,
+    reason: str = "",
     verdicts: list[dict[str, Any]],
     at_ms: int,
 ) -> tuple[int | None, Alias | None, int]:
@@ -402,10 +403,10 @@ def move_alias(
         id=model_id, name=alias, number=number, generation=generation, at_ms=at_ms, actor=actor,
     )  # fmt: skip
     tx.run(
-        """insert into alias_move (model_id, alias, generation, number, was, at_ms, actor, verdicts)
-           values (:id, :alias, :generation, :number, :was, :at_ms, :actor, :verdicts)""",
+        """insert into alias_move (model_id, alias, generation, number, was, at_ms, actor, verdicts, reason)
+           values (:id, :alias, :generation, :number, :was, :at_ms, :actor, :verdicts, :reason)""",
         id=model_id, alias=alias, generation=generation, number=number, was=was, at_ms=at_ms, actor=actor,
-        verdicts=js(verdicts),
+        verdicts=js(verdicts), reason=reason,
     )  # fmt: skip
     if number is None:
         return was, None, generation
@@ -418,7 +419,7 @@ def moves(tx: Read, model_id: ModelId, *, upto_ms: int | None = None) -> list[Al
     upto, params = ("and at_ms <= :upto", {"upto": upto_ms}) if upto_ms is not None else ("", {})
     return tx.all(
         AliasMove,
-        f"""select alias, number as version, was, generation, at_ms, actor, verdicts,
+        f"""select alias, number as version, was, generation, at_ms, actor, verdicts, reason,
                    (select n.at_ms from alias_move n
                      where n.model_id = a.model_id and n.alias = a.alias and n.generation = a.generation + 1) as until_ms
               from alias_move a

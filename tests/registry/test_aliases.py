@@ -60,6 +60,20 @@ def test_who_was_champion_on_that_day(noria: Noria, given_version: Given) -> Non
     assert [(m["version"], m["was"]) for m in whole] == [(None, 3), (3, 2), (2, 1), (1, None)]
 
 
+def test_a_move_keeps_its_reason(noria: Noria, given_version: Given) -> None:
+    given_version()
+    at = "/api/v1/models/flights/aliases/champion"
+    moved = noria.http.put(at, json={"version": 1, "expect": 0, "reason": "better on every slice"})
+    assert moved.status_code == 200, moved.text
+    assert noria.http.put(at, json={"version": 1, "expect": 0}).status_code == 409, "it moved meanwhile"
+    assert noria.http.put(at, json={"version": 1, "reason": "x" * 2001}).status_code == 400
+    assert noria.http.delete(at, params={"expect": 1, "reason": "it drifts"}).status_code == 204
+    whole = noria.http.get("/api/v1/models/flights/timeline").json()["items"]
+    assert [(m["version"], m["reason"]) for m in whole] == [(None, "it drifts"), (1, "better on every slice")]
+    facts = noria.facts("model_version.promoted", "model_version.demoted")
+    assert [f.data["reason"] for f in facts] == ["better on every slice", "it drifts"]
+
+
 class Refuses:
     """A policy that objects to versions without an evaluation."""
 

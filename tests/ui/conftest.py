@@ -72,7 +72,7 @@ def big(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iter
 def opened(chromium: Any, url: str, theme: str = "light") -> Any:
     """A page of a fresh browser context that keeps what goes wrong in it and how large each answer was on the wire."""
     context = chromium.new_context(base_url=url, color_scheme=theme, viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))

@@ -44,3 +44,19 @@ test('packages and files are compared by what they are', () => {
   const f = (path, digest) => ({ path, digest, size_bytes: 1 });
   assert.deepEqual(fileDiff([f('a', '1'), f('b', '1')], [f('a', '2'), f('c', '1')]).map((d) => [d.path, d.change]), [['a', 'changed'], ['b', 'removed'], ['c', 'added']]);
 });
+
+import { fromInput, toInput } from '../../noria/ui/lib/dates.js';
+import { signatureDiff } from '../../noria/ui/lib/signatures.js';
+
+test('a date field is a moment and back, the whole of its minute included', () => {
+  const at = Date.UTC(2026, 2, 4, 9, 5, 0);
+  assert.equal(toInput(at, 'utc'), '2026-03-04T09:05');
+  assert.equal(fromInput('2026-03-04T09:05', 'utc'), at + 59_999);
+  assert.equal(fromInput('nonsense', 'utc'), null);
+});
+test('signatures differ by field, type and whether a field may be missing', () => {
+  const a = { inputs: [{ name: 'x', type: 'double' }, { name: 'y', type: 'long' }], outputs: [{ type: 'double' }] };
+  const b = { inputs: [{ name: 'x', type: 'float' }, { name: 'y', type: 'long', required: false }, { name: 'z', type: 'string' }] };
+  assert.deepEqual(signatureDiff(a, b).map((d) => [d.name, d.change]), [['inputs.x', 'changed'], ['inputs.y', 'changed'], ['inputs.z', 'added'], ['outputs.#0', 'removed']]);
+  assert.deepEqual(signatureDiff(a, a), []);
+});

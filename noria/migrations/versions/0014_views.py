@@ -1,4 +1,4 @@
-"""views: what somebody made of a list, under a name."""
+"""views: what somebody made of a list, under a name; and why an alias was moved."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,3 +16,4 @@ def upgrade() -> None:
         ident("workspace"),
         sa.UniqueConstraint("workspace", "owner_id", "page", "scope", "name", name="saved_view_name"),
     )  # fmt: skip
+    op.add_column("alias_move", text("reason", ""))

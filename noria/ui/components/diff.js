@@ -23,12 +23,12 @@ export function DiffFiles({ items, label }) {
   ]} />`;
 }
 
-/** Settings of several things side by side; rows that differ are marked, equal ones can be hidden.
+/** Settings of several things side by side; what differs from the first is marked, equal rows can be hidden.
  *  @param {{names: any[], rows: {key: string, values: any[]}[], label: string, onlyDifferent?: boolean, cell?: (v: any, key: string) => any}} props */
 export function DiffTable({ names, rows, label, onlyDifferent = false, cell = (v) => (v === undefined || v === null ? html`<span class="muted">–</span>` : String(v)) }) {
   const marked = rows.map((r) => ({ ...r, differs: new Set(r.values.map((v) => JSON.stringify(v ?? null))).size > 1 }));
   const shown = onlyDifferent ? marked.filter((r) => r.differs) : marked;
   if (!shown.length) return html`<p class="muted">${rows.length ? `All ${count(rows.length)} are the same.` : 'None.'}</p>`;
   return html`<div class="table-wrap" tabindex="0" role="region" aria-label=${label}><table class="table" aria-label=${label}><thead><tr><th scope="col">Key</th>${names.map((n, i) => html`<th key=${i} scope="col">${n}</th>`)}</tr></thead>
-    <tbody>${shown.map((r) => html`<tr key=${r.key}><th scope="row">${r.key}</th>${r.values.map((v, i) => html`<td key=${i} class=${r.differs ? 'differs' : ''} title=${String(v ?? '')}>${cell(v, r.key)}</td>`)}</tr>`)}</tbody></table></div>`;
+    <tbody>${shown.map((r) => html`<tr key=${r.key}><th scope="row">${r.key}</th>${r.values.map((v, i) => html`<td key=${i} class=${i > 0 && JSON.stringify(v ?? null) !== JSON.stringify(r.values[0] ?? null) ? 'differs' : ''} title=${String(v ?? '')}>${cell(v, r.key)}</td>`)}</tr>`)}</tbody></table></div>`;
 }

@@ -12,6 +12,8 @@ import { Aliases, Tags } from '../components/chips.js';
 import { Strip } from '../components/strip.js';
 import { Glyph, State } from '../components/state.js';
 import { Timeline } from '../components/timeline.js';
+import { Against } from '../components/against.js';
+import { ModelCard } from '../components/model-card.js';
 import { Promote } from '../components/promote.js';
 import { JsonView } from '../components/json-view.js';
 import { Command } from '../components/empty.js';
@@ -34,6 +36,8 @@ export default function ModelVersionPage({ params, query, setQuery }) {
   const facts = useResource(ref ? withQuery('/events', { subject: ref, limit: 50 }) : null, { subjects: ref ? [ref] : [] });
   const champion = model.data?.model.aliases.find((/** @type {any} */ a) => a.name === 'champion');
   const rival = useResource(champion && v && champion.version !== v.number ? `/models/${enc(name)}/versions/${champion.version}` : null);
+  const card = useResource(v ? `/models/${enc(name)}/versions/${v.number}/card` : null);
+  const hasCard = Boolean(card.data);
   const [promoting, setPromoting] = useState(false);
   useCommands(v ? [{ id: 'actions', title: `Promote ${name}@${v.number}`, icon: 'crown', keys: '.', group: 'Version', run: () => setPromoting(true) }] : []);
   const tab = query.get('tab') ?? 'numbers';
@@ -47,6 +51,8 @@ export default function ModelVersionPage({ params, query, setQuery }) {
       <div class="split"><div class="stack loose">
         <${Tabs} label="Parts of the version" value=${tab} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'numbers' ? null : t })} tabs=${[
           { id: 'numbers', label: 'Numbers', count: v.evaluations.length || null, body: () => html`<${Numbers} version=${v} rival=${rival.data?.version} model=${name} />` },
+          ...(rival.data ? [{ id: 'against', label: `Against @${rival.data.version.number}`, body: () => html`<${Against} page=${page.data} rival=${rival.data} />` }] : []),
+          ...(hasCard ? [{ id: 'card', label: 'Card', body: () => html`<${ModelCard} model=${name} number=${v.number} />` }] : []),
           { id: 'signature', label: 'Signature', body: () => html`<${Signature} of=${v.signature} example=${v.input_example} />` },
           { id: 'files', label: 'Files', count: page.data.files.length, body: () => html`<${Table} label="Files" rows=${page.data.files} rowKey=${(/** @type {any} */ f) => f.path} columns=${[{ key: 'p', label: 'Path', cell: (f) => html`<a class="mono" data-external download href=${href(withQuery(`/models/${enc(name)}/versions/${v.number}/content`, { path: f.path }))}>${f.path}</a>`, sort: (f) => f.path }, { key: 's', label: 'Size', num: true, cell: (f) => bytes(f.size_bytes), sort: (f) => f.size_bytes }, { key: 'd', label: 'Digest', cell: (f) => html`<${Id} value=${f.digest} />` }]} />` },
           { id: 'environment', label: 'Environment', count: v.packages?.length || null, body: () => html`<div class="stack"><${Kv} items=${[['Digest', html`<${Id} value=${v.environment_digest} />`]]} /><pre class="code" tabindex="0">${(v.packages ?? []).join('\n') || 'No packages are listed.'}</pre></div>` },
@@ -97,7 +103,7 @@ export function ApprovalGate({ of: a }) {
 
 /** @param {any} props */
 function Life({ moves, facts, number }) {
-  const items = [...moves.map((/** @type {any} */ m) => ({ key: `m${m.alias}${m.at_ms}`, tone: m.version === number ? 'done' : 'neutral', at: m.at_ms, what: m.version === number ? html`became <b>${m.alias}</b>${m.was ? ` after @${m.was}` : ''}` : html`<b>${m.alias}</b> went ${m.version ? `to @${m.version}` : 'away'}`, why: html`by <${Who} of=${m.actor} />${m.until_ms ? html`, until <${Time} at=${m.until_ms} />` : ''}` })),
+  const items = [...moves.map((/** @type {any} */ m) => ({ key: `m${m.alias}${m.at_ms}`, tone: m.version === number ? 'done' : 'neutral', at: m.at_ms, what: m.version === number ? html`became <b>${m.alias}</b>${m.was ? ` after @${m.was}` : ''}` : html`<b>${m.alias}</b> went ${m.version ? `to @${m.version}` : 'away'}`, why: html`by <${Who} of=${m.actor} />${m.reason ? `: “${m.reason}”` : ''}${m.until_ms ? html`, until <${Time} at=${m.until_ms} />` : ''}` })),
     ...facts.filter((/** @type {any} */ f) => ['model_version.created', 'model_version.evaluated'].includes(f.kind)).map((/** @type {any} */ f) => ({ key: f.seq, tone: 'neutral', at: f.at_ms, what: f.kind.endsWith('created') ? 'was registered' : `was evaluated on ${f.data.split ?? ''}`, why: html`by <${Who} of=${f.actor} />` }))].sort((a, b) => b.at - a.at);
   return items.length ? html`<${Timeline} label="Life of the version" items=${items} />` : html`<p class="muted">Nothing yet.</p>`;
 }
