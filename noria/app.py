@@ -46,6 +46,7 @@ from noria.pipelines.service import Pipelines
 from noria.pipelines.sweeper import Sweeper
 from noria.pipelines.triggers import Triggers
 from noria.registry.service import Registry
+from noria.repository.repository import open_repository
 from noria.serving.service import Serving, Upkeep
 from noria.tracking.purge import Purge
 from noria.tracking.service import Tracking
@@ -123,7 +124,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     policies = Policies(db)
     ops = Ops(clock, access, policies)
     jobs = Jobs(db, ops)
-    datasets = Datasets(db, blobs, ticks)
+    datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms))
     jobs.register("dataset.profile", datasets.run_profile)
     tracking = Tracking(db, blobs, ticks, datasets)
     traces = Traces(db, tracking)
@@ -142,6 +143,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     runs_lineage = RunLineage(db, ops, tracking)
     subscribers: list[Subscriber] = [triggers, runs_lineage, monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
+        datasets.adopter(lambda: ops.system("datasets")),
         Sweeper(pipelines), schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
     ]  # fmt: skip
@@ -157,4 +159,6 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
 def local_asgi(home: Path) -> tuple[ASGI, str]:
     """The application on a local home, in this process and without background work: what the CLI uses when no server runs."""
     config = load_config(home=str(home))
-    return asgi(build(config)), config.control_url
+    app = build(config)
+    app.datasets.adopter(lambda: app.ops.system("datasets")).reconcile()  # what the command line committed on this home
+    return asgi(app), config.control_url

@@ -34,8 +34,9 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 1 << 30
 CHUNK_BYTES = 1 << 20
+_NOT_KEPT = {"tmp", "files", "locks"}  # of a repository: drafts, copies that can be made again, locks
 ANCHORS = "blobs/named/audit/checkpoints"
-_NAME = re.compile(r"^(?:noria\.db|noria\.toml|manifest\.json|(?:blobs|keys)(?:/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+)\Z")
+_NAME = re.compile(r"^(?:noria\.db|noria\.toml|manifest\.json|(?:blobs|keys)(?:/[A-Za-z0-9_\-=][A-Za-z0-9_\-.=]*)+)\Z")
 
 
 def create(config: Config, target: Path, *, with_database: bool = True) -> dict[str, Any]:
@@ -129,8 +130,14 @@ def _members(config: Config, *, sealed: int | None) -> Iterator[tuple[str, Path]
     settings = config.home / "noria.toml"
     if settings.is_file():
         yield "noria.toml", settings
-    for top, folder in (("keys", config.home / "keys"), ("blobs", Path(config.blobs_url.removeprefix("file://")))):
-        for path in sorted(folder.rglob("*")):
+    blobs = Path(config.blobs_url.removeprefix("file://"))
+    # The references of datasets before what they reach, so that what they reach is in the archive too.
+    for top, folder, found in (
+        ("keys", config.home / "keys", "*"), ("blobs", blobs, "refs/*"), ("blobs", blobs, "*"),
+    ):  # fmt: skip
+        for path in sorted(folder.rglob(found)):
+            if top == "blobs" and path.relative_to(folder).parts[0] in (_NOT_KEPT if found != "*" else {*_NOT_KEPT, "refs"}):
+                continue
             name = f"{top}/{path.relative_to(folder).as_posix()}"
             is_later = sealed is not None and name.startswith(ANCHORS + "/") and int(path.name) > sealed
             if path.is_file() and not path.is_symlink() and _NAME.match(name) and not is_later:

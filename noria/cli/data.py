@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 import msgspec
 
-from noria.cli.base import Group, api, emit, json_option, progress
-from noria.client.datasets import Version, dataset, resolve
-from noria.datasets.model import DatasetVersion
+from noria.cli import data_branches, data_stores
+from noria.cli.base import api, emit, json_option, progress
+from noria.cli.data_group import group, open_dataset, plain, resolve, size
+from noria.client.datasets import Version
+from noria.client.repositories import LocalDataset, local_repository
 from noria.kernel.ids import parse_handle
 
-VERSION_COLUMNS = ["number", "created_at_ms", "actor", "files", "size", "rows", "aliases", "message"]
-
-
-@click.group(cls=Group)
-def group() -> None:
-    """Versions of data: commit, log, diff, checkout."""
+VERSION_COLUMNS = ["number", "branch", "created_at_ms", "actor", "files", "size", "rows", "aliases", "message"]
 
 
 @group.command()
@@ -27,22 +23,24 @@ def group() -> None:
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("-m", "--message", default="", help="What changed, for the log.")
 @click.option("--alias", default="", help="Also point this alias at the version.")
+@click.option("--branch", default="main", show_default=True, help="The branch that the version is added to.")
 @click.option("--parent", default="", help="Refuse unless this (an id or number) is still the latest version.")
 @json_option
-def commit(name: str, path: Path, message: str, alias: str, parent: str, as_json: bool) -> None:
-    """Make a version of NAME from the file or folder PATH. Only what the server lacks is sent.
+def commit(name: str, path: Path, message: str, alias: str, branch: str, parent: str, as_json: bool) -> None:
+    """Make a version of NAME from the file or folder PATH. Only what changed is read, only what is new is stored.
 
     \b
     Example:
       noria data commit flights data/ -m "January"
       noria data commit flights data.parquet -m "All labels" --alias train
+      noria data commit flights data/ -m "Try without January" --branch trial
     """
-    data = dataset(name, api=api())
+    data = open_dataset(name)
     start = data.version(parent) if parent else None
     with progress(f"Committing {name}") as say:
-        made = data.commit(path, message=message, alias=alias, parent=start, progress=say)
+        made = data.commit(path, message=message, alias=alias, branch=branch, parent=start, progress=say)
     if as_json:
-        emit({"version": _plain(made.info), "is_new": made.is_new, "warnings": made.warnings}, as_json=True)
+        emit({"version": plain(made), "is_new": made.is_new, "warnings": made.warnings}, as_json=True)
         return
     for warning in made.warnings:
         click.secho(f"Warning: {warning}", fg="yellow", err=True)
@@ -61,7 +59,11 @@ def list_(as_json: bool) -> None:
     Example:
       noria data list
     """
-    found = list(api().items("/datasets"))
+    repository = local_repository()
+    if repository is None:
+        found = list(api().items("/datasets"))
+    else:
+        found = [msgspec.to_builtins(repository.info(refs)) for refs in repository.datasets()]
     if not as_json:
         for item in found:
             item["aliases"] = ", ".join(f"{a['name']}→{a['number']}" for a in item["aliases"])
@@ -76,15 +78,17 @@ def list_(as_json: bool) -> None:
 @group.command()
 @click.argument("name")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--branch", default="", help="Only what this branch came through.")
 @json_option
-def log(name: str, limit: int, as_json: bool) -> None:
+def log(name: str, limit: int, branch: str, as_json: bool) -> None:
     """The versions of NAME, newest first.
 
     \b
     Example:
       noria data log flights
+      noria data log flights --branch trial
     """
-    found = api().get(f"/datasets/{quote(name, safe='')}/versions", limit=limit)["items"]
+    found = [plain(v) for v in open_dataset(name).versions(branch=branch, limit=limit)]
     emit(found if as_json else [_row(v) for v in found], as_json=as_json, columns=VERSION_COLUMNS)
 
 
@@ -100,12 +104,12 @@ def show(handle: str, limit: int, as_json: bool) -> None:
       noria data show flights@latest
       noria data show flights@3 --json
     """
-    version = resolve(handle, api=api())
-    files = api().get(_at(version) + "/files", limit=limit)["items"]
+    version = resolve(handle)
+    files = [msgspec.to_builtins(f) for f in version.files(limit=limit)]
     if as_json:
-        emit({"version": _plain(version.info), "files": files}, as_json=True)
+        emit({"version": plain(version), "files": files}, as_json=True)
         return
-    row = _row(_plain(version.info))
+    row = _row(plain(version))
     schema = ", ".join(f"{c.name} {c.type}" for c in version.info.schema or [])
     emit({"version": version.handle, "id": version.id, "root": version.info.root_digest, **row, "columns": schema or None})
     click.echo()
@@ -131,8 +135,7 @@ def diff(name: str, a: str, b: str, rows: bool, key: str, path: str, limit: int,
       noria data diff flights 1 2
       noria data diff flights train latest --rows --key key
     """
-    params = {"a": a, "b": b, "rows": int(rows) or None, "key": key or None, "path": path or None, "limit": limit}
-    found = api().get(f"/datasets/{quote(name, safe='')}/diff", **params)
+    found = msgspec.to_builtins(open_dataset(name).diff(a, b, rows=rows, key=key, path=path, limit=limit))
     if as_json:
         emit(found, as_json=True)
         return
@@ -219,7 +222,7 @@ def profile(handle: str, as_json: bool) -> None:
     Example:
       noria data profile flights@latest
     """
-    found = api().get(_at(resolve(handle, api=api())) + "/profile")
+    found = msgspec.to_builtins(resolve(handle).profile())
     if as_json:
         emit(found, as_json=True)
         return
@@ -237,18 +240,67 @@ def profile(handle: str, as_json: bool) -> None:
 @group.command()
 @click.argument("handle")
 @click.argument("dest", type=click.Path(path_type=Path))
+@click.option("--link", is_flag=True, help="Read-only hard links instead of copies; without a server, on one file system.")
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty; files of the same path are replaced.")
-def checkout(handle: str, dest: Path, force: bool) -> None:
+@click.option(
+    "--from", "remote", default="", help="Straight from a repository (s3://…, a folder); only what is needed is read."
+)
+@click.option("--path", "prefix", default="", help="Only files whose path begins so.")
+@json_option
+def checkout(handle: str, dest: Path, link: bool, force: bool, remote: str, prefix: str, as_json: bool) -> None:
     """Write the files of NAME@SELECTOR below DEST, each checked against its digest.
 
     \b
     Example:
       noria data checkout flights@3 ./flights-3
+      noria data checkout flights@3 ./january --path 2013/01/ --from s3://bucket/data
     """
-    version = resolve(handle, api=api())
+    version = resolve(handle) if not remote else _remote_version(handle, remote)
     with progress(f"Checking out {version.handle}") as say:
-        version.checkout(dest, overwrite=force, progress=say)
-    click.echo(f"{version.handle} is in {dest}: {version.info.files_count:,} files, {size(version.info.size_bytes)}.")
+        version.checkout(dest, overwrite=force, link=link, prefix=prefix, progress=say)
+    files = version.files(prefix)
+    total = sum(f.size_bytes for f in files)
+    if as_json:
+        emit({"version": plain(version), "dest": str(dest), "files_count": len(files), "size_bytes": total}, as_json=True)
+        return
+    click.echo(f"{version.handle} is in {dest}: {len(files):,} files, {size(total)}.")
+
+
+def _remote_version(handle: str, remote: str) -> Version:
+    from noria.repository.repository import open_repository
+
+    found = parse_handle(handle, kind="dataset")
+    return LocalDataset(found.name, open_repository(remote, create=False), api).version(found.selector or "latest")
+
+
+@group.command()
+@click.argument("handle")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many files to list.")
+@json_option
+def status(handle: str, path: Path, limit: int, as_json: bool) -> None:
+    """What the folder PATH has that NAME@SELECTOR does not, and the other way round. Exit code 1 when they differ.
+
+    \b
+    Example:
+      noria data status flights data/
+      noria data status flights@train data/ --json
+    """
+    wanted = parse_handle(handle, kind="dataset")
+    changes = open_dataset(wanted.name).status(path, wanted.selector or "latest")
+    kinds = {"added": "+", "removed": "-", "changed": "~"}
+    named = [("added" if c.before is None else "removed" if c.after is None else "changed", c) for c in changes]
+    if as_json:
+        emit({"is_clean": not changes, **{k: [c.path for kind, c in named if kind == k] for k in kinds}}, as_json=True)
+    elif not changes:
+        click.echo(f"{path} is {handle}; nothing changed.")
+    else:
+        for kind, change in named[:limit]:
+            click.echo(f"{kinds[kind]} {change.path}")
+        if len(named) > limit:
+            click.echo(f"… and {len(named) - limit:,} more.")
+    if changes:
+        raise SystemExit(1)
 
 
 @group.command()
@@ -256,7 +308,8 @@ def checkout(handle: str, dest: Path, force: bool) -> None:
 @click.argument("alias")
 @click.option("--remove", is_flag=True, help="Remove the alias from the dataset instead.")
 @click.option("--expect", type=int, help="Refuse unless the alias is at this generation (0: it must be new).")
-def alias(handle: str, alias: str, remove: bool, expect: int | None) -> None:
+@json_option
+def alias(handle: str, alias: str, remove: bool, expect: int | None, as_json: bool) -> None:
     """Point ALIAS at NAME@SELECTOR.
 
     \b
@@ -265,85 +318,76 @@ def alias(handle: str, alias: str, remove: bool, expect: int | None) -> None:
       noria data alias flights train --remove
     """
     wanted = parse_handle(handle, kind="dataset")
-    data = dataset(wanted.name, api=api())
+    data = open_dataset(wanted.name)
     if remove:
         data.remove_alias(alias)
-        click.echo(f"{wanted.name} has no alias {alias} any more.")
+        emit({"alias": alias, "version": None}, as_json=True) if as_json else click.echo(
+            f"{wanted.name} has no alias {alias} any more."
+        )
         return
     data.move_alias(alias, wanted.selector or "latest", expect=expect)
-    click.echo(f"{alias} is {data.version(alias).handle} now.")
+    now = data.version(alias)
+    emit({"alias": alias, "version": plain(now)}, as_json=True) if as_json else click.echo(f"{alias} is {now.handle} now.")
 
 
 @group.command()
-@click.argument("handle")
+@click.argument("handle", required=False, default="")
 @json_option
 def verify(handle: str, as_json: bool) -> None:
-    """Read every byte of NAME@SELECTOR on the server again and compare it with its digest. Exit code 1 on damage.
+    """Read every byte of NAME@SELECTOR again and compare it with its digest. Exit code 1 on damage.
+
+    Without a version: everything in the repository of the home, packs, lists of files and commits.
 
     \b
     Example:
       noria data verify flights@latest
+      noria data verify --json
     """
-    version = resolve(handle, api=api())
-    files_count, size_bytes, damaged, after = 0, 0, list[dict[str, Any]](), ""
+    if not handle:
+        data_stores.verify_repository(as_json)
+        return
+    version = resolve(handle)
     with progress(f"Verifying {version.handle}") as say:
-        while True:
-            part = api().post(_at(version) + f"/verify?after={quote(after, safe='')}", timeout_s=600.0)
-            files_count, size_bytes = files_count + part["files_count"], size_bytes + part["size_bytes"]
-            damaged += part["damaged"]
-            say(f"{files_count:,} files, {size(size_bytes)}")
-            after = part.get("next") or ""
-            if not after:
-                break
+        found = version.verify(say)
     if as_json:
-        emit({"files_count": files_count, "size_bytes": size_bytes, "damaged": damaged}, as_json=True)
+        emit(msgspec.to_builtins(found) | {"next": None}, as_json=True)
     else:
-        for item in damaged:
-            click.secho(f"{item['path']}: {item['problem']}", fg="red")
-        click.echo(f"{version.handle}: {files_count:,} files, {size(size_bytes)} read, {len(damaged)} damaged.")
-    if damaged:
+        for item in found.damaged:
+            click.secho(f"{item.path}: {item.problem}", fg="red")
+        click.echo(
+            f"{version.handle}: {found.files_count:,} files, {size(found.size_bytes)} read, {len(found.damaged)} damaged."
+        )
+    if found.damaged:
         raise SystemExit(1)
 
 
 @group.command()
 @click.argument("handle")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(handle: str, yes: bool) -> None:
+@json_option
+def delete(handle: str, yes: bool, as_json: bool) -> None:
     """Take NAME@SELECTOR out of the history. Refused while an alias, a run or a model needs it.
 
     \b
     Example:
       noria data delete flights@2 --yes
     """
-    version = resolve(handle, api=api())
+    version = resolve(handle)
     if not yes:
         click.confirm(f"Delete {version.handle} ({version.info.message or 'no message'})?", abort=True)
-    api().delete(_at(version))
+    version.dataset.delete(version.id)
+    if as_json:
+        emit({"deleted": plain(version)}, as_json=True)
+        return
     click.echo(f"{version.handle} is deleted. Its number is not used again.")
-
-
-def size(count: int) -> str:
-    """Bytes as people read them: 1.4 MiB."""
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def _at(version: Version) -> str:
-    return f"/datasets/{quote(version.info.dataset, safe='')}/versions/{version.id}"
-
-
-def _plain(info: DatasetVersion) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(info)
-    return found
 
 
 def _row(version: dict[str, Any]) -> dict[str, Any]:
     return {
-        "number": version["number"], "created_at_ms": version["created_at_ms"], "actor": version["actor"],
+        "number": version["number"], "branch": version["branch"], "created_at_ms": version["created_at_ms"], "actor": version["actor"],
         "files": version["files_count"], "size": size(version["size_bytes"]), "rows": version["rows_count"],
         "aliases": ", ".join(version["aliases"]), "message": version["message"],
     }  # fmt: skip
+
+
+__all__ = ["data_branches", "data_stores", "group"]  # the commands of the other two files come with them

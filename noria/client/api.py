@@ -139,7 +139,7 @@ class Api:
 
 def connect(url: str | None = None, token: str | None = None, *, home: str | None = None, patience_s: float = 0.0) -> Api:
     """Find a Noria: `url` or NORIA_URL; else the server running on the home folder; else this process on that folder."""
-    url = url or os.environ.get("NORIA_URL") or _running(home)
+    url = url or os.environ.get("NORIA_URL") or running_server(home)
     token = token or os.environ.get("NORIA_TOKEN") or ""
     headers = {"authorization": f"Bearer {token}"} if token else {}
     if url:
@@ -157,10 +157,10 @@ def home_folder(home: str | None = None) -> Path:
 def find_server(url: str | None = None) -> str | None:
     """The address of a server: `url` or NORIA_URL, else MLflow's, else the one running on the local home; None: there is none."""
     mlflow = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return url or os.environ.get("NORIA_URL") or (mlflow if mlflow.startswith("http") else None) or _running(None)
+    return url or os.environ.get("NORIA_URL") or (mlflow if mlflow.startswith("http") else None) or running_server()
 
 
-def _running(home: str | None) -> str | None:
+def running_server(home: str | None = None) -> str | None:
     """The URL that the server on this home wrote down, if it answers."""
     note = home_folder(home) / "server.json"
     try:

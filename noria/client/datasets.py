@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import stat
@@ -24,7 +25,6 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from noria.client.api import Api, connect
 from noria.client.chunks import describe
 from noria.client.context import note_read
 from noria.datasets.model import (
@@ -34,12 +34,15 @@ from noria.datasets.model import (
     MANIFEST_INLINE_BYTES,
     PACK_BYTES,
     Chunk,
+    Damage,
     DatasetVersion,
     Diff,
+    FileChange,
     FileEntry,
     NewVersion,
     Profile,
     Sample,
+    Verified,
     VersionFile,
     check_path,
     table_format,
@@ -47,10 +50,14 @@ from noria.datasets.model import (
 from noria.datasets.model import Dataset as DatasetInfo
 from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.ids import DatasetVersionId, check_name, parse_handle
+from noria.repository.scan import Row, Source, StatCache, known_digests, now_ns, place_of, row_of, scan
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+
+    from noria.client.api import Api
+    from noria.repository.merge import Strategy
 
 UPLOADS_AT_ONCE = 8
 READ_BYTES = 1 << 20  # what a file object asks for at once
@@ -59,8 +66,22 @@ Progress = Callable[[str], None]
 
 
 def dataset(name: str, *, api: Api | None = None) -> Dataset:
-    """The dataset `name`, which need not exist yet. Connects as noria.connect() does, unless given an `api`."""
-    return Dataset(check_name(name, what="dataset"), api or connect())
+    """The dataset `name`, which need not exist yet.
+
+    On the server that NORIA_URL names or that runs on the local home; without one, in the repository of the home, with no server
+    and no database. With `api`, on that server.
+    """
+    check_name(name, what="dataset")
+    if api is None:
+        from noria.client.repositories import LocalDataset, local_repository
+
+        repository = local_repository()
+        if repository is not None:
+            return LocalDataset(name, repository)
+        from noria.client.api import connect
+
+        api = connect()
+    return Dataset(name, api)
 
 
 class Dataset:
@@ -77,6 +98,7 @@ class Dataset:
         *,
         message: str = "",
         alias: str = "",
+        branch: str = "main",
         parent: Version | str | None = None,
         progress: Progress | None = None,
     ) -> Version:
@@ -87,10 +109,12 @@ class Dataset:
         any more. Symbolic links to files are followed; links to folders raise Invalid.
         """
         with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder:
-            files = _gather(source, Path(folder))
-            entries = _Upload(self._api, progress or _silent).send(files)
+            from noria.client.repositories import stat_cache
+
+            files = gather_sources(source, Path(folder))
+            entries = _Upload(self._api, progress or silent, stat_cache(source)).send(files)
             start = parent.id if isinstance(parent, Version) else parent and DatasetVersionId(parent)
-            new = NewVersion(files=entries, message=message, alias=alias, parent=start or None)
+            new = NewVersion(files=entries, message=message, alias=alias, branch=branch, parent=start or None)
             answer = self._api.post(f"{self._at}/versions", _fit(self._api, new), timeout_s=600.0)
         info = msgspec.convert(answer["version"], DatasetVersion)
         return Version(self, info, is_new=answer["is_new"], warnings=answer["warnings"])
@@ -100,9 +124,10 @@ class Dataset:
         answer = self._api.get(f"{self._at}/versions/{_selector(selector)}")
         return Version(self, msgspec.convert(answer, DatasetVersion))
 
-    def versions(self) -> list[Version]:
-        """The history, newest first."""
-        found = self._api.items(f"{self._at}/versions", limit=1000)
+    def versions(self, *, branch: str = "", limit: int | None = None) -> list[Version]:
+        """The history, newest first, at most `limit`; with `branch`, along its first parents."""
+        items = self._api.items(f"{self._at}/versions", limit=min(limit or 1000, 1000), branch=branch or None)
+        found = itertools.islice(items, limit)
         return [Version(self, msgspec.convert(v, DatasetVersion)) for v in found]
 
     def info(self) -> DatasetInfo:
@@ -110,21 +135,79 @@ class Dataset:
         return msgspec.convert(self._api.get(self._at), DatasetInfo)
 
     def diff(
-        self, a: str | int, b: str | int = "latest", *, rows: bool = False, key: str | Iterable[str] = (), path: str = ""
-    ) -> Diff:
+        self, a: str | int, b: str | int = "latest", *, rows: bool = False, key: str | Iterable[str] = (), path: str = "",
+        limit: int = 20,
+    ) -> Diff:  # fmt: skip
         """What changed from `a` to `b`: files, columns and, with `rows`, rows joined on `key` (one name or several)."""
         keys = key if isinstance(key, str) else ",".join(key)
         answer = self._api.get(
-            f"{self._at}/diff", a=_plain(a), b=_plain(b), rows=int(rows) or None, key=keys or None, path=path or None
+            f"{self._at}/diff",
+            a=selector_text(a),
+            b=selector_text(b),
+            rows=int(rows) or None,
+            key=keys or None,
+            path=path or None,
+            limit=limit,
         )
         return msgspec.convert(answer, Diff)
 
     def move_alias(self, alias: str, selector: str | int, *, expect: int | None = None) -> None:
         """Point `alias` at a version; with `expect`, only if its generation is still that."""
-        self._api.put(f"{self._at}/aliases/{quote(alias, safe='')}", {"selector": _plain(selector), "expect": expect})
+        self._api.put(f"{self._at}/aliases/{quote(alias, safe='')}", {"selector": selector_text(selector), "expect": expect})
 
     def remove_alias(self, alias: str) -> None:
         self._api.delete(f"{self._at}/aliases/{quote(alias, safe='')}")
+
+    def status(self, source: str | Path, selector: str | int = "latest") -> list[FileChange]:
+        """What a folder has that a version does not, and the other way round; unchanged files are told without reading."""
+        from noria.client.repositories import folder_status
+
+        found = self.version(selector)
+        return folder_status(Path(source), found.root_digest, lambda: {f.path: f for f in found.files()})
+
+    def branches(self) -> dict[str, Version]:
+        """The branches and their heads."""
+        return self._named("branch")
+
+    def branch(self, branch: str, at: str | int = "latest") -> None:
+        """Make a branch at a version. Raises AlreadyExists."""
+        self._api.put(f"{self._at}/branches/{quote(branch, safe='')}", {"selector": selector_text(at)})
+
+    def delete_branch(self, branch: str) -> None:
+        """Its versions stay."""
+        self._api.delete(f"{self._at}/branches/{quote(branch, safe='')}")
+
+    def tags(self) -> dict[str, Version]:
+        """The names that never move."""
+        return self._named("tag")
+
+    def tag(self, tag: str, at: str | int = "latest") -> None:
+        """Give a version a name that never moves; it cannot be deleted then. Raises AlreadyExists."""
+        self._api.put(f"{self._at}/tags/{quote(tag, safe='')}", {"selector": selector_text(at)})
+
+    def delete_tag(self, tag: str) -> None:
+        self._api.delete(f"{self._at}/tags/{quote(tag, safe='')}")
+
+    def _named(self, kind: str) -> dict[str, Version]:
+        found = self._api.get(f"{self._at}/names")
+        return {n["name"]: self.version(n["version_id"]) for n in found if n["kind"] == kind}
+
+    def merge(
+        self, theirs: str | int, *, into: str = "main", message: str = "", strategy: Strategy = ""
+    ) -> tuple[Version, str]:
+        """Bring a version into a branch: its head, and nothing, fast-forward or merged.
+
+        Raises Conflict naming the paths that both sides changed, unless `strategy` (ours, theirs) decides them.
+        """
+        body = {"theirs": selector_text(theirs), "into": into, "message": message, "strategy": strategy}
+        answer = self._api.post(f"{self._at}/merge", body, timeout_s=600.0)
+        return Version(self, msgspec.convert(answer["version"], DatasetVersion)), answer["outcome"]
+
+    def delete(self, selector: str | int) -> Version:
+        """Take a version out of the history. Raises Conflict while anything needs it."""
+        found = self.version(selector)
+        self._api.delete(f"{self._at}/versions/{found.id}")
+        return found
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r})"
@@ -132,6 +215,8 @@ class Dataset:
 
 class Version:
     """One version: what is in it, and ways to read it. `info` has every field."""
+
+    link = ""  # the address of the files, when the version is a link
 
     def __init__(
         self, dataset: Dataset, info: DatasetVersion, *, is_new: bool = False, warnings: Iterable[str] = ()
@@ -176,10 +261,22 @@ class Version:
         """`flights@3`: what people type, and what a run records."""
         return f"{self.info.dataset}@{self.info.number}"
 
-    def files(self, prefix: str = "") -> list[VersionFile]:
-        """The files whose path begins with `prefix`, by path."""
-        found = self._api.items(f"{self._at}/files", limit=10_000, prefix=prefix or None)
-        return [msgspec.convert(f, VersionFile) for f in found]
+    def files(self, prefix: str = "", *, limit: int | None = None) -> list[VersionFile]:
+        """The files whose path begins with `prefix`, by path; at most `limit`."""
+        found = self._api.items(f"{self._at}/files", limit=min(limit or 10_000, 10_000), prefix=prefix or None)
+        return [msgspec.convert(f, VersionFile) for f in itertools.islice(found, limit)]
+
+    def verify(self, progress: Progress | None = None) -> Verified:
+        """Read every byte again where it is kept, and compare it with its digest."""
+        files_count, size_bytes, damaged, after = 0, 0, list[Damage](), ""
+        while True:
+            part = self._api.post(f"{self._at}/verify?after={quote(after, safe='')}", timeout_s=600.0)
+            files_count, size_bytes = files_count + part["files_count"], size_bytes + part["size_bytes"]
+            damaged += msgspec.convert(part["damaged"], list[Damage])
+            (progress or silent)(f"{files_count:,} files, {size_bytes >> 20:,} MiB")
+            after = part.get("next") or ""
+            if not after:
+                return Verified(files_count=files_count, size_bytes=size_bytes, damaged=damaged)
 
     def open(self, path: str = "") -> io.BufferedReader:
         """A file object, seekable; only the parts that are read are fetched. `path` may be left out for a single file."""
@@ -217,23 +314,28 @@ class Version:
         """The first rows or lines of a file."""
         return msgspec.convert(self._api.get(f"{self._at}/sample", path=path or None, limit=limit), Sample)
 
-    def checkout(self, target: str | Path, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
-        """Write every file below `target`, each checked against its digest.
+    def checkout(
+        self, target: str | Path, *, overwrite: bool = False, link: bool = False, prefix: str = "",
+        progress: Progress | None = None,
+    ) -> Path:  # fmt: skip
+        """Write every file (or those whose path begins with `prefix`) below `target`, each checked against its digest.
 
         A new folder appears at once, complete, or not at all. An existing folder that is not empty raises Conflict, unless
         `overwrite`: then files of the same path are replaced, and others stay.
         """
         self._note_read()
-        say, target = progress or _silent, Path(target)
+        if link:
+            raise Invalid("Files of a server cannot be linked.", where="link", hint="Leave out --link.")
+        say, target = progress or silent, Path(target)
         if target.exists() and (not target.is_dir() or any(target.iterdir())) and not (overwrite and target.is_dir()):
             raise Conflict(f"{target} exists and is not empty.", hint="Choose another folder, or overwrite (--force).")
         if overwrite and target.is_dir():
-            self._write_files(target, say)
+            self._write_files(target, say, prefix)
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            self._write_files(partial, say)
+            self._write_files(partial, say, prefix)
             partial.chmod(0o755)
             if target.exists():
                 target.rmdir()
@@ -243,8 +345,8 @@ class Version:
             raise
         return target
 
-    def _write_files(self, folder: Path, say: Progress) -> None:
-        files = self.files()
+    def _write_files(self, folder: Path, say: Progress, prefix: str) -> None:
+        files = self.files(prefix)
 
         def write(numbered: tuple[int, VersionFile]) -> None:
             i, file = numbered
@@ -314,10 +416,10 @@ def resolve(handle: str, *, api: Api | None = None) -> Version:
 # --- gathering --------------------------------------------------------------------------------------------------------
 
 
-def _gather(source: Any, folder: Path) -> dict[str, Path]:
-    """The files of `source` by their path in the version; frames and bytes are written to `folder` first."""
+def gather_sources(source: Any, folder: Path) -> Path | dict[str, Path]:
+    """`source` as a path, or as files by their path in the version; frames and bytes are written to `folder` first."""
     if isinstance(source, str | Path):
-        return _walk(Path(source))
+        return Path(source)
     if isinstance(source, Mapping):
         found: dict[str, Path] = {}
         for i, (path, item) in enumerate(source.items()):
@@ -325,7 +427,7 @@ def _gather(source: Any, folder: Path) -> dict[str, Path]:
                 if Path(item).is_file():
                     found[check_path(path)] = Path(item)
                 else:
-                    found |= {check_path(f"{path}/{inner}"): place for inner, place in _walk(Path(item)).items()}
+                    found |= {check_path(f"{path}/{row[0]}"): Path(item) / row[0] for row in scan(Path(item))}
             else:
                 found[check_path(path)] = _write(item, folder / str(i))
         return found
@@ -350,28 +452,6 @@ def _write(item: Any, target: Path) -> Path:
     return target
 
 
-def _walk(root: Path) -> dict[str, Path]:
-    if root.is_file():
-        return {check_path(root.name): root}
-    if not root.is_dir():
-        raise Invalid(f"There is no file or folder {str(root)!r}.", where="path")
-    found: dict[str, Path] = {}
-    for folder, folders, names in os.walk(root):
-        for name in sorted(folders):
-            if (Path(folder) / name).is_symlink():
-                raise Invalid(
-                    f"{Path(folder) / name} is a link to a folder.", hint="Copy what it points to, or leave it out."
-                )
-        for name in names:
-            place = Path(folder) / name
-            if not place.is_file():
-                raise Invalid(f"{place} is not a file that can be read.", hint="Leave it out; only files can be committed.")
-            found[check_path(place.relative_to(root).as_posix())] = place
-    if not found:
-        raise Invalid(f"The folder {str(root)!r} has no files.", where="path")
-    return found
-
-
 # --- uploading --------------------------------------------------------------------------------------------------------
 
 
@@ -386,23 +466,40 @@ class _Place(Struct, frozen=True):
 class _Upload:
     """Reads files once to name their blobs, asks which are missing, and sends those."""
 
-    def __init__(self, api: Api, say: Progress) -> None:
+    def __init__(self, api: Api, say: Progress, cache: StatCache | None = None) -> None:
         self._api = api
         self._say = say
+        self._cache = cache
         self._places: dict[str, _Place] = {}
 
-    def send(self, files: Mapping[str, Path]) -> list[FileEntry]:
-        entries = []
-        for i, (path, file) in enumerate(sorted(files.items())):
-            self._say(f"reading {i + 1} of {len(files)} files")
-            entries.append(self._describe(path, file))
-        packs = list(self._packs(self._missing()))
+    def send(self, source: Source) -> list[FileEntry]:
+        """Store what is missing; of files that did not change since they were last read, only their digests are asked about."""
+        looked_at_ns = now_ns()
+        rows = scan(source)
+        known = self._stored(known_digests(rows, self._cache.load() if self._cache else None))
+        entries: list[FileEntry] = []
+        for i, (row, digest) in enumerate(zip(rows, known, strict=True)):
+            if digest is None:
+                self._say(f"reading {i + 1} of {len(rows)} files")
+                entry, rows[i] = self._describe(row[0], Path(place_of(source, row[0])))
+            else:
+                entry = FileEntry(
+                    path=row[0], size_bytes=row[1], digest=digest, mode=EXECUTABLE_MODE if row[5] else FILE_MODE
+                )
+            entries.append(entry)
+        packs = list(self._packs(self._missing(list(self._places))))
         with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
             for i, _ in enumerate(pool.map(self._put, packs)):
                 self._say(f"sending {i + 1} of {len(packs)} packs")
+        if self._cache:
+            self._cache.save(looked_at_ns, "", rows, bytes.fromhex("".join(e.digest for e in entries)))
         return entries
 
-    def _describe(self, path: str, file: Path) -> FileEntry:
+    def _stored(self, digests: list[str | None]) -> list[str | None]:
+        missing = set(self._missing(list({d for d in digests if d})))
+        return [None if d in missing else d for d in digests]
+
+    def _describe(self, path: str, file: Path) -> tuple[FileEntry, Row]:
         at = 0
 
         def note(chunk: Chunk) -> None:
@@ -413,10 +510,14 @@ class _Upload:
         with file.open("rb") as opened:
             status = os.fstat(opened.fileno())
             mode = EXECUTABLE_MODE if status.st_mode & stat.S_IXUSR else FILE_MODE
-            return describe(opened, path, status.st_size, mode=mode, each=note)
+            entry = describe(opened, check_path(path), status.st_size, mode=mode, each=note)
+            now = os.fstat(opened.fileno())
+        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
+            raise Conflict(f"{file} changed while it was read.", hint="Wait until it is written, and commit again.")
+        return entry, row_of(path, status)
 
-    def _missing(self) -> list[str]:
-        digests, found = list(self._places), list[str]()
+    def _missing(self, digests: list[str]) -> list[str]:
+        found = list[str]()
         for i in range(0, len(digests), DIGESTS_PER_QUESTION):
             answer = self._api.post("/datasets/blobs/missing", {"digests": digests[i : i + DIGESTS_PER_QUESTION]})
             found += answer["missing"]
@@ -521,12 +622,12 @@ def _checked(pieces: Iterator[bytes], file: VersionFile) -> Iterator[bytes]:
 
 
 def _selector(selector: str | int) -> str:
-    return quote(_plain(selector), safe="")
+    return quote(selector_text(selector), safe="")
 
 
-def _plain(selector: str | int) -> str:
+def selector_text(selector: str | int) -> str:
     return str(selector).strip().removeprefix("@") or "latest"
 
 
-def _silent(_: str) -> None:
+def silent(_: str) -> None:
     return

@@ -1,8 +1,9 @@
-"""The bytes of files: one blob each, or a recipe of chunks for the big ones.
+"""The bytes of files, as the service sees them: what an upload brings, what a commit checks, what readers get.
 
-Invariant: a file digest that a version names was checked against the bytes before the version was written. A file of one
-blob is named by that blob's digest, which the store checked when it took the bytes. A file of chunks is read once and hashed
-when its digest is seen for the first time; the recipe found right is kept under the digest, and later commits trust it.
+Bytes live in the packs of the repository (noria/repository). Invariant: a file digest that a version names was checked against the
+bytes before the version was written. Small files and chunks are checked when they arrive; a file of chunks is read once and
+hashed when its digest is seen for the first time, and its recipe is kept under the digest. Clients that know no packs may store
+blobs one by one; a commit moves those into packs.
 """
 
 from __future__ import annotations
@@ -10,41 +11,51 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
-import msgspec
 from blake3 import blake3
 
-from noria.datasets import store
-from noria.datasets.model import Chunk, Damage, FileEntry, VersionFile
-from noria.datasets.store import Content
+from noria.datasets.model import SMALL_FILE_BYTES, Chunk, Damage, FileEntry, VersionFile
 from noria.kernel.blobs import BlobStore, check_digest
-from noria.kernel.db import Database
-from noria.kernel.errors import Invalid, NoriaError, NotFound, Unavailable
+from noria.kernel.errors import Invalid, NoriaError, NotFound
+from noria.repository.ingest import Squeeze, store_stream
+from noria.repository.packs import RECIPE, Place, decode_recipe, encode_recipe
+from noria.repository.repository import Repository, Writing
 
-LAYOUT = 1  # of recipes: FastCDC with the parameters of noria/client/chunks.py
 CHUNK_BYTES_MAX = 16 << 20  # a chunk is read at once to be checked; other clients may cut larger than ours
-_CHUNKS = msgspec.json.Decoder(list[Chunk])
 _UPLOAD_HINT = "Ask which blobs are missing, upload those, and commit again."
 
 
 class Contents:
     """Reads and checks the bytes of files."""
 
-    def __init__(self, db: Database, blobs: BlobStore) -> None:
-        self._db = db
+    def __init__(self, repository: Repository, blobs: BlobStore) -> None:
+        self._repository = repository
         self._blobs = blobs
-        self._recipe = lru_cache(maxsize=256)(self._read_recipe)
 
     def missing(self, digests: Iterable[str]) -> list[str]:
-        """Those that are not stored, in the order given, each once."""
-        return [d for d in dict.fromkeys(digests) if not self._blobs.has(check_digest(d))]
+        """Those that are in no pack, in the order given, each once."""
+        wanted = list(dict.fromkeys(check_digest(d) for d in digests))
+        self._repository.packs.refresh()
+        self._repository.packs.hidden = frozenset(self._repository.tombstones())
+        there = self._repository.packs.has_many([bytes.fromhex(d) for d in wanted])
+        return [d for d, is_there in zip(wanted, there, strict=True) if not is_there]
+
+    def store(self, blobs: Sequence[bytes]) -> list[str]:
+        """Put blobs into packs, compressed where that helps; returns their digests."""
+        digests = [blake3(blob).digest() for blob in blobs]
+        with self._repository.writing() as writing:
+            squeeze = Squeeze()
+            for digest, blob, is_known in zip(digests, blobs, writing.has_many(digests), strict=True):
+                if not is_known:
+                    squeeze.add(writing, digest, blob)
+            writing.finish()
+        return [d.hex() for d in digests]
 
     # --- checking before a commit -------------------------------------------------------------------------------------
 
-    def check(self, entries: Sequence[FileEntry]) -> list[Content]:
-        """Check that every byte is here and is what its digest says; returns the recipes seen for the first time.
+    def check(self, writing: Writing, entries: Sequence[FileEntry]) -> None:
+        """Check that every byte is here and is what its digest says, and keep how big files are cut.
 
         Raises Invalid naming the file when a blob is missing, sizes do not add up or the bytes hash to something else.
         """
@@ -52,95 +63,80 @@ class Contents:
         for entry in entries:
             if by_digest[entry.digest].size_bytes != entry.size_bytes:
                 raise Invalid(f"{entry.path!r} shares its digest with a file of another size.", where="files")
-        chunked = [d for d, e in by_digest.items() if e.chunks]
-        with self._db.read() as tx:
-            known = store.contents(tx, list(by_digest))
-        for entry in entries:
-            if entry.digest in known and known[entry.digest].size_bytes != entry.size_bytes:
-                raise Invalid(
-                    f"{entry.path!r} is said to have {entry.size_bytes:,} bytes; it has {known[entry.digest].size_bytes:,}.",
-                    where="files",
-                )
-            if not entry.chunks and entry.digest not in known:
-                self._check_single(entry)
-        return [self._check_chunked(by_digest[d]) for d in chunked if d not in known]
+        listed = list(by_digest.values())
+        for entry, place in zip(listed, writing.find_many([bytes.fromhex(e.digest) for e in listed]), strict=True):
+            if place is not None:
+                self._check_size(entry, place)
+            elif entry.chunks:
+                self._check_chunked(writing, entry)
+            else:
+                self._take_over(writing, entry.digest, entry.size_bytes, entry.path)
 
-    def _check_single(self, entry: FileEntry) -> None:
-        try:
-            size = self._blobs.size(entry.digest)
-        except NotFound as cause:
-            raise Invalid(f"The bytes of {entry.path!r} are not stored.", where="files", hint=_UPLOAD_HINT) from cause
+    def _check_size(self, entry: FileEntry, place: Place) -> None:
+        size = place.size_bytes
+        if place.kind == RECIPE:
+            size = sum(s for _, s in decode_recipe(self._repository.packs.read(place, bytes.fromhex(entry.digest))))
         if size != entry.size_bytes:
             raise Invalid(f"{entry.path!r} is said to have {entry.size_bytes:,} bytes; it has {size:,}.", where="files")
 
-    def _check_chunked(self, entry: FileEntry) -> Content:
+    def _check_chunked(self, writing: Writing, entry: FileEntry) -> None:
         if sum(c.size_bytes for c in entry.chunks) != entry.size_bytes:
             raise Invalid(f"The chunks of {entry.path!r} do not add up to its size.", where="files")
+        places = writing.find_many([bytes.fromhex(check_digest(c.digest)) for c in entry.chunks])
         whole = blake3()
-        for chunk in entry.chunks:
-            whole.update(self._chunk(chunk, entry.path))
+        for chunk, place in zip(entry.chunks, places, strict=True):
+            whole.update(self._chunk(writing, chunk, place, entry.path))
         if whole.hexdigest() != entry.digest:
             raise Invalid(
                 f"The chunks of {entry.path!r} hash to {whole.hexdigest()}, not to its digest.",
                 where="files",
                 hint="The file may have changed while it was read; commit again.",
             )
-        recipe = self._blobs.put(msgspec.json.encode(entry.chunks))
-        return Content(
-            digest=entry.digest, size_bytes=entry.size_bytes, recipe=recipe.digest, chunks_count=len(entry.chunks)
-        )
+        recipe = encode_recipe([(bytes.fromhex(c.digest), c.size_bytes) for c in entry.chunks])
+        writing.writer.add(whole.digest(), recipe, kind=RECIPE)
 
-    def _chunk(self, chunk: Chunk, path: str) -> bytes:
-        check_digest(chunk.digest)
+    def _chunk(self, writing: Writing, chunk: Chunk, place: Place | None, path: str) -> bytes:
         if not 0 < chunk.size_bytes <= CHUNK_BYTES_MAX:
             raise Invalid(
                 f"A chunk of {path!r} has {chunk.size_bytes:,} bytes; 1 to {CHUNK_BYTES_MAX:,} are allowed.", where="files"
             )
+        if place is None:
+            return self._take_over(writing, chunk.digest, chunk.size_bytes, path)
+        if place.size_bytes != chunk.size_bytes or place.kind == RECIPE:
+            raise Invalid(
+                f"A chunk of {path!r} is said to have {chunk.size_bytes:,} bytes; it has {place.size_bytes:,}.",
+                where="files",
+            )
+        return self._repository.packs.read(place, bytes.fromhex(chunk.digest))
+
+    def _take_over(self, writing: Writing, digest: str, size_bytes: int, path: str) -> bytes:
+        """A blob that a client stored by itself goes into a pack; returns it if it is small."""
         try:
-            size = self._blobs.size(chunk.digest)
+            size = self._blobs.size(check_digest(digest))
         except NotFound as cause:
             raise Invalid(
-                f"A chunk of {path!r} ({chunk.digest[:12]}) is not stored.", where="files", hint=_UPLOAD_HINT
+                f"The bytes of {path!r} ({digest[:12]}) are not stored.", where="files", hint=_UPLOAD_HINT
             ) from cause
-        if size != chunk.size_bytes:
-            raise Invalid(f"A chunk of {path!r} is said to have {chunk.size_bytes:,} bytes; it has {size:,}.", where="files")
-        return self._blobs.get(chunk.digest)
+        if size != size_bytes:
+            raise Invalid(f"{path!r} is said to have {size_bytes:,} bytes; it has {size:,}.", where="files")
+        if size <= SMALL_FILE_BYTES or size <= CHUNK_BYTES_MAX:
+            data = self._blobs.get(digest)
+            Squeeze().add(writing, bytes.fromhex(digest), data)
+            return data
+        chunks, whole = store_stream((memoryview(p) for p in self._blobs.open(digest)), writing, Squeeze())
+        writing.writer.add(whole, encode_recipe(chunks), kind=RECIPE)
+        return b""
 
     # --- reading ------------------------------------------------------------------------------------------------------
-
-    def pieces(self, file: VersionFile) -> Sequence[Chunk]:
-        """The blobs that make up a file, in order."""
-        with self._db.read() as tx:
-            found = store.contents(tx, [file.digest]).get(file.digest)
-        return self._recipe(found.recipe) if found else (Chunk(file.digest, file.size_bytes),)
 
     def open(self, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Bytes `start` to `end` (exclusive). Every chunk that is touched is checked against its digest."""
         end = file.size_bytes if end is None else min(end, file.size_bytes)
         if start < 0 or start > end:
             raise Invalid(f"The range {start}–{end} is outside the {file.size_bytes} bytes of {file.path!r}.", where="range")
-        pieces = self._read(self.pieces(file), start, end)
+        pieces = self._repository.read(file, start, end)
         first = next(pieces, b"")  # so that what fails at once fails before an answer begins
         return itertools.chain((first,), pieces)
-
-    def _read(self, pieces: Sequence[Chunk], start: int, end: int) -> Iterator[bytes]:
-        at = 0
-        for piece in pieces:
-            low, high = max(start - at, 0), min(end - at, piece.size_bytes)
-            if low < high:
-                if piece.size_bytes <= CHUNK_BYTES_MAX:
-                    yield self._get(piece.digest)[low:high]
-                else:  # one big blob from a client that does not cut; the store checks it when it is read whole
-                    yield from self._blobs.open(piece.digest, low, high)
-            at += piece.size_bytes
-            if at >= end:
-                return
-
-    def _get(self, digest: str) -> bytes:
-        try:
-            return self._blobs.get(digest)
-        except NotFound as cause:  # a version names it, so it was here once
-            raise Unavailable(f"The blob {digest[:12]} is missing.", hint="Restore it from a backup.") from cause
 
     def file(self, file: VersionFile) -> io.BufferedReader:
         """A file object to read from and seek in."""
@@ -165,9 +161,6 @@ class Contents:
             return Damage(path=file.path, problem="Its bytes do not match its digest.")
         return None
 
-    def _read_recipe(self, digest: str) -> tuple[Chunk, ...]:
-        return tuple(_CHUNKS.decode(self._blobs.get(digest)))
-
 
 class _Seekable(io.RawIOBase):
     """One file of a version, seekable, reading only the chunks it needs."""
@@ -175,7 +168,6 @@ class _Seekable(io.RawIOBase):
     def __init__(self, contents: Contents, file: VersionFile) -> None:
         self._contents = contents
         self._file = file
-        self._pieces = contents.pieces(file)
         self._at = 0
 
     def readable(self) -> bool:
@@ -195,7 +187,7 @@ class _Seekable(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         end = min(self._at + len(buffer), self._file.size_bytes)
         filled = 0
-        for piece in self._contents._read(self._pieces, self._at, end) if self._at < end else ():
+        for piece in self._contents.open(self._file, self._at, end) if self._at < end else ():
             buffer[filled : filled + len(piece)] = piece
             filled += len(piece)
         self._at += filled

@@ -18,7 +18,11 @@ from noria.datasets.model import (
     DatasetVersion,
     Diff,
     Digests,
+    Merged,
+    MergeRequest,
     Missing,
+    Name,
+    NameAt,
     NewVersion,
     Profile,
     Sample,
@@ -30,6 +34,7 @@ from noria.datasets.service import Datasets
 from noria.http.route import Routes, delete, get, post, put
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
+from noria.repository.collect import GRACE_S, Collected, Usage
 
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)\Z")
 _VERSION = "/api/v1/datasets/{name:str}/versions/{selector:str}"
@@ -47,9 +52,11 @@ def routes(service: Datasets) -> Routes:
         return service.dataset(op, name)
 
     @get("/api/v1/datasets/{name:str}/versions", action="dataset.read")
-    def list_dataset_versions(op: Op, name: str, limit: int | None = None, page: str = "") -> Page[DatasetVersion]:
-        """The history, newest first."""
-        return service.versions(op, name, limit=limit, page=page)
+    def list_dataset_versions(
+        op: Op, name: str, limit: int | None = None, page: str = "", branch: str = ""
+    ) -> Page[DatasetVersion]:
+        """The history, newest first; with `branch`, what that branch came through."""
+        return service.versions(op, name, limit=limit, page=page, branch=branch)
 
     @post("/api/v1/datasets/{name:str}/versions", action="dataset.commit")
     def commit_dataset_version(op: Op, name: str, data: NewVersion) -> Committed:
@@ -137,7 +144,49 @@ def routes(service: Datasets) -> Routes:
         """Remove an alias."""
         service.remove_alias(op, name, alias, expect=expect)
 
+    @get("/api/v1/datasets/{name:str}/names", action="dataset.read")
+    def list_dataset_names(op: Op, name: str) -> list[Name]:
+        """What versions are called: branches, tags, aliases."""
+        return service.names(op, name)
+
+    @put("/api/v1/datasets/{name:str}/branches/{branch:str}", action="dataset.alias")
+    def make_dataset_branch(op: Op, name: str, branch: str, data: NameAt) -> list[Name]:
+        """Make a branch at a version."""
+        return service.set_branch(op, name, branch, data)
+
+    @delete("/api/v1/datasets/{name:str}/branches/{branch:str}", action="dataset.alias")
+    def remove_dataset_branch(op: Op, name: str, branch: str) -> None:
+        """Remove a branch; its versions stay."""
+        service.remove_branch(op, name, branch)
+
+    @put("/api/v1/datasets/{name:str}/tags/{tag:str}", action="dataset.alias")
+    def set_dataset_tag(op: Op, name: str, tag: str, data: NameAt) -> list[Name]:
+        """Give a version a name that never moves."""
+        return service.set_tag(op, name, tag, data)
+
+    @delete("/api/v1/datasets/{name:str}/tags/{tag:str}", action="dataset.alias")
+    def remove_dataset_tag(op: Op, name: str, tag: str) -> None:
+        """Remove a tag."""
+        service.remove_tag(op, name, tag)
+
+    @post("/api/v1/datasets/{name:str}/merge", action="dataset.commit")
+    def merge_dataset(op: Op, name: str, data: MergeRequest) -> Merged:
+        """Bring a version into a branch, file by file; refused, naming the paths, where both sides changed a file."""
+        return service.merge(op, name, data)
+
+    @post("/api/v1/datasets/blobs/collect", action="dataset.delete")
+    def collect_datasets(op: Op, grace_s: float = GRACE_S, dry_run: bool = False) -> Collected:
+        """Remove bytes that no version needs and that are older than the grace time."""
+        return service.collect(op, grace_s=grace_s, dry_run=dry_run)
+
+    @get("/api/v1/datasets/blobs/usage", action="dataset.read")
+    def read_datasets_usage(op: Op) -> list[Usage]:
+        """What each dataset takes: as files, stored, and stored for it alone."""
+        return service.usage(op)
+
     return [
+        list_dataset_names, make_dataset_branch, remove_dataset_branch, set_dataset_tag, remove_dataset_tag, merge_dataset,
+        collect_datasets, read_datasets_usage,
         list_datasets, read_dataset, list_dataset_versions, commit_dataset_version, list_missing_blobs, store_blobs, read_dataset_version,
         delete_dataset_version, list_dataset_files, read_dataset_file, verify_dataset_version, move_dataset_alias,
         remove_dataset_alias, read_dataset_profile, read_dataset_sample, read_dataset_diff,

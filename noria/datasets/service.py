@@ -1,21 +1,22 @@
 """Versions of data: commit, read, name, compare, check.
 
-Bytes come first: a client stores blobs, then commits a manifest that names them. Everything is checked before the
-transaction, which only takes a number, so it is short. Writers of one dataset take turns on its row; a commit that names the
-parent it started from is refused when somebody else was faster.
+Bytes come first: a client stores blobs, then commits a manifest that names them. Everything is checked before the transaction,
+which moves the references in the repository and brings the rows up to them (index.py), so it is short. Writers of one dataset
+take turns on its row; a commit that names the parent it started from is refused when somebody else was faster.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from noria.datasets import in_use, manifest, profiles, store, tables
 from noria.datasets.comparison import Comparison
-from noria.datasets.contents import LAYOUT, Contents
+from noria.datasets.contents import Contents
+from noria.datasets.index import Adopter, Index, document_of
 from noria.datasets.manifest import Manifest
 from noria.datasets.model import (
     DIGESTS_PER_QUESTION,
@@ -29,7 +30,11 @@ from noria.datasets.model import (
     DatasetVersion,
     Diff,
     FileEntry,
+    Merged,
+    MergeRequest,
     Missing,
+    Name,
+    NameAt,
     NewVersion,
     Profile,
     Sample,
@@ -43,32 +48,34 @@ from noria.kernel.blobs import BlobStore, check_digest
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.edges import require_unprotected
 from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch, Unavailable
-from noria.kernel.ids import DatasetVersionId, Ref, check_name, new_id, parse_handle
-from noria.kernel.jobs import JobContext, Jobs
+from noria.kernel.ids import DatasetVersionId, Ref, check_name, parse_handle
+from noria.kernel.jobs import JobContext
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.ticks import Ticks
+from noria.repository.collect import Collected, Usage, collect, usage
+from noria.repository.merge import plan_merge
+from noria.repository.model import MAIN, check_ref_name
+from noria.repository.repository import NewCommit, Repository
 
-PROFILE_JOB = "dataset.profile"
 SAMPLE_ROWS_MAX = 200
 FILES_PER_PAGE_MAX = 10_000
 VERIFY_BYTES = 256 << 20  # read per request, so that a request ends; the caller goes on where it stopped
 RESERVED_NAMES = frozenset({"blobs"})  # /datasets/blobs/missing is a route of its own
 _NUMBER = re.compile(r"^v?([1-9][0-9]{0,17})\Z")
 _ID = re.compile(r"^[0-9a-f]{32}\Z")
-_ALIAS = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\-]{0,99}\Z")
 _ENTRIES = msgspec.json.Decoder(list[FileEntry])
 
 
 class Datasets:
     """Versions of data."""
 
-    def __init__(self, db: Database, blobs: BlobStore, ticks: Ticks) -> None:
-        self._db, self._blobs, self._ticks = db, blobs, ticks
-        self._contents = Contents(db, blobs)
+    def __init__(self, db: Database, blobs: BlobStore, ticks: Ticks, repository: Repository) -> None:
+        self._db, self._blobs, self._ticks, self._repository = db, blobs, ticks, repository
+        self._contents = Contents(repository, blobs)
+        self._index = Index(repository)
         self._profiles = Profiles(db, self._contents)
         self._comparison = Comparison(self._contents, self._profiles)
-        self._manifest = lru_cache(maxsize=32)(self._read_manifest)
 
     def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:
         """Those of `digests` that some version needs; for the collector of unused blobs."""
@@ -92,10 +99,17 @@ class Datasets:
         with self._db.read() as tx:
             return self._dataset(tx, op, name)
 
-    def versions(self, op: Op, name: str, *, limit: int | None = None, page: str = "") -> Page[DatasetVersion]:
-        """The history of a dataset, newest first."""
+    def versions(
+        self, op: Op, name: str, *, limit: int | None = None, page: str = "", branch: str = ""
+    ) -> Page[DatasetVersion]:
+        """The history of a dataset, newest first; with `branch`, what that branch came through, in one page."""
         op.require("dataset.read", on=Ref("dataset", name))
         size = check_limit(limit)
+        if branch:
+            with self._db.read() as tx:
+                self._dataset(tx, op, name)
+                along = self._repository.versions(document_of(op.workspace, name), branch=branch, limit=size)
+                return Page([v for v in (store.version(tx, op.workspace, each.id) for each in along) if v], None)
         before = int(decode_token(page, size=1)[0]) if page else None
         with self._db.read() as tx:
             found = store.versions(tx, self._dataset(tx, op, name).id, before=before, limit=size)
@@ -138,6 +152,8 @@ class Datasets:
             found = store.version_by_number(tx, dataset.id, int(number[1]))
         elif _ID.match(selector):
             found = store.version(tx, op.workspace, selector)
+        elif selector == MAIN:
+            found = store.version(tx, op.workspace, dataset.latest_id)
         else:
             found = store.version_by_alias(tx, dataset.id, selector)
         if found is None or found.dataset != name:
@@ -202,9 +218,9 @@ class Datasets:
         op.require("dataset.read", on=Ref("dataset", version.dataset))
         return version
 
-    def _read_manifest(self, root_digest: str) -> Manifest:
+    def _manifest(self, root_digest: str) -> Manifest:
         try:
-            return manifest.decode(self._blobs.get(root_digest))
+            return self._repository.manifest(root_digest)
         except NotFound as cause:
             raise Unavailable(
                 f"The list of files {root_digest[:12]} is missing.", hint="Restore it from a backup; noria doctor says more."
@@ -279,14 +295,14 @@ class Datasets:
     def store_pack(self, op: Op, pack: bytes) -> Stored:
         """Store the blobs of a pack: each is four bytes of length, big-endian, and then as many bytes. Raises Invalid."""
         op.require("blob.write")
-        digests, at = list[str](), 0
+        blobs, at = list[bytes](), 0
         while at < len(pack):
             size, start = int.from_bytes(pack[at : at + 4], "big"), at + 4
             at = start + size
             if at > len(pack):
                 raise Invalid("The pack ends in the middle of a blob.", hint="Send it again.")
-            digests.append(self._blobs.put(pack[start:at]).digest)
-        return Stored(digests=digests)
+            blobs.append(pack[start:at])
+        return Stored(digests=self._contents.store(blobs))
 
     def commit(
         self,
@@ -313,24 +329,48 @@ class Datasets:
         """
         op.require("dataset.commit", on=Ref("dataset", name))
         _check_dataset_name(name)
+        check_ref_name(new.branch, what="a branch")
         if new.alias:
             op.require("dataset.alias", on=Ref("dataset", name))
-            _check_alias(new.alias)
+            check_ref_name(new.alias, what="an alias")
         if len(new.message) > MESSAGE_LENGTH_MAX:
             raise Invalid(f"The message has more than {MESSAGE_LENGTH_MAX:,} characters.", where="message")
         entries = self._entries(new)
         files = manifest.check_files(entries)
-        root = manifest.encode(files)
-        same = self._same_as_latest(op, name, files)
-        recipes = [] if same else self._contents.check(entries)
-        root_digest = self._blobs.put(root).digest
-        if recipes:  # true of the bytes whether or not the commit goes on, and reading their footers needs it
-            with self._db.system_write() as tx:
-                store.add_contents(tx, recipes, layout=LAYOUT)
-        read = profiles.Footers() if same else self._profiles.footers(files.values())
+        root = manifest.root_digest(files)
+        document = document_of(op.workspace, name)
+        same = self._head_root(document, new.branch) == root  # then every byte was checked before
+        with self._repository.writing() as writing:
+            if not same:
+                self._contents.check(writing, entries)
+                writing.finish()
+            read = profiles.Footers() if same else self._profiles.footers(files.values())
+            said = NewCommit(
+                message=new.message, alias=new.alias, branch=new.branch, parent=new.parent or "", actor=op.actor.label,
+                rows_count=read.rows_count, schema=read.schema,
+            )  # fmt: skip
+            writing.prepare(document, files, said, root=root)
+            with self._changing(op, name, is_new=True) as tx:
+                made, is_new = writing.move(document, files, said, root)
+            with self._db.read() as tx:
+                version = store.version(tx, op.workspace, made.id)
+        assert version is not None
+        return Committed(version=version, is_new=is_new, warnings=read.warnings)
+
+    def _head_root(self, document: str, branch: str) -> str:
+        found = self._repository._refs(document)
+        head = found and found[0].branches.get(branch)
+        return self._repository.commit(head).root if head else ""
+
+    @contextlib.contextmanager
+    def _changing(self, op: Op, name: str, *, is_new: bool = False) -> Iterator[Write]:
+        """A transaction in which the references of a dataset move; at its end the rows follow. Raises NotFound."""
         with self._db.write(op) as tx:
-            committed = self._write(tx, op, name, new, files, root_digest, read)
-        return msgspec.structs.replace(committed, warnings=read.warnings)
+            if not is_new:
+                self._dataset(tx, op, name)
+            made = self._index.lock(tx, op, op.workspace, name)
+            yield tx
+            self._index.follow(tx, op, self._repository.refs(document_of(op.workspace, name)), is_new=made)
 
     def _entries(self, new: NewVersion) -> list[FileEntry]:
         if not new.manifest:
@@ -344,76 +384,84 @@ class Datasets:
         except msgspec.DecodeError as cause:
             raise Invalid(f"The list of files cannot be read: {cause}.", where="manifest") from cause
 
-    def _same_as_latest(self, op: Op, name: str, files: Manifest) -> bool:
-        """Does the latest version already hold exactly these files? Then every byte was checked before."""
-        with self._db.read() as tx:
-            found = store.dataset(tx, op.workspace, name)
-            latest = found and store.version(tx, op.workspace, found.latest_id)
-        return bool(latest and latest.root_digest == manifest.root_digest(files))
-
-    def _write(
-        self, tx: Write, op: Op, name: str, new: NewVersion, files: Manifest, root_digest: str, read: profiles.Footers
-    ) -> Committed:
-        if store.add_dataset(tx, new_id(op.at_ms), op.workspace, name, at_ms=op.at_ms, actor=op.actor.label):
-            tx.emit("dataset.created", Ref("dataset", name))
-        head = store.lock(tx, op.workspace, name)
-        assert head is not None
-        latest = store.version(tx, op.workspace, head.head_id)
-        if latest and latest.root_digest == root_digest:  # also a retry whose first answer was lost
-            if new.alias:
-                self._point(tx, op, head.id, new.alias, latest)
-            return Committed(version=_reread(tx, op, latest), is_new=False)
-        if new.parent is not None and new.parent != head.head_id:
-            now = f"Its latest version is {latest.number} now ({latest.id})" if latest else "It has no version now"
-            raise Conflict(
-                f"The dataset {name!r} moved since you read it.",
-                where="parent",
-                hint=f"{now}; look at what changed and commit again.",
-            )
-        version = DatasetVersion(
-            id=DatasetVersionId(new_id(op.at_ms)), dataset=name, number=head.last_number + 1, root_digest=root_digest,
-            created_at_ms=op.at_ms, actor=op.actor.label, message=new.message,
-            parents=[head.head_id] if head.head_id else [],
-            files_count=len(files), size_bytes=sum(f.size_bytes for f in files.values()),
-            rows_count=read.rows_count, schema=read.schema,
-        )  # fmt: skip
-        store.add_version(tx, head.id, version)
-        store.move_head(tx, head.id, version.id, version.number, at_ms=op.at_ms)
-        tx.emit(
-            "dataset_version.committed", _ref(version),
-            dataset=name, number=version.number, root_digest=root_digest, message=new.message,
-        )  # fmt: skip
-        if any(table_format(path) for path in files):
-            Jobs.submit(
-                tx, PROFILE_JOB, {"version": version.id}, unique=f"{PROFILE_JOB}:{version.id}", subject=_ref(version)
-            )
-        if new.alias:
-            self._point(tx, op, head.id, new.alias, version)
-        return Committed(version=_reread(tx, op, version), is_new=True)
-
     # --- naming and deleting --------------------------------------------------------------------------------------------
 
     def move_alias(self, op: Op, name: str, alias: str, move: AliasMove) -> Alias:
         """Point `alias` at a version. Raises NotFound, Invalid (the name), Conflict (`expect` is not its generation)."""
         op.require("dataset.alias", on=Ref("dataset", name))
-        _check_alias(alias)
-        with self._db.write(op) as tx:
-            head = self._lock(tx, op, name)
+        check_ref_name(alias, what="an alias")
+        with self._changing(op, name) as tx:
+            head = self._dataset(tx, op, name)
             version = self._select(tx, op, name, move.selector)
-            _check_generation(tx, head, alias, move.expect)
-            return self._point(tx, op, head.id, alias, version)
+            self._repository.move_alias(
+                document_of(op.workspace, name), alias, version.id, expect=move.expect, actor=op.actor.label
+            )
+        with self._db.read() as tx:
+            now = store.alias(tx, head.id, alias)
+        assert now is not None
+        return now
 
     def remove_alias(self, op: Op, name: str, alias: str, *, expect: int | None = None) -> None:
         """Raises NotFound, Conflict (`expect` is not its generation)."""
         op.require("dataset.alias", on=Ref("dataset", name))
-        with self._db.write(op) as tx:
-            head = self._lock(tx, op, name)
-            found = store.alias(tx, head.id, alias)
-            if found is None:
-                raise NotFound(f"The dataset {name!r} has no alias {alias!r}.", where="alias")
-            _check_generation(tx, head, alias, expect)
-            store.move_alias(tx, head.id, alias, None, at_ms=op.at_ms, actor=op.actor.label)
-            tx.emit("dataset_alias.removed", Ref("dataset", name), dataset=name, alias=alias, was=found.number)
+        with self._changing(op, name):
+            self._repository.remove_alias(document_of(op.workspace, name), alias, expect=expect, actor=op.actor.label)
+
+    def names(self, op: Op, name: str) -> list[Name]:
+        """What versions are called: branches, tags, aliases."""
+        op.require("dataset.read", on=Ref("dataset", name))
+        with self._db.read() as tx:
+            found = self._dataset(tx, op, name)
+            listed = store.names(tx, found.id)
+        if found.latest_id and found.latest:
+            listed.insert(0, Name(name=MAIN, kind="branch", version_id=found.latest_id, number=found.latest))
+        return listed
+
+    def set_branch(self, op: Op, name: str, branch: str, at: NameAt) -> list[Name]:
+        """Make a branch at a version. Raises NotFound, Invalid, AlreadyExists."""
+        op.require("dataset.alias", on=Ref("dataset", name))
+        with self._changing(op, name) as tx:
+            self._repository.branch(document_of(op.workspace, name), branch, self._select(tx, op, name, at.selector).id)
+        return self.names(op, name)
+
+    def remove_branch(self, op: Op, name: str, branch: str) -> None:
+        """Its versions stay. Raises NotFound, Invalid (main)."""
+        op.require("dataset.alias", on=Ref("dataset", name))
+        with self._changing(op, name):
+            self._repository.delete_branch(document_of(op.workspace, name), branch)
+
+    def set_tag(self, op: Op, name: str, tag: str, at: NameAt) -> list[Name]:
+        """Give a version a name that never moves. Raises NotFound, Invalid, AlreadyExists."""
+        op.require("dataset.alias", on=Ref("dataset", name))
+        with self._changing(op, name) as tx:
+            self._repository.tag(document_of(op.workspace, name), tag, self._select(tx, op, name, at.selector).id)
+        return self.names(op, name)
+
+    def remove_tag(self, op: Op, name: str, tag: str) -> None:
+        """Raises NotFound."""
+        op.require("dataset.alias", on=Ref("dataset", name))
+        with self._changing(op, name):
+            self._repository.delete_tag(document_of(op.workspace, name), tag)
+
+    def merge(self, op: Op, name: str, wanted: MergeRequest) -> Merged:
+        """Bring a version into a branch, file by file. Raises NotFound, Conflict naming the paths that both sides changed."""
+        op.require("dataset.commit", on=Ref("dataset", name))
+        document = document_of(op.workspace, name)
+        theirs = self.version(op, f"{name}@{wanted.theirs}")
+        plan = plan_merge(
+            self._repository, document, theirs.id, into=wanted.into, message=wanted.message, strategy=wanted.strategy,
+            actor=op.actor.label,
+        )  # fmt: skip
+        head = theirs.id if plan.outcome == "fast-forward" else plan.ours
+        with self._repository.writing() as writing:
+            if plan.new is not None:
+                root = writing.prepare(document, plan.files, plan.new)
+                with self._changing(op, name):
+                    head = writing.move(document, plan.files, plan.new, root)[0].id
+            elif plan.outcome == "fast-forward":
+                with self._changing(op, name):
+                    self._repository.forward(document, wanted.into, plan.ours, theirs.id)
+        return Merged(version=self._version_by_id(op, head), outcome=plan.outcome)
 
     def delete_version(self, op: Op, handle: str) -> DatasetVersion:
         """Take a version out of the history. Its number is not used again; its bytes are left to the collector.
@@ -422,8 +470,7 @@ class Datasets:
         """
         wanted = parse_handle(handle, kind="dataset")
         op.require("dataset.delete", on=Ref("dataset", wanted.name))
-        with self._db.write(op) as tx:
-            head = self._lock(tx, op, wanted.name)
+        with self._changing(op, wanted.name) as tx:
             version = self._select(tx, op, wanted.name, wanted.selector)
             if version.aliases:
                 raise Conflict(
@@ -432,30 +479,24 @@ class Datasets:
                     hint="Move or remove its aliases first.",
                 )
             require_unprotected(tx, _ref(version))
-            store.remove_version(tx, version.id, at_ms=op.at_ms)
-            latest = store.latest_number(tx, head.id)
-            store.move_head(tx, head.id, latest[0] if latest else None, head.last_number, at_ms=op.at_ms)
-            tx.emit("dataset_version.deleted", _ref(version), dataset=wanted.name, number=version.number)
+            self._repository.delete_version(document_of(op.workspace, wanted.name), version.id)
         return version
 
-    def _lock(self, tx: Write, op: Op, name: str) -> store.Head:
-        head = store.lock(tx, op.workspace, name)
-        if head is None:
-            self._dataset(tx, op, name)  # raises NotFound
-        assert head is not None
-        return head
+    # --- the store ------------------------------------------------------------------------------------------------------
 
-    def _point(self, tx: Write, op: Op, dataset_id: str, alias: str, version: DatasetVersion) -> Alias:
-        was = store.alias(tx, dataset_id, alias)
-        if was is None or was.version_id != version.id:
-            store.move_alias(tx, dataset_id, alias, version.id, at_ms=op.at_ms, actor=op.actor.label)
-            tx.emit(
-                "dataset_alias.moved", _ref(version),
-                dataset=version.dataset, alias=alias, number=version.number, was=was.number if was else None,
-            )  # fmt: skip
-        now = store.alias(tx, dataset_id, alias)
-        assert now is not None
-        return now
+    def adopter(self, system: Callable[[], Op]) -> Adopter:
+        """What takes over versions that were committed on this store without the server."""
+        return Adopter(self._db, self._repository, system)
+
+    def collect(self, op: Op, *, grace_s: float, dry_run: bool) -> Collected:
+        """Remove the bytes that no version needs. Raises Invalid (a grace time that is too short), Unavailable (damage)."""
+        op.require("dataset.delete")
+        return collect(self._repository, grace_s=grace_s, dry_run=dry_run)
+
+    def usage(self, op: Op) -> list[Usage]:
+        """What each dataset that the actor may read takes."""
+        found = usage(self._repository)
+        return [u for u in found if op.can("dataset.read", on=Ref("dataset", u.dataset))]
 
 
 def _ref(version: DatasetVersion) -> Ref:
@@ -466,37 +507,7 @@ def _label(version: DatasetVersion) -> str:
     return f"{version.dataset}@{version.number}"
 
 
-def _reread(tx: Read, op: Op, version: DatasetVersion) -> DatasetVersion:
-    """With the aliases it has now."""
-    found = store.version(tx, op.workspace, version.id)
-    assert found is not None
-    return found
-
-
 def _check_dataset_name(name: str) -> None:
     check_name(name, what="dataset")
     if name in RESERVED_NAMES:
         raise Invalid(f"A dataset cannot be called {name!r}.", where="name", hint="Pick another name.")
-
-
-def _check_alias(alias: str) -> None:
-    if alias == "latest" or not _ALIAS.match(alias) or _NUMBER.match(alias) or _ID.match(alias):
-        raise Invalid(
-            f"{alias!r} cannot be an alias.",
-            where="alias",
-            hint="Use letters, digits, '_', '-' and '.', beginning with a letter; not 'latest', nor what reads as a number.",
-        )
-
-
-def _check_generation(tx: Read, head: store.Head, alias: str, expect: int | None) -> None:
-    """Compare-and-set: generations never come twice, also not after an alias was removed and made again."""
-    if expect is None:
-        return
-    found = store.alias(tx, head.id, alias)
-    now = found.generation if found else 0
-    if now != expect:
-        raise Conflict(
-            f"The alias {alias!r} moved since you read it.",
-            where="expect",
-            hint=f"It is at generation {now} now; read it again and decide.",
-        )

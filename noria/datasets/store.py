@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, TableProfile
+from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, Name, TableProfile
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import DatasetVersionId
 
@@ -15,7 +15,7 @@ IN_ONE_QUERY = 500  # SQLite takes 32,766 parameters in one statement, but plans
 
 _VERSION = """
     select v.id, d.name as dataset, v.number, v.root_digest, v.created_at_ms, v.actor, v.message, v.parents,
-           v.files_count, v.size_bytes, v.rows_count, v.schema
+           v.files_count, v.size_bytes, v.rows_count, v.schema, v.branch
       from dataset_version v
       join dataset d on d.id = v.dataset_id
      where v.deleted_at_ms is null"""
@@ -32,15 +32,6 @@ class Head(Struct, frozen=True, kw_only=True):
     id: str
     last_number: int
     head_id: DatasetVersionId | None
-
-
-class Content(Struct, frozen=True, kw_only=True):
-    """A file that consists of several blobs; `recipe` names the blob that lists them."""
-
-    digest: str
-    size_bytes: int
-    recipe: str
-    chunks_count: int
 
 
 # --- datasets ---------------------------------------------------------------------------------------------------------
@@ -137,25 +128,41 @@ def versions(tx: Read, dataset_id: str, *, before: int | None, limit: int) -> li
     return _with_aliases(tx, found)
 
 
-def latest_number(tx: Read, dataset_id: str) -> tuple[str, int] | None:
-    """(id, number) of the latest version that is not deleted."""
-    found = tx.rows(
-        """select id, number from dataset_version
-            where dataset_id = :dataset and deleted_at_ms is null
-            order by number desc limit 1""",
+class Known(Struct, frozen=True, kw_only=True):
+    """A version as the index has it."""
+
+    id: str
+    number: int
+    is_deleted: bool
+
+
+def known(tx: Read, dataset_id: str) -> list[Known]:
+    """Every version of a dataset, deleted ones too."""
+    return tx.all(
+        Known,
+        """select id, number, deleted_at_ms is not null as is_deleted from dataset_version
+            where dataset_id = :dataset order by number limit 1000000""",
         dataset=dataset_id,
     )
-    return (found[0]["id"], found[0]["number"]) if found else None
+
+
+def renumber(tx: Write, version_id: str, number: int) -> None:
+    tx.run("update dataset_version set number = :number where id = :id", id=version_id, number=number)
+
+
+def restore_version(tx: Write, version_id: str) -> None:
+    tx.run("update dataset_version set deleted_at_ms = null where id = :id", id=version_id)
 
 
 def add_version(tx: Write, dataset_id: str, version: DatasetVersion) -> None:
     tx.run(
         """insert into dataset_version (id, dataset_id, number, root_digest, created_at_ms, actor, message, parents,
-                                        files_count, size_bytes, rows_count, schema)
-           values (:id, :dataset, :number, :root, :at_ms, :actor, :message, :parents, :files, :size, :rows, :schema)""",
+                                        files_count, size_bytes, rows_count, schema, branch)
+           values (:id, :dataset, :number, :root, :at_ms, :actor, :message, :parents, :files, :size, :rows, :schema, :branch)""",
         id=version.id, dataset=dataset_id, number=version.number, root=version.root_digest, at_ms=version.created_at_ms,
         actor=version.actor, message=version.message, parents=js(version.parents), files=version.files_count,
         size=version.size_bytes, rows=version.rows_count, schema=None if version.schema is None else js(version.schema),
+        branch=version.branch,
     )  # fmt: skip
 
 
@@ -180,68 +187,84 @@ def _one(tx: Read, sql: str, **params: Any) -> DatasetVersion | None:
 def _with_aliases(tx: Read, found: list[DatasetVersion]) -> list[DatasetVersion]:
     names: dict[str, list[str]] = {}
     for row in tx.rows(
-        "select version_id, name from dataset_ref where version_id in :ids order by name limit 10000",
+        """select version_id, name from dataset_ref
+            where version_id in :ids and kind in ('alias', 'tag') order by name limit 10000""",
         ids=[v.id for v in found],
     ):
         names.setdefault(row["version_id"], []).append(row["name"])
     return [msgspec.structs.replace(v, aliases=names.get(v.id, [])) for v in found]
 
 
-# --- aliases ----------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------------------------
 
 _ALIAS = """
     select r.dataset_id, r.name, r.version_id, v.number, r.generation, r.moved_at_ms, r.actor
       from dataset_ref r
-      join dataset_version v on v.id = r.version_id"""
+      join dataset_version v on v.id = r.version_id
+     where r.kind = 'alias'"""
+
+
+class NameRow(Struct, frozen=True, kw_only=True):
+    """A name as the index has it; an alias that was removed has no version."""
+
+    name: str
+    kind: str
+    version_id: str | None
+    generation: int
 
 
 def aliases(tx: Read, dataset_ids: list[str]) -> dict[str, list[Alias]]:
     """By dataset id, in the order of names."""
     found: dict[str, list[Alias]] = {}
-    for row in tx.rows(f"{_ALIAS} where r.dataset_id in :ids order by r.name limit 10000", ids=dataset_ids):
+    for row in tx.rows(f"{_ALIAS} and r.dataset_id in :ids order by r.name limit 10000", ids=dataset_ids):
         found.setdefault(row.pop("dataset_id"), []).append(msgspec.convert(row, Alias))
     return found
 
 
 def alias(tx: Read, dataset_id: str, name: str) -> Alias | None:
-    return tx.one(Alias, f"{_ALIAS} where r.dataset_id = :dataset and r.name = :name", dataset=dataset_id, name=name)
+    return tx.one(Alias, f"{_ALIAS} and r.dataset_id = :dataset and r.name = :name", dataset=dataset_id, name=name)
 
 
-def move_alias(tx: Write, dataset_id: str, name: str, version_id: str | None, *, at_ms: int, actor: str) -> None:
-    """Point it at a version, or at none; the generation grows."""
+def names(tx: Read, dataset_id: str) -> list[Name]:
+    """Branches but for main, tags and aliases."""
+    return tx.all(
+        Name,
+        """select r.name, r.kind, r.version_id, v.number
+             from dataset_ref r
+             join dataset_version v on v.id = r.version_id
+            where r.dataset_id = :dataset
+            order by r.kind, r.name
+            limit 10000""",
+        dataset=dataset_id,
+    )
+
+
+def name_rows(tx: Read, dataset_id: str) -> dict[str, NameRow]:
+    found = tx.all(
+        NameRow,
+        "select name, kind, version_id, generation from dataset_ref where dataset_id = :dataset order by name limit 100000",
+        dataset=dataset_id,
+    )
+    return {row.name: row for row in found}
+
+
+def set_name(tx: Write, dataset_id: str, row: NameRow, *, at_ms: int, actor: str) -> None:
     tx.run(
-        """insert into dataset_ref (dataset_id, name, version_id, generation, moved_at_ms, actor)
-           values (:dataset, :name, :version, 1, :at_ms, :actor)
+        """insert into dataset_ref (dataset_id, name, kind, version_id, generation, moved_at_ms, actor)
+           values (:dataset, :name, :kind, :version, :generation, :at_ms, :actor)
            on conflict (dataset_id, name) do update
-              set version_id = excluded.version_id, generation = dataset_ref.generation + 1,
+              set kind = excluded.kind, version_id = excluded.version_id, generation = excluded.generation,
                   moved_at_ms = excluded.moved_at_ms, actor = excluded.actor""",
-        dataset=dataset_id, name=name, version=version_id, at_ms=at_ms, actor=actor,
+        dataset=dataset_id, name=row.name, kind=row.kind, version=row.version_id, generation=row.generation, at_ms=at_ms,
+        actor=actor,
     )  # fmt: skip
 
 
-# --- contents and profiles --------------------------------------------------------------------------------------------
+def remove_name(tx: Write, dataset_id: str, name: str) -> None:
+    tx.run("delete from dataset_ref where dataset_id = :dataset and name = :name", dataset=dataset_id, name=name)
 
 
-def contents(tx: Read, digests: list[str]) -> dict[str, Content]:
-    """Those of `digests` that consist of several blobs."""
-    found: dict[str, Content] = {}
-    for i in range(0, len(digests), IN_ONE_QUERY):
-        part = tx.all(
-            Content,
-            "select digest, size_bytes, recipe, chunks_count from dataset_content where digest in :digests",
-            digests=digests[i : i + IN_ONE_QUERY],
-        )
-        found.update((c.digest, c) for c in part)
-    return found
-
-
-def add_contents(tx: Write, found: list[Content], *, layout: int) -> None:
-    tx.many(
-        """insert into dataset_content (digest, size_bytes, recipe, chunks_count, layout)
-           values (:digest, :size_bytes, :recipe, :chunks_count, :layout)
-           on conflict (digest) do nothing""",
-        [{**msgspec.structs.asdict(c), "layout": layout} for c in sorted(found, key=lambda c: c.digest)],
-    )
+# --- profiles --------------------------------------------------------------------------------------------
 
 
 def profiles(tx: Read, digests: list[str], *, layout: int) -> dict[tuple[str, str], TableProfile]:

@@ -39,7 +39,8 @@ def test_a_day_with_the_command_line(run: Run, tmp_path: Path) -> None:
     (source / "t.csv").write_text("id,v\n1,a\n2,c\n3,d\n")
     made = json.loads(run("commit", "flights", "in", "-m", "all", "--parent", "1", "--json").output)
     assert (made["version"]["number"], made["is_new"]) == (2, True)
-    assert "moved since" in run("commit", "flights", "home/noria.db", "--parent", "1", code=8).output
+    (tmp_path / "other").write_text("other")
+    assert "moved since" in run("commit", "flights", "other", "--parent", "1", code=8).output
     log = run("log", "flights").output
     assert "January" in log and "train" in log
     assert "t.csv" in run("show", "flights@train").output
@@ -63,6 +64,12 @@ def test_a_day_with_the_command_line(run: Run, tmp_path: Path) -> None:
 def test_damage_ends_with_exit_code_one(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("bytes")
     run("commit", "d", "a.txt")
-    digest = json.loads(run("show", "d", "--json").output)["files"][0]["digest"]
-    (tmp_path / "home" / "blobs" / "blobs" / digest[:2] / digest).write_text("bytez")
+    flip(next((tmp_path / "home" / "blobs" / "packs").rglob("*.pack")))
     assert "1 damaged" in run("verify", "d", code=1).output
+
+
+def flip(file: Path) -> None:
+    """Change the last bit of a file."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)

@@ -224,27 +224,17 @@ def test_the_door_asks_for_the_right_and_for_sense(noria: Noria) -> None:
     assert maintainer.post("/api/v1/logged-models/m-none/restore").status_code == 404
 
 
-class Died(Exception):
-    pass
-
-
 class dying_at:
     """Fail at the n-th pass of a crash point."""
 
     def __init__(self, point: str, passes: int = 0) -> None:
-        self._point, self._left = point, passes
+        self._point, self._passes = point, passes
 
     def __enter__(self) -> None:
-        def hook(point: str) -> None:
-            if point == self._point:
-                self._left -= 1
-                if self._left < 0:
-                    raise Died
-
-        crash.hook = hook
+        crash.arm(self._point, passes=self._passes)
 
     def __exit__(self, *_: object) -> None:
-        crash.hook = None
+        crash.disarm()
 
 
 @pytest.mark.parametrize("passes", [0, 1])
@@ -265,7 +255,7 @@ def test_a_crash_anywhere_is_ended_by_the_next_turn(
             purged(noria, grace_s=0.0)
             noria.clock.advance(1)
             purged(noria, grace_s=0.0)
-    except Died:
+    except crash.Crashed:
         pass
     noria.clock.advance(1)
     for _ in range(2):
@@ -299,7 +289,7 @@ def test_no_order_of_events_loses_bytes_that_a_file_has(noria: Noria, steps: lis
         for each, its in files.items():
             digest = tracking.artifact(noria.op(), runs[each].id, "f").digest
             assert noria.app.blobs.get(digest) == b"content %d" % its
-    crash.hook = None
+    crash.disarm()
 
 
 def step(noria: Noria, what: str, runs: list[Run], i: int, content: int, files: dict[int, int], away: set[int]) -> None:
@@ -326,7 +316,7 @@ def step(noria: Noria, what: str, runs: list[Run], i: int, content: int, files: 
         try:
             with dying_at("purge.rows" if i else "blobs.going") if what == "die" else dying_at("never"):
                 purged(noria, grace_s=60)
-        except Died:
+        except crash.Crashed:
             noria.app.collector.turn(grace_s=60)
         for each in sorted(away):
             try:

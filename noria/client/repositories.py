@@ -1,0 +1,336 @@
+"""Datasets without a server: the same classes, on the repository of the local home (or wherever NORIA_BLOBS points).
+
+A server on the same home finds what was committed here and the other way round, since both keep the same references. What needs
+more than files (profiles, samples, rows of a diff, what runs and models need) is answered by the application in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import io
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from noria.client.context import note_read
+from noria.client.datasets import READ_BYTES, Dataset, Progress, Version, gather_sources, selector_text, silent
+from noria.datasets import manifest
+from noria.datasets.model import Damage, DatasetVersion, Diff, FileChange, Verified, VersionFile, table_format
+from noria.datasets.model import Dataset as DatasetInfo
+from noria.kernel.errors import NoriaError, NotFound
+from noria.repository.ingest import Gathered, gather, look
+from noria.repository.model import MAIN
+from noria.repository.repository import NewCommit, Repository, open_repository
+from noria.repository.repository import Version as Found
+from noria.repository.scan import StatCache
+
+if TYPE_CHECKING:
+    from noria.client.api import Api
+    from noria.repository.merge import Strategy
+
+CHANGES_MAX = 1000  # listed in a diff
+
+
+def home() -> Path:
+    return Path(os.environ.get("NORIA_HOME") or "./noria-home").absolute()
+
+
+def local_repository() -> Repository | None:
+    """The repository of the local home; None when a server is named or runs on it: then it is asked."""
+    if os.environ.get("NORIA_URL"):
+        return None
+    if (home() / "server.json").exists():
+        from noria.client.api import running_server
+
+        if running_server():
+            return None
+    return open_repository(os.environ.get("NORIA_BLOBS") or str(home() / "blobs"))
+
+
+def stat_cache(source: Any) -> StatCache | None:
+    """What was seen of a folder, kept outside of it."""
+    if not isinstance(source, str | Path):
+        return None
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return StatCache(Path(base) / "noria" / "seen", Path(source))
+
+
+def user() -> str:
+    """Who commits, as far as this machine knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+class LocalDataset(Dataset):
+    """A dataset in a repository."""
+
+    def __init__(self, name: str, repository: Repository, api: Callable[[], Api] | None = None) -> None:
+        self.name = name
+        self.repository = repository
+        self._connect = api or _in_process
+        self._connected: Api | None = None
+        self._at = f"/datasets/{quote(name, safe='')}"
+
+    @property
+    def _api(self) -> Api:  # type: ignore[override]
+        if self._connected is None:
+            self._connected = self._connect()
+        return self._connected
+
+    def commit(
+        self,
+        source: Any,
+        *,
+        message: str = "",
+        alias: str = "",
+        branch: str = MAIN,
+        parent: Version | str | None = None,
+        progress: Progress | None = None,
+    ) -> Version:
+        """As on a server."""
+        start = parent.id if isinstance(parent, Version) else parent or ""
+        new = NewCommit(message=message, alias=alias, branch=branch, parent=start, actor=user())
+        with self.gathered(source, branch=branch, progress=progress) as (writing, gathered):
+            found, is_new = writing.commit(self.name, gathered.files, new, root=gathered.root)
+        return LocalVersion(self, found, is_new=is_new)
+
+    @contextlib.contextmanager
+    def gathered(self, source: Any, *, branch: str, progress: Progress | None) -> Iterator[tuple[Any, Gathered]]:
+        with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder, self.repository.writing() as writing:
+            root, base = self._head(branch)
+            files = gather_sources(source, Path(folder))
+            gathered = gather(writing, files, cache=stat_cache(source), base=base, base_root=root, say=progress or silent)
+            yield writing, gathered
+
+    def _head(self, branch: str) -> tuple[str, manifest.Manifest]:
+        """Root digest and files of a branch's head."""
+        with contextlib.suppress(NotFound):
+            refs = self.repository.refs(self.name)
+            head = refs.branches.get(branch) or refs.branches.get(MAIN)
+            if head and not (commit := self.repository.commit(head)).link:
+                return commit.root, self.repository.manifest(commit.root)
+        return "", {}
+
+    def version(self, selector: str | int = "latest") -> Version:
+        return LocalVersion(self, self.repository.version(self.name, selector_text(selector)))
+
+    def versions(self, *, branch: str = "", limit: int | None = None) -> list[Version]:
+        return [LocalVersion(self, v) for v in self.repository.versions(self.name, branch=branch, limit=limit)]
+
+    def info(self) -> DatasetInfo:
+        return self.repository.info(self.repository.refs(self.name))
+
+    def diff(
+        self, a: str | int, b: str | int = "latest", *, rows: bool = False, key: str | Iterable[str] = (), path: str = "",
+        limit: int = 20,
+    ) -> Diff:  # fmt: skip
+        before, after = self.version(a), self.version(b)
+        old, new = _manifest(self.repository, before.info), _manifest(self.repository, after.info)
+        changes = manifest.changes(old, new)
+        has_tables = any(table_format(c.path) and c.after is not None for c in changes)
+        if rows or has_tables:
+            return super().diff(before.id, after.id, rows=rows, key=key, path=path, limit=limit)
+        added = [c for c in changes if c.before is None]
+        removed = [c for c in changes if c.after is None]
+        changed = [c for c in changes if c.before is not None and c.after is not None]
+        return Diff(
+            a=before.info, b=after.info, added_count=len(added), removed_count=len(removed), changed_count=len(changed),
+            added=added[:CHANGES_MAX], removed=removed[:CHANGES_MAX], changed=changed[:CHANGES_MAX],
+        )  # fmt: skip
+
+    def status(self, source: str | Path, selector: str | int = "latest") -> list[FileChange]:
+        found = self.repository.version(self.name, selector_text(selector))
+        return folder_status(Path(source), found.commit.root, lambda: self.repository.manifest(found.commit.root))
+
+    def move_alias(self, alias: str, selector: str | int, *, expect: int | None = None) -> None:
+        self.repository.move_alias(self.name, alias, selector_text(selector), expect=expect, actor=user())
+
+    def remove_alias(self, alias: str) -> None:
+        self.repository.remove_alias(self.name, alias, actor=user())
+
+    def branches(self) -> dict[str, Version]:
+        return self._at_commits(self.repository.refs(self.name).branches)
+
+    def branch(self, branch: str, at: str | int = "latest") -> None:
+        self.repository.branch(self.name, branch, selector_text(at))
+
+    def delete_branch(self, branch: str) -> None:
+        self.repository.delete_branch(self.name, branch)
+
+    def tags(self) -> dict[str, Version]:
+        return self._at_commits(self.repository.refs(self.name).tags)
+
+    def tag(self, tag: str, at: str | int = "latest") -> None:
+        self.repository.tag(self.name, tag, selector_text(at))
+
+    def delete_tag(self, tag: str) -> None:
+        self.repository.delete_tag(self.name, tag)
+
+    def _at_commits(self, names: dict[str, str]) -> dict[str, Version]:
+        return {name: self.version(commit) for name, commit in sorted(names.items())}
+
+    def merge(
+        self, theirs: str | int, *, into: str = MAIN, message: str = "", strategy: Strategy = ""
+    ) -> tuple[Version, str]:
+        from noria.repository.merge import merge
+
+        found = self.repository.version(self.name, selector_text(theirs))
+        with self.repository.writing() as writing:
+            made, outcome = merge(
+                self.repository, writing, self.name, found.id, into=into, message=message, strategy=strategy, actor=user()
+            )
+        return LocalVersion(self, made), outcome
+
+    def delete(self, selector: str | int) -> Version:
+        found = self.version(selector)
+        if (home() / "noria.db").exists():  # runs and models may need it; only the application knows
+            return super().delete(found.id)
+        return LocalVersion(self, self.repository.delete_version(self.name, found.id))
+
+
+class LocalVersion(Version):
+    """A version in a repository."""
+
+    def __init__(self, dataset: LocalDataset, found: Found, *, is_new: bool = False) -> None:
+        self.dataset = dataset
+        self.info = found.info()
+        self.link = found.commit.link
+        self.is_new = is_new
+        self.warnings: list[str] = []
+        self._repository = dataset.repository
+        self._local = dataset
+        self._at = f"{dataset._at}/versions/{self.info.id}"
+
+    @property
+    def _api(self) -> Api:  # type: ignore[override]
+        return self._local._api
+
+    @property
+    def rows_count(self) -> int | None:
+        """Of all its Parquet files together, from their footers; None when it has none."""
+        if self.info.rows_count is None:
+            tables = [f for f in self.files() if table_format(f.path) == "parquet"]
+            if tables:
+                from pyarrow import parquet
+
+                return int(sum(parquet.read_metadata(self._open(f)).num_rows for f in tables))
+        return self.info.rows_count
+
+    def files(self, prefix: str = "", *, limit: int | None = None) -> list[VersionFile]:
+        found = (f for path, f in _manifest(self._repository, self.info).items() if path.startswith(prefix))
+        return list(itertools.islice(found, limit))
+
+    def verify(self, progress: Progress | None = None) -> Verified:
+        damaged, size_bytes = list[Damage](), 0
+        files = self.files()
+        for i, file in enumerate(files):
+            size_bytes += file.size_bytes
+            if not i % 256:
+                (progress or silent)(f"{i:,} of {len(files):,} files")
+            if problem := self._problem(file):
+                damaged.append(Damage(path=file.path, problem=problem))
+        return Verified(files_count=len(files), size_bytes=size_bytes, damaged=damaged)
+
+    def _problem(self, file: VersionFile) -> str:
+        from blake3 import blake3
+
+        whole = blake3()
+        try:
+            for piece in self._pieces(file):
+                whole.update(piece)
+        except NoriaError as error:
+            return error.message
+        return "" if self.link or whole.hexdigest() == file.digest else "Its bytes do not match its digest."
+
+    def open(self, path: str = "") -> io.BufferedReader:
+        self._note_read()
+        return self._open(self._file(path))
+
+    def _open(self, file: VersionFile) -> io.BufferedReader:
+        return io.BufferedReader(
+            Ranges(file.size_bytes, lambda start, end: self._pieces(file, start, end)), buffer_size=READ_BYTES
+        )
+
+    def _pieces(self, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        if self.link:
+            from noria.repository.links import read_linked
+
+            return read_linked(self.link, file, start, end)
+        return self._repository.read(file, start, end)
+
+    def read(self, path: str = "") -> bytes:
+        self._note_read()
+        return b"".join(self._pieces(self._file(path)))
+
+    def checkout(
+        self, target: str | Path, *, overwrite: bool = False, link: bool = False, prefix: str = "",
+        progress: Progress | None = None,
+    ) -> Path:  # fmt: skip
+        from noria.repository.checkout import checkout
+
+        self._note_read()
+        files = {f.path: f for f in self.files(prefix)}
+        read = (lambda file: self._pieces(file)) if self.link else None
+        return checkout(
+            self._repository, files, Path(target), overwrite=overwrite, link=link, say=progress or silent, read=read
+        )
+
+    def _note_read(self) -> None:
+        note_read(f"dataset_version:{self.info.id}", self._repository.url)
+
+
+class Ranges(io.RawIOBase):
+    """A file that is read by ranges."""
+
+    def __init__(self, size_bytes: int, read: Callable[[int, int], Iterable[bytes]]) -> None:
+        self._size, self._read_range = size_bytes, read
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._position + len(buffer), self._size)
+        if self._position >= end:
+            return 0
+        data = b"".join(self._read_range(self._position, end))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _manifest(repository: Repository, info: DatasetVersion) -> manifest.Manifest:
+    return repository.manifest(info.root_digest)
+
+
+def folder_status(source: Path, root: str, files: Callable[[], manifest.Manifest]) -> list[FileChange]:
+    """What a folder has that a version does not, and the other way round; nothing is read of what did not change."""
+    cache = stat_cache(source)
+    seen = look(source, cache, {}, root)
+    if seen is None or seen[1] == root:
+        return []
+    return manifest.changes(files(), seen[0])
+
+
+def _in_process() -> Api:
+    from noria.client.api import connect
+
+    return connect()

@@ -1,0 +1,182 @@
+"""What is in a folder, and what of it is known already: the walk, and the stat cache.
+
+A file counts as unchanged when path, size, both times, inode and mode are those of the last look, and that look came late
+enough after the last write for the clock of the file system to tell a later one. Anything else is read again. The cache may be
+deleted at any time; it is only ever believed about what a file holds, never about what is stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from blake3 import blake3
+from msgspec import Struct
+
+from noria.datasets.model import check_path
+from noria.kernel.errors import Conflict, Invalid
+
+Row = tuple[str, int, int, int, int, int]  # path, size, mtime and ctime in ns, inode, 1 for a program
+TICK_NS = 20_000_000  # kernels stamp files with a clock that moves every 1 to 10 ms
+COARSE_TICK_NS = 2_000_000_000  # FAT: two seconds; others: one. Told by times without a fraction
+_CACHE_FORMAT = 1
+
+
+Source = Path | Mapping[str, Path]  # a file or folder, or files by the path they shall have
+
+
+def scan(root: Source) -> list[Row]:
+    """Every file below `root` with its status, sorted by path; of a file, just itself.
+
+    Raises Invalid for what cannot be committed (links to folders, devices, sockets, names that are not UTF-8, files that may not
+    be read) and Conflict for what vanished on the way.
+    """
+    if not isinstance(root, Path):
+        return sorted(row for path, place in root.items() for row in _scan_file(check_path(path), place))
+    try:
+        found = list(_scan(root))
+    except FileNotFoundError as cause:
+        if not root.exists():
+            raise Invalid(f"There is no file or folder {str(root)!r}.", where="path") from cause
+        raise Conflict(f"{cause.filename} vanished while the folder was read.", hint="Commit again.") from cause
+    except PermissionError as cause:
+        raise Invalid(
+            f"{cause.filename} may not be read.", hint="Give yourself the right to read it, or leave it out."
+        ) from cause
+    if not found:
+        raise Invalid(f"The folder {str(root)!r} has no files.", where="path")
+    found.sort()
+    return found
+
+
+def _scan(root: Path) -> Iterator[Row]:
+    top = root.stat()
+    if stat.S_ISREG(top.st_mode):
+        yield _row(check_path(root.name), top)
+        return
+    if not stat.S_ISDIR(top.st_mode):
+        raise Invalid(f"{root} is neither a file nor a folder.", where="path")
+    folders = [(os.fspath(root), "")]
+    while folders:
+        folder, prefix = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    yield from _link(entry, prefix)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    if not stat.S_ISREG(status.st_mode):
+                        raise Invalid(_not_a_file(entry.path), hint="Leave it out; only files can be committed.")
+                    yield _row(prefix + entry.name, status)
+
+
+def _scan_file(path: str, place: Path) -> Iterator[Row]:
+    try:
+        status = place.stat()
+    except OSError as cause:
+        raise Invalid(f"There is no file {str(place)!r}.", where="path") from cause
+    if not stat.S_ISREG(status.st_mode):
+        raise Invalid(_not_a_file(str(place)), hint="Leave it out; only files can be committed.")
+    yield _row(path, status)
+
+
+def place_of(root: Source, path: str) -> str:
+    """Where the file is that shall have this path."""
+    if not isinstance(root, Path):
+        return os.fspath(root[path])
+    return os.fspath(root) if root.is_file() else f"{os.fspath(root)}/{path}"
+
+
+def _link(entry: os.DirEntry[str], prefix: str) -> Iterator[Row]:
+    try:
+        status = entry.stat()
+    except OSError as cause:
+        raise Invalid(f"{entry.path!r} is a link that leads nowhere.", hint="Remove it, or mend it.") from cause
+    if stat.S_ISDIR(status.st_mode):
+        raise Invalid(f"{entry.path!r} is a link to a folder.", hint="Copy what it points to, or leave it out.")
+    if not stat.S_ISREG(status.st_mode):
+        raise Invalid(_not_a_file(entry.path), hint="Leave it out; only files can be committed.")
+    yield _row(prefix + entry.name, status)
+
+
+def _not_a_file(path: str) -> str:
+    return f"{path!r} is not a file that can be read."
+
+
+def _row(path: str, status: os.stat_result) -> Row:
+    return (
+        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, int(bool(status.st_mode & stat.S_IXUSR)),
+    )  # fmt: skip
+
+
+def row_of(path: str, status: os.stat_result) -> Row:
+    """As `scan` describes a file."""
+    return _row(path, status)
+
+
+class Seen(Struct, frozen=True, array_like=True):
+    """What a look at a folder found: rows sorted by path, 32 bytes of digest for each, and the root digest of it all."""
+
+    format: int
+    looked_at_ns: int
+    root: str
+    rows: list[Row]
+    digests: bytes
+
+    def digest(self, i: int) -> str:
+        return self.digests[32 * i : 32 * i + 32].hex()
+
+    def is_settled(self, row: Row) -> bool:
+        """Would a write after the look have changed the row?"""
+        newest = max(row[2], row[3])
+        tick = TICK_NS if row[2] % 1_000_000_000 or row[3] % 1_000_000_000 else COARSE_TICK_NS
+        return newest + tick < self.looked_at_ns
+
+
+class StatCache:
+    """Keeps one Seen for each folder that was committed, outside the folder."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._path = folder / f"{blake3(os.fsencode(root.absolute())).hexdigest(length=16)}.seen"
+
+    def load(self) -> Seen | None:
+        """None when there is none, or none that can be read."""
+        try:
+            found = msgspec.msgpack.decode(self._path.read_bytes(), type=Seen)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return found if found.format == _CACHE_FORMAT and len(found.digests) == 32 * len(found.rows) else None
+
+    def save(self, looked_at_ns: int, root: str, rows: list[Row], digests: bytes) -> None:
+        """A cache that cannot be written costs time, nothing else."""
+        seen = Seen(_CACHE_FORMAT, looked_at_ns, root, rows, digests)
+        draft = self._path.with_name(f".{secrets.token_hex(6)}")
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(msgspec.msgpack.encode(seen))
+            draft.replace(self._path)
+
+
+def known_digests(rows: list[Row], seen: Seen | None) -> list[str | None]:
+    """The digest of each file that did not change since it was last read."""
+    if seen is None:
+        return [None] * len(rows)
+    at = {row[0]: i for i, row in enumerate(seen.rows)}
+    found: list[str | None] = []
+    for row in rows:
+        i = at.get(row[0])
+        found.append(seen.digest(i) if i is not None and seen.rows[i] == row and seen.is_settled(row) else None)
+    return found
+
+
+def now_ns() -> int:
+    """The clock that file systems stamp files with."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
