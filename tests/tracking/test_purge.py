@@ -177,7 +177,7 @@ def test_bytes_that_are_going_are_not_relied_on(noria: Noria) -> None:
     run = a_run(noria, {"a": b"bytes"})
     noria.app.tracking.delete_artifacts(noria.op(), run.id, "a")
     noria.clock.advance(DAY_S + 1)
-    with dying_at("blobs.going"), pytest.raises(Died):
+    with dying_at("blobs.going"), pytest.raises(crash.Crashed):
         noria.app.collector.turn()
     with pytest.raises(Unavailable, match="being removed"):
         noria.app.blobs.put(b"bytes")

@@ -5,7 +5,7 @@ from alembic import op
 
 from noria.migrations.columns import at_ms, boolean, ident, integer, json, text
 
-revision, down_revision = "0014", "0012"
+revision, down_revision = "0014", "0013"
 
 
 def upgrade() -> None:

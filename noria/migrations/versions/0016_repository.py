@@ -4,7 +4,7 @@ from alembic import op
 
 from noria.migrations.columns import text
 
-revision, down_revision = "0016", "0012"
+revision, down_revision = "0016", "0014"
 
 
 def upgrade() -> None:

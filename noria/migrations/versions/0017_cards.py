@@ -4,7 +4,7 @@ from alembic import op
 
 from noria.migrations.columns import at_ms, ident, integer, text
 
-revision, down_revision = "0017", "0012"
+revision, down_revision = "0017", "0016"
 
 
 def upgrade() -> None:
