@@ -13,7 +13,7 @@ from noria.client.repositories import local_repository, user
 from noria.kernel.errors import Invalid
 from noria.repository.repository import NewCommit, Repository, open_repository
 
-_TIME = re.compile(r"^(\d+)\s*([smhd]?)$")
+_TIME = re.compile(r"^(\d+)\s*([smhd]?)\Z")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
