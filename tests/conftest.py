@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,19 +125,23 @@ class Turnstile:
         """The door, open to `app` from now on."""
         self.app = app
         if self._asgi is None:
-            through: dict[str, Any] = {name: Through(self, name) for name in App.__struct_fields__}
+            through: dict[str, Any] = {
+                name: Through(lambda name=name: getattr(self.app, name)) for name in App.__struct_fields__
+            }
             self._asgi = asgi(msgspec.structs.replace(app, **through), checks=True)
         return self._asgi
 
 
 class Through:
-    """Stands for one service of the application in turn."""
+    """Stands for one service of the application in turn, and for the services it has as parts: `tracking.models`."""
 
-    def __init__(self, turnstile: Turnstile, name: str) -> None:
-        self._turnstile, self._name = turnstile, name
+    def __init__(self, look_up: Callable[[], Any]) -> None:
+        self._look_up = look_up
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(getattr(self._turnstile.app, self._name), attribute)
+        found = getattr(self._look_up(), attribute)
+        is_service = type(found).__module__.endswith((".logged_models", ".cards", ".ingest")) and not callable(found)
+        return Through(lambda: getattr(self._look_up(), attribute)) if is_service else found
 
 
 TURNSTILE = Turnstile()
@@ -157,6 +161,10 @@ class Noria:
         """A client with its own cookies; signed in when given a token."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(transport=self._transport, base_url=self.config.control_url, headers=headers)
+
+    def at_once(self, requests: list[httpx.Request]) -> list[httpx.Response]:
+        """Send all at the same time; answers in the same order."""
+        return self._transport.at_once(requests)
 
     def as_(self, name: str, *roles: str, kind: str = "service") -> httpx.Client:
         """A client of a principal with these roles on the workspace."""

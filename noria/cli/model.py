@@ -172,6 +172,63 @@ def passport(prediction_id: str, as_json: bool) -> None:
         click.echo(line)
 
 
+@group.command()
+@click.argument("handle")
+@click.option("--section", default="", help="Write this section: intended_use, out_of_scope, limitations, …")
+@click.option("--file", "file", type=click.File("r"), help="The new text of --section, as Markdown; - reads standard input.")
+@click.option("--html", "as_html", is_flag=True, help="Print HTML.")
+@json_option
+def card(handle: str, section: str, file: Any, as_html: bool, as_json: bool) -> None:
+    """Show the card of a version, filled from what was recorded; or write one of its sections.
+
+    \b
+    Example:
+      noria model card flights@champion
+      noria model card flights@champion --section limitations --file limitations.md
+    """
+    path = f"{_path(_version_handle(handle))}/card"
+    if bool(section) != bool(file):
+        raise Invalid("--section and --file belong together.", where="section" if file else "file")
+    if section:
+        made = api().put(f"{path}/{quote(section, safe='')}", {"content": file.read()})
+        if as_json:
+            emit(made, as_json=True)
+            return
+        missing = ", ".join(name.replace("_", " ") for name in made["completeness"]["missing"]) or "nothing"
+        click.echo(f"Written. The card is {made['completeness']['score']:.0%} complete; missing: {missing}.")
+        return
+    if as_json:
+        emit(api().get(path), as_json=True)
+        return
+    click.echo(b"".join(api().get_bytes(path, form="html" if as_html else "md")).decode(), nl=False)
+
+
+@group.command()
+@click.argument("handle")
+@json_option
+def lineage(handle: str, as_json: bool) -> None:
+    """Where a version comes from and what relies on it: run, code, data, environment; aliases and other versions.
+
+    \b
+    Example:
+      noria model lineage flights@champion
+    """
+    path = _path(_version_handle(handle))
+    passport, edges = api().get(f"{path}/passport")["passport"], api().get(path)["edges"]
+    found = {
+        **{name: passport[name] for name in ("ref", "run", "code", "datasets", "environment")},
+        "relations": [{"kind": e["kind"], "ref": e["ref"], "is_outgoing": e["is_outgoing"]} for e in edges],
+    }
+    if as_json:
+        emit(found, as_json=True)
+        return
+    relations = found.pop("relations")
+    for line in sentences(found):
+        click.echo(line)
+    for edge in relations:
+        click.echo(f"  {edge['kind'] if edge['is_outgoing'] else edge['kind'] + ' by'} {edge['ref']}")
+
+
 def sentences(value: Any, name: str = "", indent: int = 0) -> list[str]:
     """Any document as readable lines: every field is said, and what is not known is said to be so."""
     pad = "  " * indent

@@ -32,6 +32,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})  # no OPTIONS: no other origin may ask for anything
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 UPLOAD_MARKS = ("/mlflow-artifacts/", "/api/v1/blobs/", "/artifacts")  # routes that take files, not requests
@@ -61,6 +62,12 @@ class Door:
                 message["headers"] = [*message["headers"], (b"x-noria-op", op_id.encode()), *_SECURITY_HEADERS]
             await send(message)
 
+        if scope["method"] not in METHODS:
+            error = Invalid(
+                f"{scope['method'][:20]!r} is not possible here.", hint=f"Use one of {', '.join(sorted(METHODS))}."
+            )
+            await _reply(answer, 405, errors.body(scope["path"], error, op_id)[1])
+            return
         try:
             self._check_host(headers)
             self._check_origin(scope["method"], headers)

@@ -19,6 +19,8 @@ from noria.kernel.errors import Invalid, NoriaError, NotFound
 
 log = logging.getLogger("noria.http")
 
+# What reading a body may raise. A text that is not UTF-8 is a UnicodeDecodeError of msgspec's, not one of its own errors.
+_UNREADABLE = (msgspec.ValidationError, msgspec.DecodeError, SerializationException, RecursionError, UnicodeDecodeError)
 MLFLOW_PREFIXES = ("/api/2.0/", "/api/3.0/", "/ajax-api/", "/v1/traces")
 
 
@@ -50,7 +52,7 @@ def translate(error: Exception) -> NoriaError | None:
         return error
     if isinstance(error, ValidationException):
         return Invalid(_explain(error), where=_where(error))
-    if isinstance(error, msgspec.ValidationError | msgspec.DecodeError | SerializationException | RecursionError):
+    if isinstance(error, _UNREADABLE):
         return Invalid(f"The request cannot be read: {str(error.__cause__ or error)[:300]}.")
     if isinstance(error, NotFoundException):
         return NotFound("There is nothing at this address.", hint="The API is described at /api/openapi.json.")

@@ -11,6 +11,7 @@ SQL is lower case with named parameters; a list expands for `in :ids`; JSON is k
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from noria.kernel.clock import Clock, SystemClock
-from noria.kernel.errors import Invalid, Unavailable
+from noria.kernel.errors import Invalid, StorageFull, Unavailable
 from noria.kernel.facts import check_fact
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
@@ -43,8 +44,17 @@ _INSERT_EDGE = """
 
 
 def js(value: object) -> str:
-    """`value` as JSON text, for a column that holds JSON."""
-    return msgspec.json.encode(value).decode()
+    """`value` as JSON text, for a column or a list of ids. Raises Invalid for what PostgreSQL's JSON cannot hold."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError as cause:
+        raise Invalid("A text is not valid Unicode.", hint="Remove the lone surrogate.") from cause
+    if "\\u0000" in text and _NUL.search(text):
+        raise Invalid("A text contains a NUL character.", hint="Remove it.")
+    return text
+
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # the escape itself, not a text that spells it
 
 
 class Read:
@@ -311,16 +321,24 @@ _INT64 = 1 << 63
 def _check(params: Mapping[str, Any]) -> None:
     """Refuse what one of the two databases would change silently or choke on: NUL, lone surrogates, integers beyond 64 bits."""
     for name, value in params.items():
-        if isinstance(value, str):
-            if "\x00" in value:
-                raise Invalid(f"{name} contains a NUL character.", where=name, hint="Remove it.")
-            if not value.isascii():
-                try:
-                    value.encode()
-                except UnicodeEncodeError as cause:
-                    raise Invalid(f"{name} is not valid Unicode.", where=name, hint="Remove the lone surrogate.") from cause
-        elif isinstance(value, int) and not -_INT64 <= value < _INT64:
-            raise Invalid(f"{name} does not fit 64 bits.", where=name)
+        if isinstance(value, list | tuple | set | frozenset):
+            for item in value:
+                _check_value(name, item)
+        else:
+            _check_value(name, value)
+
+
+def _check_value(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise Invalid(f"{name} contains a NUL character.", where=name, hint="Remove it.")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as cause:
+                raise Invalid(f"{name} is not valid Unicode.", where=name, hint="Remove the lone surrogate.") from cause
+    elif isinstance(value, int) and not -_INT64 <= value < _INT64:
+        raise Invalid(f"{name} does not fit 64 bits.", where=name)
 
 
 _SCALARS = (str, int, float, bool, bytes, type(None))
@@ -356,12 +374,32 @@ def _convert(row: Mapping[Any, Any], type_: type[S]) -> S:
     return msgspec.convert(values, type_, strict=False)
 
 
+_SQLITE_ERROR, _SQLITE_FULL = 1, 13  # result codes; what is neither (busy, locked, i/o, cannot open) may pass
+_DISK_FULL = "53100"  # PostgreSQL's SQLSTATE
+
+
+def _kind_of(error: object) -> Literal["bug", "full", "away"]:
+    """What an operational error of a driver is. SQLite uses it for SQL it cannot read, too."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", _SQLITE_ERROR) & 0xFF
+        return {_SQLITE_ERROR: "bug", _SQLITE_FULL: "full"}.get(code, "away")  # type: ignore[return-value]
+    return "full" if getattr(error, "sqlstate", None) == _DISK_FULL else "away"
+
+
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """A database that cannot be reached is Unavailable, not a bug."""
+    """A database that cannot be reached or written is Unavailable; what it cannot understand stays what it is: a bug."""
     try:
         yield
     except sa.exc.OperationalError as cause:
+        kind = _kind_of(cause.orig)
+        if kind == "bug":
+            raise
+        if kind == "full":
+            raise StorageFull(
+                "The disk of the database is full; nothing was changed.", retry_after_s=60,
+                hint="Reading goes on. Free space, then try again.",
+            ) from cause  # fmt: skip
         raise Unavailable("The database does not answer.", retry_after_s=5, hint="Try again in a moment.") from cause
     except sa.exc.TimeoutError as cause:
         raise Unavailable("Every database connection is in use.", retry_after_s=2, hint="Try again in a moment.") from cause

@@ -81,6 +81,12 @@ class Unavailable(NoriaError):
     code, status, mlflow_code = "unavailable", 503, "TEMPORARILY_UNAVAILABLE"
 
 
+class StorageFull(Unavailable):
+    """The same, when there is no room to write: 507. Nothing was changed; reading goes on."""
+
+    code, status = "storage_full", 507
+
+
 ERRORS: tuple[type[NoriaError], ...] = (
     Invalid, Unauthenticated, Forbidden, NotFound, AlreadyExists, Conflict, TooMuch, Unavailable,
 )  # fmt: skip

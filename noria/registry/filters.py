@@ -15,6 +15,7 @@ from noria.registry.model import Model, ModelVersion
 _ATTRIBUTES = ("", "attribute", "attributes", "attr")
 _TAGS = ("tag", "tags")
 PROMPT_TAG = "mlflow.prompt.is_prompt"  # The client adds "… != 'true'" to every search and means: also where it is absent.
+_INT64 = 1 << 63
 _PLAIN = frozenset({"=", "!=", "<", "<=", ">", ">="})
 
 
@@ -131,7 +132,7 @@ def _compare(dialect: str, sql: str, type_: type, c: Comparison, name: str, para
         return f"{sql} {'<>' if c.op == '!=' else c.op} :{name}"
     if c.op in ("in", "not in"):
         params[name] = [_typed(v, type_, c.key) for v in c.value]
-        return f"{sql} {c.op} :{name}"
+        return f"{'not ' if c.op == 'not in' else ''}{sql} in :{name}"
     if type_ is not str:
         raise Invalid(f"{c.key} is a number; it cannot be compared with {c.op}.", where="filter")
     negated, like = ("not ", c.op[4:]) if c.op.startswith("not ") else ("", c.op)
@@ -147,9 +148,9 @@ def _compare(dialect: str, sql: str, type_: type, c: Comparison, name: str, para
 
 def _typed(value: Any, type_: type, key: str) -> Any:
     if type_ is int:
-        if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
+        if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value, re.ASCII):
             return int(value)
-        if isinstance(value, int | float) and abs(value) < 1 << 62 and value == int(value):
+        if isinstance(value, int | float) and -_INT64 <= value < _INT64 and value == int(value):
             return int(value)
         raise Invalid(f"{key} is compared with whole numbers.", where="filter")
     if isinstance(value, str):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+from litestar import Response
 from litestar.response import Stream
 from msgspec import Struct
 
 from noria.http.route import Routes, delete, get, patch, post, put
+from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
 from noria.registry import mlflow
+from noria.registry.card import Card, CardEdit, CardSection, to_html, to_markdown
 from noria.registry.model import (
     Alias,
     AliasMove,
@@ -26,6 +30,8 @@ from noria.registry.model import (
     VersionPage,
 )
 from noria.registry.service import Registry
+
+CARD_FORMS = {"json": "application/json", "md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
 
 
 class Passport(Struct, frozen=True):
@@ -107,6 +113,28 @@ def routes(registry: Registry) -> Routes:
         """Where a version comes from: run, code, data, environment, evaluations."""
         return Passport(registry.passport_of_version(op, f"{name}@{selector}"))
 
+    @get("/api/v1/models/{name:str}/versions/{selector:str}/card", action="model.read")
+    def read_card(op: Op, name: str, selector: str, form: str = "json") -> Response[Any]:
+        """The card of a version: what was recorded and what people wrote. `form`: json, md or html."""
+        if form not in CARD_FORMS:
+            raise Invalid(f"A card has no form {form[:40]!r}.", where="form", hint=f"It is one of {', '.join(CARD_FORMS)}.")
+        card = registry.cards.read(op, f"{name}@{selector}")
+        if form == "json":
+            return Response(msgspec.json.encode(card), media_type="application/json")
+        text = to_markdown(card) if form == "md" else to_html(card)
+        nothing_runs = {"content-security-policy": "sandbox; default-src 'none'"}
+        return Response(text.encode(), media_type=CARD_FORMS[form], headers=nothing_runs)
+
+    @put("/api/v1/models/{name:str}/versions/{selector:str}/card/{section:str}", action="model.tag")
+    def write_card(op: Op, name: str, selector: str, section: str, data: CardEdit) -> Card:
+        """Write a section of a card, as Markdown; the texts before it are kept."""
+        return registry.cards.write(op, f"{name}@{selector}", section, data)
+
+    @get("/api/v1/models/{name:str}/versions/{selector:str}/card/{section:str}", action="model.read")
+    def read_card_history(op: Op, name: str, selector: str, section: str) -> Page[CardSection]:
+        """Every text a section of a card ever had, newest first."""
+        return Page(registry.cards.history(op, f"{name}@{selector}", section))
+
     @get("/api/v1/models/{name:str}/timeline", action="model.read")
     def read_timeline(op: Op, name: str, at_ms: int | None = None) -> Page[AliasMove]:
         """Every move of every alias, newest first; with `at_ms`, what each alias named at that time."""
@@ -125,7 +153,7 @@ def routes(registry: Registry) -> Routes:
     return [
         list_models, create_model, read_model, change_model, delete_model, list_model_versions, create_model_version,
         read_model_version, change_model_version, delete_model_version, list_model_files, read_model_file, add_evaluation,
-        read_version_passport, read_timeline, move_alias, remove_alias, *mlflow.routes(registry),
+        read_version_passport, read_card, write_card, read_card_history, read_timeline, move_alias, remove_alias, *mlflow.routes(registry),
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ ModelId = NewType("ModelId", str)
 
 FILES_PER_VERSION = 10_000  # A model directory has tens of files; beyond this it is a dataset.
 TAG_LENGTH_MAX = 100_000  # MLflow's limit for a model version tag's value.
+TAGS_PER_REQUEST = 1_000  # Each is a row, written in one transaction.
 KEY_LENGTH_MAX = 250
 DESCRIPTION_LENGTH_MAX = 100_000
 METRICS_PER_EVALUATION = 1_000
@@ -282,7 +283,12 @@ def check_alias(name: str) -> str:
 
 
 def check_tags(tags: dict[str, str | None]) -> None:
-    """Raises Invalid for a key or value beyond its limit."""
+    """Raises Invalid for a key or value beyond its limit, or too many of them."""
+    if len(tags) > TAGS_PER_REQUEST:
+        raise Invalid(
+            f"At most {TAGS_PER_REQUEST} tags fit one request. Got {len(tags)}.", where="tags",
+            hint="Send them in several requests.",
+        )  # fmt: skip
     for key, value in tags.items():
         if not key or len(key) > KEY_LENGTH_MAX:
             raise Invalid(f"A tag key has 1 to {KEY_LENGTH_MAX} characters, not {len(key)}.", where="tags")

@@ -21,7 +21,8 @@ from noria.kernel.filters import parse_filter, parse_order
 from noria.kernel.ids import ModelVersionId, Ref, check_name, new_id, parse_handle
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
-from noria.registry import filters, store
+from noria.registry import card_store, filters, store
+from noria.registry.cards import Cards
 from noria.registry.mlmodel import describe, digest_of
 from noria.registry.model import (
     FILES_PER_VERSION,
@@ -54,6 +55,7 @@ class Registry:
 
     def __init__(self, db: Database, blobs: BlobStore, tracking: Tracking) -> None:
         self._db, self._blobs, self._tracking = db, blobs, tracking
+        self.cards = Cards(db, self)
         tracking.mounts[VERSION_FOLDER] = self  # the MLflow client downloads a version from there
 
     # --- models -----------------------------------------------------------------------------------------------------
@@ -139,6 +141,7 @@ class Registry:
             versions = self._require_unused(tx, found)
             for version in versions:
                 store.remove_version(tx, version.id)
+                card_store.remove(tx, version.id)
             store.remove_model(tx, found.id)
             tx.emit("model.deleted", found.ref, versions=len(versions))
 
@@ -369,6 +372,7 @@ class Registry:
             found = store.version(tx, model, number)
             edges.require_unprotected(tx, found.ref)
             store.remove_version(tx, found.id)
+            card_store.remove(tx, found.id)
             tx.emit("model_version.deleted", found.ref, model=model, number=number)
 
     def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:

@@ -22,6 +22,7 @@ from noria.tracking.model import (
     LoggedModel,
     ModelUse,
     Point,
+    check_count,
     check_key,
     check_value,
 )
@@ -176,6 +177,7 @@ def _absent(model_id: str) -> str:
 
 
 def _checked(pairs: dict[str, str], what: str) -> dict[str, str]:
+    check_count(pairs, what)
     for key, value in pairs.items():
         check_value(check_key(key, what), value, what)
     return pairs

@@ -631,8 +631,9 @@ def rpc(
     name = re.sub(r"\W+", "_", f"mlflow{path}_{verb.__name__}").strip("_")
     handle.__name__ = name
     declared: HTTPRouteHandler = verb(
-        [prefix + path for prefix in prefixes], action=action, include_in_schema=False, operation_id=name, status_code=200
-    )(handle)
+        [prefix + path for prefix in prefixes], action=action, include_in_schema=False, operation_id=name, status_code=200,
+        opt={"body": body},
+    )(handle)  # fmt: skip
     return declared
 
 
@@ -700,7 +701,7 @@ def whole(value: Whole, name: str) -> int:
 
 def word(value: Word, known: tuple[str, ...], name: str) -> str:
     """A value of an enum by its name or its number in MLflow's protocol. Raises Invalid."""
-    if isinstance(value, str) and value.isdigit() and len(value) < 4:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 4:
         value = int(value)
     if isinstance(value, int) and 0 < value < len(known):
         return known[value]

@@ -20,6 +20,7 @@ POINTS_PER_BATCH = 1000  # MLflow's limits of one log-batch request
 PARAMS_PER_BATCH = 100
 TAGS_PER_BATCH = 100
 ENTITIES_PER_BATCH = 1000
+PAIRS_PER_REQUEST = 1_000  # tags, or params, of one request that is no batch: to begin an experiment, a run or a model
 KEY_LENGTH_MAX = 250
 NAME_LENGTH_MAX = 500  # of an experiment
 VALUE_LENGTH_MAX = 65_536  # MLflow promises 6,000 for a param and 8,000 for a tag; longer ones are kept, never cut
@@ -340,6 +341,15 @@ def check_value(key: str, value: str, what: str) -> str:
             hint="Log it as an artifact.",
         )  # fmt: skip
     return value
+
+
+def check_count(pairs: dict[str, str], what: str) -> None:
+    """Raises Invalid for more pairs than one request may bring: each is a row, written in one transaction."""
+    if len(pairs) > PAIRS_PER_REQUEST:
+        raise Invalid(
+            f"At most {PAIRS_PER_REQUEST} {what}s fit one request. Got {len(pairs)}.", where=f"{what}s",
+            hint="Send it in several requests.",
+        )  # fmt: skip
 
 
 def check_run_id(run_id: str) -> str:

@@ -56,6 +56,7 @@ from noria.tracking.model import (
     Point,
     Run,
     RunColumns,
+    check_count,
     check_key,
     check_path,
     check_run_id,
@@ -137,7 +138,8 @@ class Tracking:
         """The experiment called `name`; made when missing and `create`. Raises NotFound."""
         with self._db.read() as tx:
             found = store.experiment_named(tx, name, op.workspace)
-        if found is None and create:
+        # A name that is hidden from the caller is answered like one that is free: they may begin it, or they may not.
+        if create and (found is None or not op.can("experiment.read", Ref("experiment", found.id))):
             try:
                 return self.create_experiment(op, name)
             except AlreadyExists:  # another writer was faster
@@ -876,6 +878,7 @@ def check_experiment_name(name: str) -> str:
 
 
 def check_tags(tags: dict[str, str]) -> dict[str, str]:
+    check_count(tags, "tag")
     for key, value in tags.items():
         check_value(check_key(key, "tag"), value, "tag")
     return tags

@@ -117,10 +117,10 @@ def experiments(
     clauses = ["r.workspace = :workspace", where.sql, after.sql, among(tx, "r.id", "ids") if ids is not None else ""]
     return tx.rows(
         f"""select r.id, r.name, r.stage, r.created_at_ms, r.updated_at_ms, r.actor {order.columns}
-              from experiment r
+              from experiment r {order.joins}
              where {" and ".join(c for c in clauses if c)}
              order by {order.clause} limit :limit""",
-        workspace=workspace, limit=limit, **where.params, **after.params,
+        workspace=workspace, limit=limit, **where.params, **order.params, **after.params,
         **({"ids": js(ids)} if ids is not None else {}),
     )  # fmt: skip
 
