@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Exit codes for scripts: 0 done, 1 refused or failed, 2 wrong usage (click's), then one per kind of error.
 EXIT_CODES = {
     "invalid": 3, "unauthenticated": 4, "forbidden": 5, "not_found": 6, "already_exists": 7, "conflict": 8, "too_much": 9,
-    "too_large": 9, "unavailable": 10,
+    "too_large": 9, "unavailable": 10, "storage_full": 10,
 }  # fmt: skip
 
 

@@ -179,6 +179,8 @@ def to_error(status: int, content: bytes) -> NoriaError:
     try:
         found = json.loads(content)["error"]
         kind = _BY_CODE.get(found["code"])
+        if kind is None and found["code"] == "storage_full":
+            kind = Unavailable
         if kind is None and found["code"] == "too_large":
             kind = TooMuch
     except (ValueError, KeyError, TypeError):

@@ -72,7 +72,7 @@ def test_a_section_is_written_and_every_edit_is_kept(noria: Noria, given_version
     assert (section["content"], section["edit"], section["actor"]) == (
         "Delays of departures, **not** arrivals.",
         2,
-        "user:admin",
+        "user:local admin",
     )
     assert card["completeness"]["score"] > before and "intended_use" not in card["completeness"]["missing"]
     history = noria.http.get(f"{CARD}/intended_use").json()["items"]
