@@ -140,7 +140,7 @@ class Through:
 
     def __getattr__(self, attribute: str) -> Any:
         found = getattr(self._look_up(), attribute)
-        is_service = type(found).__module__.endswith((".logged_models", ".cards", ".ingest")) and not callable(found)
+        is_service = type(found).__module__.startswith("noria.") and hasattr(found, "_db")
         return Through(lambda: getattr(self._look_up(), attribute)) if is_service else found
 
 
