@@ -113,12 +113,6 @@ def config(tmp_path: Path, database_url: str) -> Config:
     return load_config({}, home=str(tmp_path / "home"), database=database_url)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What clients remember of folders goes where the tests' other files are."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
-
-
 class Turnstile:
     """One door for all tests of a process: building the routes takes a second, so they are built once, over whichever
     application is in turn. Each service of it is looked up when it is used."""
@@ -146,7 +140,7 @@ class Through:
 
     def __getattr__(self, attribute: str) -> Any:
         found = getattr(self._look_up(), attribute)
-        is_service = type(found).__module__.endswith((".logged_models", ".cards", ".ingest")) and not callable(found)
+        is_service = type(found).__module__.startswith("noria.") and hasattr(found, "_db")
         return Through(lambda: getattr(self._look_up(), attribute)) if is_service else found
 
 

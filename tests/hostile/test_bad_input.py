@@ -17,8 +17,10 @@ from noria.tracking.model import Point
 from tests.conftest import Noria
 from tests.hostile.values import BODIES, FOR_DATABASES, SPELLINGS, TOKENS, TYPES, Shape, filled, places, shape_of, written
 
+pytestmark = pytest.mark.slow
+
 STREAMS = ("/api/v1/stream", "/api/v1/serving/desired", "/api/v1/pipelines/work/claim")  # these wait for something to happen
-SHARE = 7
+SHARE = 12
 AT_ONCE = 48
 MODEL_FILES = {"MLmodel": b"flavors: {python_function: {loader_module: none}}\n", "data.bin": b"bytes"}
 
@@ -145,7 +147,7 @@ def address(route: str, known: dict[str, Any], instead: dict[str, str] | None = 
 
 
 def some(things: list[str], at: int, share: int = SHARE) -> list[str]:
-    """Every seventh thing, another seventh at each place, so that all meet all kinds of fields; all of them when asked to.
+    """Every twelfth thing, another twelfth at each place, so that all meet all kinds of fields; all of them when asked to.
 
     NORIA_HOSTILE=all takes minutes a database; do it when a parser or a protocol changes.
     """
@@ -166,7 +168,7 @@ def test_no_value_in_any_field_of_any_body_is_a_failure_of_ours(noria: Noria, gi
                 asking.ask(f"{name} at {'.'.join(map(str, at))}", method, url, written(body, at, TOKENS[name]))
     asking.all_was_refused_well()
     assert given.state() == before
-    assert count > 500 and asking.statuses[400] > count / 2, (count, asking.statuses)
+    assert count > 500 and asking.statuses[400] > count / 4, (count, asking.statuses)
 
 
 def test_no_body_as_a_whole_is_a_failure_of_ours(noria: Noria, given: Given) -> None:

@@ -16,6 +16,8 @@ from noria.tracking.model import Point
 from tests.conftest import Noria
 from tests.hostile.filters import TEXTS, Condition, Kind, holds, mutated, some_condition, written
 
+pytestmark = pytest.mark.slow
+
 VALID, MUTATED = 400, 1_600  # of each of five lists: ten thousand; PostgreSQL, where each takes longer, is asked a fifth
 Row = dict[str, Any]
 Ask = Callable[[str], list[str]]
