@@ -330,13 +330,11 @@ class Registry:
         raise NotFound(f"{found.label} has no file {path[:200]!r}.", ref=found.ref)
 
     def list_files(self, op: Op, path: str) -> list[Artifact]:
-        """What lies at `<version id>/<folder>`; a file lists itself. For MLflow's artifact proxy. Raises NotFound."""
+        """What lies in `<version id>/<folder>`; nothing in a file. For MLflow's artifact proxy. Raises NotFound."""
         version_id, _, folder = path.strip("/").partition("/")
         prefix = f"{folder}/" if folder else ""
         found: dict[str, Artifact] = {}
         for file in self.files(op, f"model_version:{version_id}"):
-            if file.path == folder:
-                return [Artifact(path=file.path, size_bytes=file.size_bytes, digest=file.digest)]
             if file.path.startswith(prefix):
                 name, is_folder, _ = file.path[len(prefix) :].partition("/")
                 size = 0 if is_folder else file.size_bytes

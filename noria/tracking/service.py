@@ -728,12 +728,10 @@ class Tracking:
         return self._put(op, place.owner, place.path, self._blobs.put(data))
 
     def list_at(self, op: Op, place: Place) -> list[Artifact]:
-        """What lies in the folder at a place; a file lists itself, as MLflow's proxy answers."""
+        """What lies in the folder at a place. In a file lies nothing: that is how MLflow's clients tell it from a folder."""
         op.require("run.read", on=Ref("experiment", place.experiment_id))
         with self._db.read() as tx:
-            found = one_level(store.artifacts_below(tx, place.owner, place.path), place.path)
-            itself = store.artifact(tx, place.owner, place.path) if not found and place.path else None
-        return [itself] if itself else found
+            return one_level(store.artifacts_below(tx, place.owner, place.path), place.path)
 
     def open_at(self, op: Op, place: Place, start: int = 0, end: int | None = None) -> tuple[Artifact, Iterator[bytes]]:
         """The file at a place and its bytes. Raises NotFound, Forbidden."""
