@@ -48,6 +48,7 @@ from noria.pipelines.triggers import Triggers
 from noria.registry.service import Registry
 from noria.repository.repository import open_repository
 from noria.serving.service import Serving, Upkeep
+from noria.tracking.evaluations import Evaluations
 from noria.tracking.purge import Purge
 from noria.tracking.service import Tracking
 from noria.tracking.traces import Traces
@@ -71,6 +72,7 @@ class App(Struct, frozen=True, kw_only=True):
     tracking: Tracking
     traces: Traces
     views: Views
+    evaluations: Evaluations
     registry: Registry
     pipelines: Pipelines
     schedules: Schedules
@@ -91,7 +93,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.access.http.routes(self.access),
             *noria.datasets.http.routes(self.datasets),
             *noria.tracking.http.routes(self.tracking),
-            *noria.tracking.traces_http.routes(self.traces),
+            *noria.tracking.traces_http.routes(self.traces, self.evaluations),
             *noria.tracking.views.http.routes(self.views),
             *noria.registry.http.routes(self.registry),
             *noria.pipelines.http.routes(self.pipelines, self.schedules, self.triggers),
@@ -127,7 +129,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms))
     jobs.register("dataset.profile", datasets.run_profile)
     tracking = Tracking(db, blobs, ticks, datasets)
-    traces = Traces(db, tracking)
+    traces, evaluations = Traces(db, tracking), Evaluations(db, tracking)
     registry = Registry(db, blobs, tracking)
     pipelines = Pipelines(db, ops, blobs, ticks, access, datasets, tracking, registry, lease_s=config.lease_s)
     schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines)
@@ -149,7 +151,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     ]  # fmt: skip
     return App(
         config=config, clock=clock, db=db, blobs=blobs, collector=collector, ticks=ticks, ops=ops, access=access, jobs=jobs,
-        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, traces=traces, views=Views(db, tracking),
+        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, traces=traces, evaluations=evaluations,
+        views=Views(db, tracking),
         registry=registry,
         pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, loops=loops,

@@ -12,7 +12,8 @@ from noria.http.route import Routes, get, post
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
-from noria.tracking import traces_mlflow
+from noria.tracking import evaluation_mlflow, traces_mlflow
+from noria.tracking.evaluations import Evaluations
 from noria.tracking.files import knock
 from noria.tracking.trace_model import SpanView, Trace
 from noria.tracking.traces import Traces
@@ -26,7 +27,7 @@ class Spans(Struct, frozen=True):
     spans: list[SpanView]
 
 
-def routes(traces: Traces) -> Routes:
+def routes(traces: Traces, evaluations: Evaluations) -> Routes:
     @get("/api/v1/traces", action="run.read")
     def list_traces(
         op: Op, experiment: str, filter: str = "", order_by: str = "", limit: int | None = None, page: str | None = None
@@ -69,7 +70,10 @@ def routes(traces: Traces) -> Routes:
         is_json = media_type.startswith(otlp.JSON)
         return Response(b"{}" if is_json else b"", media_type=otlp.JSON if is_json else otlp.PROTOBUF, status_code=200)
 
-    return [list_traces, read_trace, read_spans, export_spans, *traces_mlflow.routes(traces)]
+    return [
+        list_traces, read_trace, read_spans, export_spans, *traces_mlflow.routes(traces),
+        *evaluation_mlflow.routes(evaluations),
+    ]  # fmt: skip
 
 
 def _commas(text: str) -> list[str]:

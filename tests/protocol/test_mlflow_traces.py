@@ -166,3 +166,25 @@ def test_opentelemetry_exports(client: Any, server: Server) -> None:  # noqa: F8
     assert pay.get_attribute("amount") == 12.5 and pay.get_attribute("tags") == ["a", "b"]
     assert pay.events[0].name == "retried" and dict(pay.events[0].attributes) == {"times": 2}
     assert find("span.attributes.amount = '12.5'") == [trace_id]
+
+
+def test_evaluation_datasets(client: Any) -> None:  # noqa: F811
+    from mlflow.genai.datasets import create_dataset, delete_dataset, get_dataset, search_datasets
+
+    made = create_dataset(name="faq", experiment_id=here(), tags={"team": "a"})
+    trace_id = ask("why?")
+    made.merge_records([
+        {"inputs": {"question": "why?"}, "expectations": {"answer": "because"}, "tags": {"k": "v"}},
+        {"inputs": {"question": "how?"}, "outputs": "so", "source": {"source_type": "TRACE", "source_data": {"trace_id": trace_id}}},
+    ])  # fmt: skip
+    made.merge_records([{"inputs": {"question": "why?"}, "expectations": {"also": 1}}])
+    found = get_dataset(dataset_id=made.dataset_id)
+    kept = {row["inputs"]["question"]: row for row in found.to_df().to_dict("records")}
+    assert kept["why?"]["expectations"] == {"answer": "because", "also": 1} and kept["why?"]["tags"]["k"] == "v"
+    assert (kept["how?"]["outputs"], kept["how?"]["source_id"]) == ("so", trace_id)
+    assert (found.name, found.tags["team"], found.experiment_ids) == ("faq", "a", [here()])
+    assert [d.dataset_id for d in search_datasets(experiment_ids=[here()], filter_string="name = 'faq'")] == [
+        made.dataset_id
+    ]
+    delete_dataset(dataset_id=made.dataset_id)
+    assert list(search_datasets(experiment_ids=[here()])) == []
