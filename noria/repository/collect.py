@@ -231,8 +231,13 @@ class _Collector:
         if item.modified_at_ms <= self._before_ms:
             self._counts["objects_count"] += 1
             self._counts["freed_bytes"] += item.size_bytes
-            if not self._dry_run:
-                self._objects.delete(item.key)
+            if self._dry_run:
+                return
+            if not self._is_alone:  # somebody may have written it again since it was listed
+                with contextlib.suppress(NotFound):
+                    if self._objects.look(item.key).modified_at_ms > self._before_ms:
+                        return
+            self._objects.delete(item.key)
 
 
 def _claims(indexes: dict[str, PackIndex], digests: set[bytes], tombstones: dict[str, int]) -> dict[str, list[int]]:

@@ -1,9 +1,10 @@
 """Packs: small files, chunks and recipes, one behind the other, with an index beside them.
 
     packs/ab/<id>.pack   a magic word, then payloads in the order they were added
-    packs/ab/<id>.idx    a magic word, a count, then columns sorted by digest: digests, offsets, stored and real sizes, kinds
+    packs/ab/<id>.idx    a magic word, a count, a salt, then columns sorted by digest: digests, offsets, stored and real sizes, kinds
 
-The id is the BLAKE3-256 of the index, which names every byte of the pack. Every payload is checked against its digest
+The id is the BLAKE3-256 of the index, which names every byte of the pack. The salt keeps two packs of the same bytes apart:
+one that is written anew must not take the name of one that is being removed. Every payload is checked against its digest
 whenever it is read. A pack without an index belongs to nobody: the index is written after it, so a crash leaves only orphans.
 """
 
@@ -35,6 +36,7 @@ RECIPE_ROW = 36  # a digest and four bytes of size
 BUFFER_BYTES = 4 << 20
 TIERS_MAX = 16  # new packs are searched one by one until there are this many; then all become one list
 REPAIR = "Repair it from a remote: noria data repair."
+_HEAD_BYTES = 32  # of an index: magic, count, salt
 _ALIGN = 4096
 
 
@@ -112,12 +114,11 @@ class PackWriter:
         draft, entries = self._draft, self._entries
         self._draft, self._entries = None, []
         file = draft.finish()
-        self.packs.append(publish(self._objects, file, entries))
+        self.packs.append(publish(self._objects, file, encode_index(entries)))
 
 
-def publish(objects: Objects, file: Path, entries: Iterable[Entry]) -> str:
+def publish(objects: Objects, file: Path, index: bytes) -> str:
     """Give a durable pack file its name, and write its index after it."""
-    index = encode_index(entries)
     name = blake3(index).hexdigest()
     crash_here("pack.drafted")
     objects.write_file(_key(name, "pack"), file)
@@ -217,7 +218,7 @@ def encode_index(entries: Iterable[Entry]) -> bytes:
         np.array([e.size_bytes for e in rows], dtype="<u4"),
         np.array([e.kind for e in rows], dtype="u1"),
     )
-    head = INDEX_MAGIC + len(rows).to_bytes(8, "little")
+    head = INDEX_MAGIC + len(rows).to_bytes(8, "little") + secrets.token_bytes(16)
     return b"".join((head, *(e.digest for e in rows), *(c.tobytes() for c in columns)))
 
 
@@ -231,8 +232,9 @@ class PackIndex:
             raise IndexDamaged(f"The index of pack {name[:12]} is damaged.", hint=REPAIR)
         self.name = name
         self.count = n = int.from_bytes(data[8:16], "little")
-        self.digests = memoryview(data)[16 : 16 + 32 * n]
-        at = 16 + 32 * n
+        self.data = data
+        self.digests = memoryview(data)[_HEAD_BYTES : _HEAD_BYTES + 32 * n]
+        at = _HEAD_BYTES + 32 * n
         self.keys = np.frombuffer(self.digests, dtype=">u8")[::4].astype("u8") if n else np.empty(0, dtype="u8")
         self.offsets = np.frombuffer(data, dtype="<u8", count=n, offset=at)
         self.stored = np.frombuffer(data, dtype="<u4", count=n, offset=at + 8 * n)

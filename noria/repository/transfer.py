@@ -146,8 +146,10 @@ def send_blobs(
     for digest, place in missing:
         by_pack.setdefault(place.pack, []).append((digest, place))
     indexes = source.packs.indexes()
-    whole = [indexes[p] for p, parts in by_pack.items() if len(parts) == indexes[p].count]
-    parts = [(p, d) for pack, rows in by_pack.items() if len(rows) != indexes[pack].count for d, p in rows]
+    # A pack that the collector over there is about to remove is not sent under that name again.
+    is_whole = {p: len(rows) == indexes[p].count and p not in target.packs.hidden for p, rows in by_pack.items()}
+    whole = [indexes[p] for p in by_pack if is_whole[p]]
+    parts = [(place, digest) for p, rows in by_pack.items() if not is_whole[p] for digest, place in rows]
     total, sent, done = sum(p.stored_bytes for _, p in missing), 0, 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for index, size in pool.map(lambda index: (index, _copy_pack(source, target, index)), whole):
@@ -202,7 +204,7 @@ def _copy_pack(source: Repository, target: Repository, index: PackIndex) -> int:
             source.packs.read_pack(index, copy)
             file.flush()
             os.fsync(file.fileno())
-        publish(target.objects, draft, index.entries())
+        publish(target.objects, draft, index.data)
     finally:
         draft.unlink(missing_ok=True)
     return index.stored_bytes
