@@ -148,12 +148,14 @@ class Mlflow(Server):
 
     name, pages = "mlflow", "mlflow.db"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int | None = None) -> None:
         super().__init__(folder)
+        self.workers = workers
         self.python = environment("server", "mlflow")
 
     def command(self) -> list[str]:
-        return [str(self.python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        fewer = ["--workers", str(self.workers)] if self.workers else []
+        return [str(self.python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *fewer]
 
 
 def forget(folder: Path) -> None:

@@ -547,12 +547,13 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="smaller sizes, about 90 seconds")
     parser.add_argument("--only", default="", help=f"of {','.join(ROWS)}")
     parser.add_argument("--seconds", type=float, help="how long one measurement of a rate lasts")
+    parser.add_argument("--workers", type=int, help="MLflow's workers; its default when not given")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "tracking.json")
     chosen = parser.parse_args()
     names = [n for n in chosen.only.split(",") if n] or list(ROWS)
     sizes = Sizes(chosen.fast, chosen.seconds)
     with tempfile.TemporaryDirectory(prefix="noria-bench-", ignore_cleanup_errors=True) as folder:
-        servers: list[Server] = [Noria(Path(folder) / "noria"), Mlflow(Path(folder) / "mlflow")]
+        servers: list[Server] = [Noria(Path(folder) / "noria"), Mlflow(Path(folder) / "mlflow", chosen.workers)]
         about = machine(environment("server", "mlflow"))
         print(json.dumps(about), flush=True)
         if about["load_before"] > 0.5 * (about["cores"] or 1):
