@@ -15,8 +15,9 @@ import pytest
 from scripts import mlflow_clients
 from tests.protocol.test_mlflow_tracking import Server
 
+LIMIT_S = 540  # a client imports for a minute on a loaded machine
 CALLS = Path(__file__).parent / "client_calls.py"
-pytestmark = [pytest.mark.protocol, pytest.mark.slow]
+pytestmark = [pytest.mark.protocol, pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 60)]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def saw(python: Path, url: str, name: str) -> tuple[str, dict[str, Any]]:
         [str(python), "-W", "ignore", str(CALLS), url, name],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LIMIT_S,
         env=plain,
         check=False,
     )

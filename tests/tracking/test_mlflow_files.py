@@ -16,10 +16,20 @@ def new_run(noria: Noria) -> Any:
     return noria.http.post(f"{API}/runs/create", json={"experiment_id": "0"}).json()["run"]["info"]
 
 
+def new_run_root(noria: Noria, run: str) -> str:
+    found = noria.http.get(f"{API}/runs/get", params={"run_id": run}).json()["run"]["info"]
+    return str(found["artifact_uri"]).removeprefix("mlflow-artifacts:/")
+
+
 def test_a_file_is_sent_and_fetched_by_its_run(noria: Noria) -> None:
     run = new_run(noria)["run_id"]
     at = {"run_uuid": run, "path": "plots/a b.html"}
     assert noria.http.post(f"{AJAX}/upload-artifact", params=at, content=b"<script>").status_code == 200
+    root = new_run_root(noria, run)
+    listed = [
+        noria.http.get("/api/2.0/mlflow-artifacts/artifacts", params={"path": f"{root}/{p}"}) for p in ("plots", at["path"])
+    ]
+    assert [[f["path"] for f in a.json()["files"]] for a in listed] == [["a b.html"], []]  # 2.x clients tell files by this
     for query in (at, {"run_id": run, "path": at["path"]}):
         found = noria.http.get("/get-artifact", params=query)
         assert (found.status_code, found.content) == (200, b"<script>")
