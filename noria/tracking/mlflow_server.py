@@ -36,7 +36,7 @@ def _server() -> list[HTTPRouteHandler]:
         return {
             "store_type": "SqlStore", "workspaces_enabled": True, "trace_archival_enabled": False,
             "multipart_uploads_enabled": False, "multipart_downloads_enabled": False,
-            "presigned_upload_run_id_supported": True, "presigned_upload_model_id_supported": True,
+            "presigned_upload_run_id_supported": False, "presigned_upload_model_id_supported": False,
             "features_enabled": {"gateway": False},
         }  # fmt: skip
 
