@@ -16,6 +16,7 @@ import { ViewsMenu } from '../components/views-menu.js';
 import { Empty, Problem } from '../components/empty.js';
 import { useCommands, useResource } from '../components/use.js';
 import { PAGE, useCatalogue, useRuns, useVisible } from '../components/use-runs.js';
+import { withQuery } from '../lib/api.js';
 import { bestRow, groupRows, select, sortRows } from '../lib/columns.js';
 import { csv } from '../lib/csv.js';
 import { compileFilter, parseFilter, resolveKey } from '../lib/filter.js';
@@ -97,7 +98,7 @@ export default function Runs({ query, go, setQuery }) {
       ...(groupable(name, table) ? [['layers', group === name ? 'No groups' : 'Group by this', () => setQuery({ group: group === name ? null : name, closed: null })]] : []), ['eye-off', 'Hide', () => setColumns(shown.filter((c) => c !== name))]])]);
   return html`<${Page} crumbs=${crumbs} flush loading=${runs.loading}
       filter=${html`<${Filter} value=${text} onInput=${(/** @type {string} */ q) => setQuery({ q })} placeholder="Find: a word, loss < 0.3, status:failed" label="Find among these runs" unknown=${filtered.unknown} />`}
-      actions=${html`${chooser}<${ViewsMenu} query=${query} scope=${chosen?.id ?? ''} setQuery=${setQuery} />`}>
+      actions=${html`${chooser}${chosen && html`<a class="button plain" href=${withQuery('/traces', { experiment: chosen.id })}>Traces</a>`}<${ViewsMenu} query=${query} scope=${chosen?.id ?? ''} setQuery=${setQuery} />`}>
     ${runs.error && !table && runs.error.where !== 'filter' ? html`<${Problem} center error=${runs.error} retry=${runs.reload} />`
       : isEmpty ? html`<${Empty} center icon="activity" title=${experiment ? 'No runs in this experiment yet.' : 'No runs yet.'} text="The unmodified MLflow client writes here; autologging included." command=${`export MLFLOW_TRACKING_URI=${location.origin}\npython - <<'PY'\nimport mlflow\nwith mlflow.start_run(run_name="first"):\n    for step in range(200):\n        mlflow.log_metric("loss", 1 / (1 + step), step=step)\nPY`} />`
         : html`<div class=${`panes ${side ? '' : 'single'}`}>
