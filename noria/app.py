@@ -141,7 +141,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     jobs.register(JOB_KIND, webhooks.deliver)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
     tracking.purge = Purge(db, tracking, collector)
-    collector.users += [tracking, registry, datasets, pipelines, serving]
+    collector.users += [tracking, registry, pipelines, serving]  # datasets keep their bytes in packs of their own
     runs_lineage = RunLineage(db, ops, tracking)
     subscribers: list[Subscriber] = [triggers, runs_lineage, monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from noria.datasets import in_use, manifest, profiles, store, tables
+from noria.datasets import manifest, profiles, store, tables
 from noria.datasets.comparison import Comparison
 from noria.datasets.contents import Contents
 from noria.datasets.index import Adopter, Index, document_of
@@ -76,10 +76,6 @@ class Datasets:
         self._index = Index(repository)
         self._profiles = Profiles(db, self._contents)
         self._comparison = Comparison(self._contents, self._profiles)
-
-    def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:
-        """Those of `digests` that some version needs; for the collector of unused blobs."""
-        return in_use.digests_in_use(tx, self._blobs, digests)
 
     # --- looking --------------------------------------------------------------------------------------------------------
 

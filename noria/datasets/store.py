@@ -291,16 +291,3 @@ def add_profile(tx: Write, digest: str, profile: TableProfile, *, layout: int, a
         digest=digest, format=profile.format, layout=layout, state=profile.state, reason=profile.reason,
         rows=profile.rows_count, columns=js(profile.columns), at_ms=at_ms,
     )  # fmt: skip
-
-
-# --- blobs --------------------------------------------------------------------------------------------------------------
-
-
-def roots(tx: Read) -> list[str]:
-    """The digest of every list of files."""
-    return tx.column("select distinct root_digest from dataset_version order by 1")
-
-
-def recipes(tx: Read) -> list[str]:
-    """The digest of every recipe."""
-    return tx.column("select distinct recipe from dataset_content order by 1")
