@@ -29,7 +29,7 @@ from noria.kernel.ids import Ref
 log = logging.getLogger("noria.collector")
 
 GRACE_S = 24 * 3600.0  # between losing the last owner and going: longer than any upload lasts
-GRACE_S_MIN = 60.0
+GRACE_S_MIN, GRACE_S_MAX = 60.0, 366 * 86_400.0
 BATCH = 500
 LOOK_EVERY_S = 1.0  # how long "nothing is condemned" may be believed; far below the shortest grace
 GOING_WAIT_S = 10.0

@@ -396,7 +396,8 @@ class Packs:
 
     def _read_batch(self, index: PackIndex, batch: list[Entry], each: Callable[[Entry, bytes], None]) -> None:
         if batch:
-            start, end = batch[0].offset, batch[-1].offset + batch[-1].stored_bytes
+            # The largest end: an empty payload may lie where another begins, before or behind it.
+            start, end = batch[0].offset, max(e.offset + e.stored_bytes for e in batch)
             data = self._objects.read_ranges(_key(index.name, "pack"), [(start, end)])[0]
             for entry in batch:
                 each(entry, data[entry.offset - start : entry.offset - start + entry.stored_bytes])

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from noria.kernel.collector import GRACE_S, GRACE_S_MIN, Collector, condemn
+from noria.kernel.collector import GRACE_S, GRACE_S_MAX, GRACE_S_MIN, Collector, condemn
 from noria.kernel.crash import crash_here
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.edges import protectors
@@ -124,8 +124,8 @@ class Purge:
         """Purge, or with `dry_run` say what would go. Raises Invalid, Forbidden."""
         if request.older_than_s < 0:
             raise Invalid("older_than_s cannot be negative.", where="older_than_s")
-        if request.grace_s < GRACE_S_MIN:
-            raise Invalid(f"The grace time is at least {GRACE_S_MIN:.0f} seconds.", where="grace_s")
+        if not GRACE_S_MIN <= request.grace_s <= GRACE_S_MAX:  # NaN is neither
+            raise Invalid(f"The grace time is {GRACE_S_MIN:.0f} to {GRACE_S_MAX:.0f} seconds.", where="grace_s")
         before_ms = op.at_ms - int(request.older_than_s * 1000)
         visible = self._tracking._visible(op, "run.purge")
         with self._db.read() as tx:

@@ -63,6 +63,12 @@ def test_a_small_change_writes_a_small_tree(repository: Repository, tmp_path: Pa
     assert content(open_repository(str(tmp_path / "store")), second)["d1/1"] == b"changed"
 
 
+def test_an_empty_file_beside_others_is_no_damage(repository: Repository, tmp_path: Path) -> None:
+    for data in (b"b", b"c", b"d", b"e", b"f"):  # an empty payload lies before or behind another, by their digests
+        commit_files(repository, data.decode(), {"f": data, "g": b""}, tmp_path / "source")
+    assert verify(repository).faults == []
+
+
 def test_collecting_frees_deleted_versions_and_keeps_the_rest(repository: Repository, tmp_path: Path) -> None:
     commit_files(repository, "d", FILES, tmp_path / "s")
     kept = commit_files(repository, "d", {"small.txt": b"small"}, tmp_path / "s")
