@@ -65,7 +65,7 @@ def test_a_small_change_writes_a_small_tree(repository: Repository, tmp_path: Pa
 
 def test_an_empty_file_beside_others_is_no_damage(repository: Repository, tmp_path: Path) -> None:
     for data in (b"b", b"c", b"d", b"e", b"f"):  # an empty payload lies before or behind another, by their digests
-        commit_files(repository, data.decode(), {"f": data, "g": b""}, tmp_path / "source")
+        commit_files(repository, data.decode(), {"a": b"", "f": data}, tmp_path / data.decode())
     assert verify(repository).faults == []
 
 
