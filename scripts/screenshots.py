@@ -25,8 +25,12 @@ def pages(home: Path) -> dict[str, str]:
     run = api.get("/pipeline-runs").json()["items"][0]["id"]
     alert = api.get("/alerts").json()["items"][0]["id"]
     prediction = json.loads((home / "demo.json").read_text())["prediction"]
+    runs = api.get("/runs", params={"columns": "name", "limit": 3}).json()["ids"]
     return {
-        "home": "/", "runs": "/runs", "dataset": "/datasets/flights", "model": "/models/flights", "version": "/models/flights/2",
+        "home": "/", "runs": "/runs", "run": f"/runs/{runs[0]}", "run-files": f"/runs/{runs[0]}?tab=files",
+        "compare": f"/compare?runs={','.join(runs)}", "traces": "/traces?experiment=0", "datasets": "/datasets",
+        "models": "/models", "pipelines": "/pipelines", "endpoints": "/endpoints", "monitors": "/monitors",
+        "dataset": "/datasets/flights", "model": "/models/flights", "version": "/models/flights/2",
         "pipeline-run": f"/pipeline-runs/{run}", "endpoint": "/endpoints/flights", "monitor": "/monitors/flights-calibration",
         "alert": f"/alerts/{alert}", "loop": "/loops/flights", "audit": "/audit", "approvals": "/approvals",
         "passport": f"/passports/{prediction}", "lineage": "/lineage/model:flights", "settings": "/settings",
