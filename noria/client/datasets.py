@@ -13,7 +13,6 @@ import contextlib
 import io
 import itertools
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +26,7 @@ from msgspec import Struct
 
 from noria.client.chunks import describe
 from noria.client.context import note_read
+from noria.client.ranges import Ranges
 from noria.datasets.model import (
     DIGESTS_PER_QUESTION,
     EXECUTABLE_MODE,
@@ -282,7 +282,12 @@ class Version:
         """A file object, seekable; only the parts that are read are fetched. `path` may be left out for a single file."""
         self._note_read()
         file = self._file(path)
-        return io.BufferedReader(_Remote(self._api, self._at, file), buffer_size=READ_BYTES)
+        return io.BufferedReader(
+            Ranges(file.size_bytes, lambda start, end: self._range(file, start, end)), buffer_size=READ_BYTES
+        )
+
+    def _range(self, file: VersionFile, start: int, end: int) -> Iterator[bytes]:
+        return self._api.get_bytes(f"{self._at}/content", path=file.path, start=start, end=end)
 
     def read(self, path: str = "") -> bytes:
         """All bytes of a file, checked against its digest."""
@@ -323,6 +328,8 @@ class Version:
         A new folder appears at once, complete, or not at all. An existing folder that is not empty raises Conflict, unless
         `overwrite`: then files of the same path are replaced, and others stay.
         """
+        from noria.repository.checkout import whole_folder
+
         self._note_read()
         if link:
             raise Invalid("Files of a server cannot be linked.", where="link", hint="Leave out --link.")
@@ -332,17 +339,8 @@ class Version:
         if overwrite and target.is_dir():
             self._write_files(target, say, prefix)
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            self._write_files(partial, say, prefix)
-            partial.chmod(0o755)
-            if target.exists():
-                target.rmdir()
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        with whole_folder(target) as folder:
+            self._write_files(folder, say, prefix)
         return target
 
     def _write_files(self, folder: Path, say: Progress, prefix: str) -> None:
@@ -573,39 +571,6 @@ def _fit(api: Api, new: NewVersion) -> NewVersion:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-
-
-class _Remote(io.RawIOBase):
-    """One file of a version, read by ranges."""
-
-    def __init__(self, api: Api, at: str, file: VersionFile) -> None:
-        self._api = api
-        self._url = f"{at}/content"
-        self._file = file
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size_bytes}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._position + len(buffer), self._file.size_bytes)
-        if self._position >= end:
-            return 0
-        data = b"".join(self._api.get_bytes(self._url, path=self._file.path, start=self._position, end=end))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def _checked(pieces: Iterator[bytes], file: VersionFile) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from noria.client.context import note_read
 from noria.client.datasets import READ_BYTES, Dataset, Progress, Version, gather_sources, selector_text, silent
+from noria.client.ranges import Ranges
 from noria.datasets import manifest
 from noria.datasets.model import Damage, DatasetVersion, Diff, FileChange, Verified, VersionFile, table_format
 from noria.datasets.model import Dataset as DatasetInfo
@@ -284,37 +285,6 @@ class LocalVersion(Version):
 
     def _note_read(self) -> None:
         note_read(f"dataset_version:{self.info.id}", self._repository.url)
-
-
-class Ranges(io.RawIOBase):
-    """A file that is read by ranges."""
-
-    def __init__(self, size_bytes: int, read: Callable[[int, int], Iterable[bytes]]) -> None:
-        self._size, self._read_range = size_bytes, read
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._position + len(buffer), self._size)
-        if self._position >= end:
-            return 0
-        data = b"".join(self._read_range(self._position, end))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def _manifest(repository: Repository, info: DatasetVersion) -> manifest.Manifest:

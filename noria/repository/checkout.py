@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from noria.datasets.manifest import Manifest
@@ -46,10 +46,18 @@ def checkout(
     if overwrite and target.is_dir() and any(target.iterdir()):
         _overwrite(repository, files, target, link=link, say=say, read=read)
         return target
+    with whole_folder(target) as folder:
+        _write(repository, files, folder, link=link, say=say, read=read)
+    return target
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A new folder that becomes `target` (nothing, or an empty folder) when the block ends, and is removed when it raises."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _write(repository, files, partial, link=link, say=say, read=read)
+        yield partial
         partial.chmod(0o755)
         if target.exists():
             target.rmdir()
@@ -57,7 +65,6 @@ def checkout(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return target
 
 
 def _write(repository: Repository, files: Manifest, folder: Path, *, link: bool, say: Say, read: Read | None) -> None:
