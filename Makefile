@@ -33,7 +33,7 @@ demo: setup  ## Run the whole loop on real data; server and UI are left running 
 test: setup .venv/browser .venv/clients/ready  ## Every test: both databases, real processes, real browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(T)
 
-test-fast: setup  ## Tests of slices on SQLite, no browser, no real processes; under 2 minutes
+test-fast: setup  ## Tests of slices on SQLite, no browser, no real processes; 2 to 3 minutes
 	NORIA_TEST_DATABASES=sqlite $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not protocol and not slow" $(T)
 
 dev: setup  ## A server on a scratch home, restarted when the source changes
