@@ -129,7 +129,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms))
     jobs.register("dataset.profile", datasets.run_profile)
     tracking = Tracking(db, blobs, ticks, datasets)
-    traces, evaluations = Traces(db, tracking), Evaluations(db, tracking)
+    traces, evaluations = Traces(db, tracking), Evaluations(db)
     registry = Registry(db, blobs, tracking)
     pipelines = Pipelines(db, ops, blobs, ticks, access, datasets, tracking, registry, lease_s=config.lease_s)
     schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines)

@@ -11,8 +11,8 @@ from noria.kernel.errors import Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
 from noria.tracking import store
-from noria.tracking.logged_models import Runs
 from noria.tracking.model import RUN_NAME_TAG, check_key, check_value
+from noria.tracking.sight import readable
 from noria.tracking.store import RunHead, among
 
 RUNS_PER_BATCH = 1_000  # a fact for each must fit one transaction that others wait for
@@ -37,8 +37,8 @@ class RunsDone(Struct, frozen=True, kw_only=True):
 class Batch:
     """Part of the tracking service."""
 
-    def __init__(self, db: Database, tracking: Runs) -> None:
-        self._db, self._tracking = db, tracking
+    def __init__(self, db: Database) -> None:
+        self._db = db
 
     def act(self, op: Op, wish: RunsAct) -> RunsDone:
         """Delete, restore or tag runs: all of them or none. Raises Invalid, NotFound, Forbidden."""
@@ -49,7 +49,7 @@ class Batch:
             _check(wish.tags)
         action = "run.log" if wish.act == "tag" else "run.delete"
         with self._db.write(op) as tx:
-            heads = self._tracking._readable(tx, op, ids)
+            heads = readable(tx, op, ids)
             for experiment in sorted({head.experiment_id for head in heads}):
                 op.require(action, on=Ref("experiment", experiment))
             if wish.act == "tag":

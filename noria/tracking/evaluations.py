@@ -29,7 +29,8 @@ from noria.tracking.evaluation_model import (
     RecordIn,
 )
 from noria.tracking.model import NAME_LENGTH_MAX, USER_TAG
-from noria.tracking.service import Tracking, check_tags
+from noria.tracking.rules import check_tags
+from noria.tracking.sight import experiment_for, visible
 from noria.tracking.trace_model import PAIRS_PER_TRACE
 
 SHAPE = search.Shape(
@@ -47,8 +48,8 @@ _TYPES = {type(None): "null", bool: "boolean", int: "integer", float: "float", s
 class Evaluations:
     """The service."""
 
-    def __init__(self, db: Database, tracking: Tracking) -> None:
-        self._db, self._tracking = db, tracking
+    def __init__(self, db: Database) -> None:
+        self._db = db
 
     def create(self, op: Op, name: str, tags: dict[str, str], experiment_ids: list[str]) -> EvaluationDataset:
         """Begin a dataset. Raises Invalid, NotFound, Forbidden."""
@@ -83,8 +84,8 @@ class Evaluations:
         limit: int = 1000, page: str | None = None,
     ) -> Page[EvaluationDataset]:  # fmt: skip
         """Datasets the caller may read, latest first unless told otherwise. Raises Invalid."""
-        visible = self._tracking._visible(op, "run.read")
-        wanted = visible if not experiment_ids else [e for e in experiment_ids if visible is None or e in visible]
+        seen = visible(op, "run.read")
+        wanted = seen if not experiment_ids else [e for e in experiment_ids if seen is None or e in seen]
         order = search.compile_order(parse_order(order_by or []), SHAPE)
         with self._db.read() as tx:
             where = search.compile_filter(parse_filter(filter), tx.dialect, SHAPE)
@@ -178,8 +179,8 @@ class Evaluations:
     def _one(self, tx: Read, op: Op, action: str, dataset_id: str, *, lock: bool = False) -> EvaluationDataset:
         found = store.datasets_from(tx, store.rows(tx, [dataset_id], op.workspace, lock=lock))
         absent = NotFound(f"Evaluation dataset with id {dataset_id[:80]!r} not found")
-        visible = op.visible("run.read")
-        if not found or not (visible is None or any(f"experiment:{e}" in visible for e in found[0].experiment_ids)):
+        seen = op.visible("run.read")
+        if not found or not (seen is None or any(f"experiment:{e}" in seen for e in found[0].experiment_ids)):
             op.asked.add(action)
             raise absent
         if action == "run.read":
@@ -197,7 +198,7 @@ class Evaluations:
         if not before and not experiment_ids:
             op.require("run.log")
         for experiment_id in experiment_ids:
-            self._tracking._experiment_for(tx, op, "run.log", experiment_id)
+            experiment_for(tx, op, "run.log", experiment_id)
 
 
 def _few(tags: dict[str, str]) -> dict[str, str]:

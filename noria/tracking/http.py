@@ -21,8 +21,9 @@ from noria.tracking.columns import ColumnCatalogue
 from noria.tracking.files import knock, stored
 from noria.tracking.model import Artifact, Experiment, LogPage, LogText, NewRun, Run, RunChange, RunColumns, check_path
 from noria.tracking.preview import Preview
+from noria.tracking.rules import wire_value
 from noria.tracking.series import BUCKETS_DEFAULT, BUCKETS_MAX
-from noria.tracking.service import Tracking, wire_value
+from noria.tracking.service import Tracking
 
 RUNS_PER_PAGE = 10_000  # columns are small; the table draws what is in view
 RUNS_COMPARED_MAX = 20

@@ -5,8 +5,6 @@ Invariant: a model that is ready keeps its files; its params never change.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from msgspec import structs
 
 from noria.kernel.db import Database, Read, Write
@@ -18,7 +16,6 @@ from noria.kernel.paging import Page
 from noria.tracking import search, store
 from noria.tracking.model import (
     MODEL_STATUSES,
-    Experiment,
     LoggedModel,
     ModelUse,
     Point,
@@ -28,26 +25,17 @@ from noria.tracking.model import (
 )
 from noria.tracking.names import name_of
 from noria.tracking.params import keep_params
+from noria.tracking.sight import experiment_for, may, readable, visible, writable
 from noria.tracking.store import RunHead
 
 _BAD_IN_NAME = frozenset("/:.%\"'\\")  # MLflow's rule, and the backslash
 
 
-class Runs(Protocol):
-    """What logged models need of the runs they belong to: who may see and change them."""
-
-    def _writable(self, tx: Read, op: Op, run_id: str, action: str = "run.log") -> RunHead: ...
-    def _readable(self, tx: Read, op: Op, run_ids: list[str]) -> list[RunHead]: ...
-    def _experiment_for(self, tx: Read, op: Op, action: str, experiment_id: str) -> Experiment: ...
-    def _visible(self, op: Op, action: str) -> list[str] | None: ...
-    def _may(self, op: Op, action: str, experiment_id: str | None, absent: str) -> None: ...
-
-
 class LoggedModels:
     """Part of the tracking service."""
 
-    def __init__(self, db: Database, tracking: Runs) -> None:
-        self._db, self._tracking = db, tracking
+    def __init__(self, db: Database) -> None:
+        self._db = db
 
     def create(
         self, op: Op, experiment_id: str, *, name: str = "", run_id: str = "", model_type: str = "",
@@ -64,10 +52,10 @@ class LoggedModels:
         tags, params = _checked(tags or {}, "tag"), _checked(params or {}, "param")
         with self._db.write(op) as tx:
             if run_id:
-                head = self._tracking._writable(tx, op, run_id)
+                head = writable(tx, op, run_id)
                 if head.experiment_id != experiment_id:
                     raise Invalid(f"The run {run_id} is in experiment {head.experiment_id}.", where="experiment_id")
-            experiment = self._tracking._experiment_for(tx, op, "run.log", experiment_id)
+            experiment = experiment_for(tx, op, "run.log", experiment_id)
             model = LoggedModel(
                 id=f"m-{made_id}", experiment_id=experiment.id, name=name, model_type=model_type, source_run_id=run_id,
                 created_at_ms=op.at_ms, updated_at_ms=op.at_ms, actor=op.actor.label, tags=tags, params=params,
@@ -92,7 +80,7 @@ class LoggedModels:
     def of_run(self, op: Op, run_id: str) -> list[LoggedModel]:
         """The logged models of a run, oldest first. Raises NotFound."""
         with self._db.read() as tx:
-            self._tracking._readable(tx, op, [run_id])
+            readable(tx, op, [run_id])
             return store.models_from(tx, store.models_of_run(tx, run_id))
 
     def search(
@@ -100,8 +88,8 @@ class LoggedModels:
         limit: int = 100, page: str | None = None,
     ) -> Page[LoggedModel]:  # fmt: skip
         """Logged models of experiments, latest first unless told otherwise. Raises Invalid."""
-        visible = self._tracking._visible(op, "run.read")
-        wanted = experiment_ids if visible is None else [e for e in experiment_ids if e in set(visible)]
+        seen = visible(op, "run.read")
+        wanted = experiment_ids if seen is None else [e for e in experiment_ids if e in set(seen)]
         order = search.compile_order(order_by or [], search.MODELS)
         with self._db.read() as tx:
             where = search.compile_filter(parse_filter(filter), tx.dialect, search.MODELS)
@@ -169,13 +157,13 @@ class LoggedModels:
         known = {row["id"]: row for row in store.model_rows(tx, model_ids)}
         for model_id in model_ids:
             row = known.get(model_id)
-            self._tracking._may(op, "run.read", row["experiment_id"] if row else None, _absent(model_id))
+            may(op, "run.read", row["experiment_id"] if row else None, _absent(model_id))
 
     def head(self, tx: Read, op: Op, action: str, model_id: str, *, allow_deleted: bool = False) -> LoggedModel:
         """The row of a model on which the caller may do `action`. Raises NotFound, Forbidden."""
         rows = store.model_rows(tx, [model_id])
         found = rows[0] if rows and (allow_deleted or rows[0]["stage"] == "active") else None
-        self._tracking._may(op, action, found["experiment_id"] if found else None, _absent(model_id))
+        may(op, action, found["experiment_id"] if found else None, _absent(model_id))
         assert found is not None
         return structs.replace(LoggedModel(**found))
 

@@ -34,7 +34,8 @@ from noria.tracking.model import (
     Point,
     Run,
 )
-from noria.tracking.service import Tracking, wire_value
+from noria.tracking.rules import wire_value
+from noria.tracking.service import Tracking
 
 BODIES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 RESULTS_MAX = 50_000  # MLflow's limit of one page

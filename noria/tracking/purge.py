@@ -21,6 +21,7 @@ from noria.kernel.facts import Fact, fact
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
 from noria.tracking import purge_store as store
+from noria.tracking.sight import visible
 
 OLDER_THAN_S = 30 * 24 * 3600.0
 THINGS_PER_REQUEST = 200
@@ -99,7 +100,6 @@ class PurgeReport(Struct, frozen=True, kw_only=True):
 class Runs(Protocol):
     """What purging needs of the tracking service."""
 
-    def _visible(self, op: Op, action: str) -> list[str] | None: ...
     def forget(self, run_ids: Iterable[str]) -> None: ...
     def forget_series(self, series_id: int) -> None: ...
     def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]: ...
@@ -127,10 +127,10 @@ class Purge:
         if not GRACE_S_MIN <= request.grace_s <= GRACE_S_MAX:  # NaN is neither
             raise Invalid(f"The grace time is {GRACE_S_MIN:.0f} to {GRACE_S_MAX:.0f} seconds.", where="grace_s")
         before_ms = op.at_ms - int(request.older_than_s * 1000)
-        visible = self._tracking._visible(op, "run.purge")
+        seen = visible(op, "run.purge")
         with self._db.read() as tx:
             found = store.candidates(
-                tx, op.workspace, before_ms=before_ms, experiments=visible, experiment_id=request.experiment_id,
+                tx, op.workspace, before_ms=before_ms, experiments=seen, experiment_id=request.experiment_id,
                 runs=request.runs, limit=THINGS_PER_REQUEST + 1,
             )  # fmt: skip
             has_more, found = len(found) > THINGS_PER_REQUEST, found[:THINGS_PER_REQUEST]

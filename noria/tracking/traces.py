@@ -23,6 +23,7 @@ from noria.tracking import trace_search
 from noria.tracking import trace_store as store
 from noria.tracking.assessments import Assessments, checked
 from noria.tracking.service import Tracking
+from noria.tracking.sight import experiment_for, may, visible, writable
 from noria.tracking.span_meaning import preview, tokens_of, top_tokens, trace_tags
 from noria.tracking.trace_model import (
     DERIVED_TAGS,
@@ -115,7 +116,7 @@ class Traces:
         with self._db.write(op) as tx:
             self._active(tx, op, "run.log", experiment_id)
             if run_id:
-                self._tracking._writable(tx, op, run_id)
+                writable(tx, op, run_id)
             for trace_id in ids:
                 store.add_trace(tx, _from_spans(trace_id, experiment_id, by_trace[trace_id]), op.workspace)
             rows = {row["id"]: row for row in store.trace_rows(tx, ids, op.workspace, lock=True)}
@@ -206,7 +207,7 @@ class Traces:
                 f"Provided {len(trace_ids)} traces.", where="trace_ids",
             )  # fmt: skip
         with self._db.write(op) as tx:
-            self._tracking._writable(tx, op, run_id)
+            writable(tx, op, run_id)
             rows = {row["id"]: row for row in store.trace_rows(tx, trace_ids, op.workspace)}
             for trace_id in trace_ids:
                 self._may(op, "run.read", rows.get(trace_id), trace_id)
@@ -236,7 +237,7 @@ class Traces:
         while True:  # in turns, each whole: what a crash leaves behind is removed by asking again
             left = DELETES_PER_TURN if most is None else min(DELETES_PER_TURN, most - removed)
             with self._db.write(op) as tx:
-                self._tracking._experiment_for(tx, op, "run.delete", experiment_id)
+                experiment_for(tx, op, "run.delete", experiment_id)
                 found = store.ids_to_delete(tx, experiment_id, ids=ids or None, upto_ms=upto_ms, limit=left) if left else []
                 if not found:
                     return removed
@@ -254,10 +255,10 @@ class Traces:
         """Those of these traces that are there and may be read, in the order asked for. Raises Invalid."""
         if len(trace_ids) > TRACES_PER_READ:
             raise Invalid(f"At most {TRACES_PER_READ} traces are read at once.", where="trace_ids")
-        visible = self._tracking._visible(op, action)
+        seen = visible(op, action)
         with self._db.read() as tx:
             rows = store.trace_rows(tx, trace_ids, op.workspace)
-            found = store.traces_from(tx, [r for r in rows if visible is None or r["experiment_id"] in visible])
+            found = store.traces_from(tx, [r for r in rows if seen is None or r["experiment_id"] in seen])
         by_id = {trace.id: trace for trace in found}
         return [by_id[i] for i in dict.fromkeys(trace_ids) if i in by_id]
 
@@ -268,11 +269,11 @@ class Traces:
         """Traces of experiments, latest first unless told otherwise. Five queries, however many. Raises Invalid."""
         comparisons = parse_filter(filter)
         order = trace_search.compile_order(parse_order(order_by or []))
-        visible = self._tracking._visible(op, "run.read")
+        seen = visible(op, "run.read")
         if trace_search.reads_contents(comparisons):
-            readable = self._tracking._visible(op, "artifact.read")
-            visible = readable if visible is None else visible if readable is None else [e for e in visible if e in readable]
-        wanted = [e for e in dict.fromkeys(experiment_ids) if visible is None or e in visible]
+            readable = visible(op, "artifact.read")
+            seen = readable if seen is None else seen if readable is None else [e for e in seen if e in readable]
+        wanted = [e for e in dict.fromkeys(experiment_ids) if seen is None or e in seen]
         with self._db.read() as tx:
             where = trace_search.compile_filter(comparisons, tx.dialect)
             rows = store.traces(tx, op.workspace, wanted, where=where, order=order, after=order.after(page), limit=limit + 1)
@@ -325,10 +326,10 @@ class Traces:
         return rows[0]
 
     def _may(self, op: Op, action: str, row: dict[str, Any] | None, trace_id: str) -> None:
-        self._tracking._may(op, action, row["experiment_id"] if row else None, f"Trace with ID {trace_id[:80]!r} not found.")
+        may(op, action, row["experiment_id"] if row else None, f"Trace with ID {trace_id[:80]!r} not found.")
 
     def _active(self, tx: Read, op: Op, action: str, experiment_id: str) -> None:
-        found = self._tracking._experiment_for(tx, op, action, experiment_id)
+        found = experiment_for(tx, op, action, experiment_id)
         if found.stage != "active":
             raise Invalid(f"The experiment {found.name!r} is deleted.", where="experiment_id", hint="Restore it first.")
 
