@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 import time
@@ -13,11 +14,14 @@ CHUNK = 1 << 20
 
 
 class Wire:
-    """One connection, kept open."""
+    """One connection, kept open; opened anew when the server closed it because nothing was asked."""
 
     def __init__(self, port: int, timeout_s: float = 300.0) -> None:
-        self.port = port
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
+        self.port, self.timeout_s = port, timeout_s
+        self._open()
+
+    def _open(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self.port), self.timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb", CHUNK)
 
@@ -26,6 +30,9 @@ class Wire:
             f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: {kind}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode()
+        if select.select([self.socket], [], [], 0)[0]:  # between two requests only an end can be read
+            self.close()
+            self._open()
         self.socket.sendall(head + body if len(body) < CHUNK else head)
         if len(body) >= CHUNK:
             self.socket.sendall(body)

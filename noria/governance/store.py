@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -386,6 +387,12 @@ def enabled_webhooks(tx: Read, workspace: str, seq: int) -> list[Webhook]:
              order by name limit 1000""",
         workspace=workspace, seq=seq,
     )  # fmt: skip
+
+
+def patterns_wanted(tx: Read) -> list[str]:
+    """The kinds that webhooks want, of every workspace."""
+    lists = tx.column("select kinds from webhook where enabled")
+    return sorted({pattern for text in lists for pattern in msgspec.json.decode(text, type=list[str])})
 
 
 def save_webhook(tx: Write, workspace: str, hook: Webhook, secret: str) -> None:

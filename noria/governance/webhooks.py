@@ -18,6 +18,7 @@ from noria.governance.model import Delivery, NewWebhook, Webhook, check_kinds, m
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.events import Event, event_at, last_seq
+from noria.kernel.facts import FACTS
 from noria.kernel.ids import Ref, check_name, new_id
 from noria.kernel.jobs import ATTEMPTS_MAX, JobContext, Jobs
 from noria.kernel.op import Op, Ops
@@ -34,7 +35,6 @@ class Webhooks:
     """Facts told to others. Also the subscriber that queues deliveries."""
 
     name = "governance.webhooks"
-    kinds: frozenset[str] | None = None
 
     def __init__(self, db: Database, ops: Ops, *, resolve: sending.Resolve = sending.resolve) -> None:
         self._db, self._ops, self._resolve = db, ops, resolve
@@ -109,6 +109,11 @@ class Webhooks:
         return found
 
     # --- sending ----------------------------------------------------------------------------------------------------
+
+    def interest(self, tx: Read) -> frozenset[str]:
+        """What the webhooks that are on wait for; and that there is another one."""
+        patterns = store.patterns_wanted(tx)
+        return frozenset({kind for kind in FACTS if matches_kind(patterns, kind)} | {"webhook.saved"})
 
     def handle(self, event: Event) -> None:
         """Queue a delivery for each webhook that wants this fact; once, however often it is told."""

@@ -283,7 +283,7 @@ class Database:
             finally:
                 self._open.tx = outer
         if has_facts:
-            self.wakeups.signal()
+            self.wakeups.signal(kind for kind, _, _ in tx._facts)
         for call in tx._after:
             call()
 

@@ -22,6 +22,7 @@ log = logging.getLogger("noria.events")
 
 EVENTS_PER_BATCH = 500  # What a subscriber reads at once; keeps one pass short.
 POLL_S = 1.0  # How long a missed wake-up may delay a fact.
+KEEP_S = 1.0  # How much of what a subscriber was told a crash may have it told again.
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -97,10 +98,13 @@ def cause_chain(tx: Read, seq: int, *, limit: int = 100) -> list[Event]:
 
 
 class Subscriber(Protocol):
-    """Reads facts after its own cursor. `kinds` None means all."""
+    """Reads the facts of its interest after its own cursor."""
 
     name: str
-    kinds: frozenset[str] | None
+
+    def interest(self, tx: Read) -> frozenset[str]:
+        """The kinds it wants to hear of, as things stand in `tx`."""
+        ...
 
     def handle(self, event: Event) -> None: ...
 
@@ -129,6 +133,8 @@ class Pump:
         self._subscribers = subscribers
         self._reconcilers = reconcilers
         self._cursors: dict[str, int] = {}
+        self._unkept_since_s: dict[str, float] = {}  # cursors that moved and are not written down yet
+        self._interests: dict[str, frozenset[str]] = {}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -153,6 +159,7 @@ class Pump:
             for subscriber in self._subscribers:
                 while self.carry(subscriber):
                     pass
+                self._keep(subscriber.name)
             for reconciler in self._reconcilers:
                 reconciler.reconcile()
             with self._db.read() as tx:
@@ -164,8 +171,9 @@ class Pump:
         """One batch for one subscriber; returns how many facts its cursor passed."""
         cursor = self._cursor(subscriber.name)
         with self._db.read() as tx:
+            kinds = self._interests[subscriber.name] = subscriber.interest(tx)
             upto = last_seq(tx)
-            batch = events_after(tx, cursor, kinds=subscriber.kinds)
+            batch = events_after(tx, cursor, kinds=kinds) if upto > cursor else []
         if upto <= cursor:
             return 0
         handled = cursor
@@ -175,8 +183,15 @@ class Pump:
                 handled = event.seq
             if len(batch) < EVENTS_PER_BATCH:
                 handled = max(upto, handled)
-        finally:
-            self._move(subscriber.name, handled, durable=bool(batch))
+        except Exception:
+            self._cursors[subscriber.name] = handled
+            self._unkept_since_s.setdefault(subscriber.name, 0.0)
+            self._keep(subscriber.name)
+            raise
+        # Facts of no interest are passed in memory only: passing them again is free.
+        self._cursors[subscriber.name] = handled
+        if batch:
+            self._unkept_since_s.setdefault(subscriber.name, self._db.clock.monotonic_s())
         return handled - cursor
 
     def _cursor(self, name: str) -> int:
@@ -186,17 +201,22 @@ class Pump:
             self._cursors[name] = int(found or 0)
         return self._cursors[name]
 
-    def _move(self, name: str, seq: int, *, durable: bool) -> None:
-        """Remember how far `name` has read. Facts of no interest are only passed in memory: passing them again is free."""
-        self._cursors[name] = seq
-        if not durable:
+    def _keep(self, name: str) -> None:
+        """Write down how far `name` has read, if that is not known yet."""
+        if self._unkept_since_s.pop(name, None) is None:
             return
         with self._db.system_write() as tx:
             tx.run(
                 """insert into event_cursor (name, seq) values (:name, :seq)
                    on conflict (name) do update set seq = excluded.seq where event_cursor.seq < excluded.seq""",
-                name=name, seq=seq,
+                name=name, seq=self._cursors[name],
             )  # fmt: skip
+
+    def _keep_if_due(self, name: str) -> None:
+        """A cursor is written down KEEP_S after it moved: each time would cost more than most facts are worth to it."""
+        since_s = self._unkept_since_s.get(name)
+        if since_s is not None and self._db.clock.monotonic_s() - since_s >= KEEP_S:
+            self._keep(name)
 
     def _spawn(self, name: str, target: Callable[[Any], None], arg: object) -> None:
         thread = threading.Thread(target=target, args=(arg,), name=name, daemon=True)
@@ -208,14 +228,19 @@ class Pump:
         while not self._stop.is_set():
             try:
                 while self.carry(subscriber) and not self._stop.is_set():
-                    pass
+                    self._keep_if_due(subscriber.name)
+                self._keep_if_due(subscriber.name)
                 wait_s = 0.0
             except Exception:
                 wait_s = min(60.0, wait_s * 2 or 0.5)
                 log.exception("subscriber %s failed; telling it again in %.1f s", subscriber.name, wait_s)
                 self._stop.wait(wait_s)
                 continue
-            seen = self._db.wakeups.wait(seen, POLL_S)
+            seen = self._db.wakeups.wait(seen, POLL_S, self._interests.get(subscriber.name))
+        try:
+            self._keep(subscriber.name)
+        except Exception:
+            log.exception("the cursor of %s was not written down; it is told again what it heard last", subscriber.name)
 
     def _turn(self, reconciler: Reconciler) -> None:
         seen, cursor = -1, None
@@ -236,7 +261,7 @@ class Pump:
             if not reconciler.wake_on or cursor is None:
                 self._stop.wait(min(POLL_S, left_s))
                 continue
-            seen = self._db.wakeups.wait(seen, min(POLL_S, left_s))
+            seen = self._db.wakeups.wait(seen, min(POLL_S, left_s), reconciler.wake_on)
             try:
                 with self._db.read() as tx:
                     upto = last_seq(tx)

@@ -86,6 +86,12 @@ class JobContext:
         return value
 
 
+_DUE = """
+    select id from job
+     where kind in :kinds and due_at_ms <= :now and (state = 'queued' or (state = 'running' and lease_until_ms < :now))
+     order by due_at_ms"""
+
+
 class Jobs:
     """The queue of every slice's background work."""
 
@@ -154,7 +160,7 @@ class Jobs:
                     pass
             except Exception:
                 log.exception("the job runner failed; it tries again in a second")
-            seen = self._db.wakeups.wait(seen, POLL_S)
+            seen = self._db.wakeups.wait(seen, POLL_S, frozenset({"job.submitted"}))
 
     def _run_one(self) -> bool:
         job = self._claim()
@@ -181,15 +187,12 @@ class Jobs:
         kinds = sorted(self._handlers)
         if not kinds:
             return None
+        with self._db.read() as look:  # nearly always there is nothing, and looking does not wait for writers
+            if look.scalar(f"{_DUE} limit 1", kinds=kinds, now=now) is None:
+                return None
         with self._db.system_write() as tx:
             skip = "for update skip locked" if tx.dialect == "postgresql" else ""
-            found = tx.scalar(
-                f"""select id from job
-                     where kind in :kinds and due_at_ms <= :now
-                       and (state = 'queued' or (state = 'running' and lease_until_ms < :now))
-                     order by due_at_ms limit 1 {skip}""",
-                kinds=kinds, now=now,
-            )  # fmt: skip
+            found = tx.scalar(f"{_DUE} limit 1 {skip}", kinds=kinds, now=now)
             if found is None:
                 return None
             return tx.one(

@@ -61,7 +61,6 @@ class Loops:
     """The closed loop as one declarative object. Also the subscriber that drives it."""
 
     name = "loops"
-    kinds: frozenset[str] | None = WAKES
 
     def __init__(
         self,
@@ -76,6 +75,9 @@ class Loops:
         self._db, self._ops, self._pipelines, self._registry = db, ops, pipelines, registry
         self._serving, self._monitoring, self._approvals = serving, monitoring, approvals
         self._driving = threading.RLock()  # the subscriber and the reconciler of one process take turns
+
+    def interest(self, _: Read) -> frozenset[str]:
+        return WAKES
 
     # --- declare ----------------------------------------------------------------------------------------------------
 

@@ -35,10 +35,12 @@ class Ingest:
     """Subscriber on `segment.written` and `truth.written`."""
 
     name = "monitoring.ingest"
-    kinds: frozenset[str] | None = frozenset({"segment.written", "truth.written"})
 
     def __init__(self, db: Database, ops: Ops, blobs: BlobStore, ticks: Ticks) -> None:
         self._db, self._ops, self._blobs, self._ticks = db, ops, blobs, ticks
+
+    def interest(self, _: Read) -> frozenset[str]:
+        return frozenset({"segment.written", "truth.written"})
 
     def handle(self, event: Event) -> None:
         endpoint, digest = str(event.data["endpoint"]), str(event.data["digest"])

@@ -5,7 +5,7 @@ A subscriber of `run.created`; linking twice changes nothing.
 
 from __future__ import annotations
 
-from noria.kernel.db import Database
+from noria.kernel.db import Database, Read
 from noria.kernel.errors import NotFound
 from noria.kernel.events import Event
 from noria.kernel.ids import Ref
@@ -18,10 +18,12 @@ class RunLineage:
     """See the module."""
 
     name = "pipelines.lineage"
-    kinds: frozenset[str] | None = frozenset({"run.created"})
 
     def __init__(self, db: Database, ops: Ops, tracking: Tracking) -> None:
         self._db, self._ops, self._tracking = db, ops, tracking
+
+    def interest(self, _: Read) -> frozenset[str]:
+        return frozenset({"run.created"})
 
     def handle(self, event: Event) -> None:
         op = self._ops.system("pipelines.lineage", cause=event.seq)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from noria.kernel.db import Database
+from noria.kernel.db import Database, Read
 from noria.kernel.errors import AlreadyExists, Invalid, NoriaError, NotFound
 from noria.kernel.events import Event, cause_chain
 from noria.kernel.facts import FACTS
@@ -35,7 +35,6 @@ class Triggers:
     """Makes and keeps triggers; a subscriber that answers to facts."""
 
     name = "pipelines.triggers"
-    kinds: frozenset[str] | None = None
 
     def __init__(self, db: Database, ops: Ops, pipelines: Pipelines) -> None:
         self._db, self._ops, self._pipelines = db, ops, pipelines
@@ -95,6 +94,11 @@ class Triggers:
             raise NotFound(f"There is no trigger {name!r}.")
         op.require("trigger.write", on=Ref("pipeline", found.pipeline))
         return found
+
+    def interest(self, tx: Read) -> frozenset[str]:
+        """What the triggers that are on wait for; and that there is another one."""
+        wanted = {kind for trigger in store.triggers_enabled(tx) for kind in trigger.kinds}
+        return frozenset(wanted | {"trigger.created", "trigger.changed"})
 
     def handle(self, event: Event) -> None:
         """Start what this fact starts."""

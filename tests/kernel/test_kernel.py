@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from noria.kernel import edges
-from noria.kernel.db import js
+from noria.kernel.db import Read, js
 from noria.kernel.errors import Conflict, Forbidden, Invalid, Unauthenticated
 from noria.kernel.events import Event, Pump, cause_chain, events_after
 from noria.kernel.ids import Ref, check_name, new_id, parse_handle
@@ -174,11 +174,13 @@ class Recorder:
     """A subscriber that fails once, at its second fact."""
 
     name = "recorder"
-    kinds = frozenset({"session.started"})
 
     def __init__(self) -> None:
         self.seen: list[int] = []
         self.fail_at: int | None = None
+
+    def interest(self, _: Read) -> frozenset[str]:
+        return frozenset({"session.started"})
 
     def handle(self, event: Event) -> None:
         if event.seq == self.fail_at:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from noria.config import load_config
 from noria.kernel.clock import ManualClock
 from noria.loops.model import ENDED, MOVES
-from noria.loops.service import Loops
+from noria.loops.service import WAKES, Loops
 from tests.conftest import Noria
 from tests.loops.conftest import Crash, Given
 
@@ -123,7 +123,7 @@ class LoopMachine(RuleBasedStateMachine):
             old._monitoring,
             old._approvals,
         )
-        for fact in self.noria.facts(*fresh.kinds or ()):
+        for fact in self.noria.facts(*WAKES):
             fresh.handle(fact)
         fresh.reconcile()
         self.go()
