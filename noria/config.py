@@ -51,6 +51,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("journal_limit_mb", "For runs: how much of one run may wait for a server, in MiB.", 1024, int),
     Setting("system_interval_s", "For runs: how often the machine is looked at, in seconds; 0: never.", 10.0, float),
     Setting("price_per_hour", "For runs: what the machine costs an hour; becomes the metric system/cost.", 0.0, float),
+    Setting("read_cache_mb", "For reading data without a checkout: how much of it a process keeps, in MiB.", 64, int),
     Setting("internal_token", "Shared by the server's own processes; made at start, never set by hand.", "", Secret),
 )
 
@@ -80,6 +81,7 @@ class Config(Struct, frozen=True, kw_only=True):
     journal_limit_mb: int = 1024
     system_interval_s: float = 10.0
     price_per_hour: float = 0.0
+    read_cache_mb: int = 64
     internal_token: Secret = Secret("")
 
     def environment(self) -> dict[str, str]:

@@ -51,6 +51,11 @@ class Api:
         self._patience_s = patience_s
         self.url = url.rstrip("/")
 
+    @property
+    def token(self) -> str:
+        """What this connection signs in with; '' for nothing."""
+        return str(self._http.headers.get("authorization", "")).removeprefix("Bearer ")
+
     def get(self, path: str, /, **params: Any) -> Any:
         """GET `/api/v1` + path; None parameters are left out."""
         return self._json("GET", path, params={k: v for k, v in params.items() if v is not None})

@@ -55,12 +55,14 @@ from noria.repository.scan import Row, Source, StatCache, known_digests, now_ns,
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+    import pyarrow.dataset
 
     from noria.client.api import Api
+    from noria.client.streaming import Stream
     from noria.repository.merge import Strategy
 
 UPLOADS_AT_ONCE = 8
-READ_BYTES = 1 << 20  # what a file object asks for at once
+READ_BYTES = 256 << 10  # what a file object asks for at once
 TABLE_FILE = "data.parquet"  # the file a data frame becomes
 Progress = Callable[[str], None]
 
@@ -283,7 +285,7 @@ class Version:
         self._note_read()
         file = self._file(path)
         return io.BufferedReader(
-            Ranges(file.size_bytes, lambda start, end: self._range(file, start, end)), buffer_size=READ_BYTES
+            Ranges(file.digest, file.size_bytes, lambda start, end: self._range(file, start, end)), buffer_size=READ_BYTES
         )
 
     def _range(self, file: VersionFile, start: int, end: int) -> Iterator[bytes]:
@@ -292,7 +294,9 @@ class Version:
     def read(self, path: str = "") -> bytes:
         """All bytes of a file, checked against its digest."""
         self._note_read()
-        file = self._file(path)
+        return self._read_file(self._file(path))
+
+    def _read_file(self, file: VersionFile) -> bytes:
         return b"".join(_checked(self._api.get_bytes(f"{self._at}/content", path=file.path), file))
 
     def table(self, path: str = "") -> pyarrow.Table:
@@ -310,6 +314,46 @@ class Version:
     def to_pandas(self, path: str = "") -> pandas.DataFrame:
         """The same as a data frame."""
         return self.table(path).to_pandas()
+
+    def arrow_dataset(self, prefix: str = "") -> pyarrow.dataset.Dataset:
+        """The version's tables (or those whose path begins with `prefix`) as one Arrow dataset, read as it is asked for.
+
+        Larger than memory is fine: columns and row groups that are not needed are not fetched. Raises NotFound, and Invalid
+        when they are of different formats.
+        """
+        import pyarrow.dataset as pads
+
+        from noria.client.filesystem import NoriaFileSystem
+
+        self._note_read()
+        found = [f for f in self.files(prefix) if table_format(f.path)]
+        if not found:
+            raise NotFound(f"{self.handle} has no Parquet or CSV file that begins with {prefix!r}.", where="prefix")
+        if len({table_format(f.path) for f in found}) > 1:
+            raise Invalid(f"{self.handle} has tables of several formats.", where="prefix", hint="Choose with a prefix.")
+        paths = [f"{self.handle}/{f.path}" for f in found]
+        kind = table_format(found[0].path) or ""
+        return pads.dataset(paths, format=kind, filesystem=NoriaFileSystem.of(self))
+
+    def stream(self, prefix: str = "", **options: Any) -> Stream:
+        """Samples, without a checkout: rows of the version's tables, or whole files. See docs/guides/data.md.
+
+        `columns`: of tables; all when left out. `batch_size`: give so many at once (tables: a dict of NumPy arrays). `shuffle`,
+        `seed`, `window`: the order; samples are mixed among `window` at a time. `rank`, `ranks`: the share of this process;
+        torch.distributed or RANK and WORLD_SIZE say it otherwise. `even`: every share gives equally many. `transform`: called
+        with each sample or batch. The stream has `state_dict`, `load_state_dict` and `set_epoch`.
+        """
+        from noria.client.streaming import Stream
+
+        return Stream(self, prefix=prefix, **options)
+
+    def torch(self, prefix: str = "", **options: Any) -> Stream:
+        """The same as a PyTorch `IterableDataset`, shared out over the workers of a DataLoader. Raises Invalid without PyTorch."""
+        try:
+            from noria.client.torch import TorchStream
+        except ModuleNotFoundError as missing:
+            raise Invalid("This needs PyTorch.", hint="pip install torch") from missing
+        return TorchStream(self, prefix=prefix, **options)
 
     def profile(self) -> Profile:
         """What is in the version's tables; its `state` is pending until they have been read."""

@@ -30,6 +30,14 @@ class NoriaFileSystem(AbstractFileSystem):  # type: ignore[misc]
         super().__init__(**options)
         self._given = api
         self._listings: dict[str, dict[str, VersionFile]] = {}
+        self._known: dict[str, Version] = {}
+
+    @classmethod
+    def of(cls, version: Version) -> NoriaFileSystem:
+        """The file system in which the handle of `version` is that very one, wherever it was opened."""
+        made = cls(skip_instance_cache=True)
+        made._known[version.handle] = version
+        return made
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """What is directly below `path`: datasets, files, folders. Raises FileNotFoundError."""
@@ -79,8 +87,10 @@ class NoriaFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return list(found.values())
 
     def _version(self, handle: str) -> Version:
+        if handle in self._known:
+            return self._known[handle]
         try:
-            return resolve(handle, api=self._api)
+            return resolve(handle, api=self._given)
         except NotFound as cause:
             raise FileNotFoundError(f"{handle}: {cause.message}") from cause
 

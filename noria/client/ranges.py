@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
 from typing import Any
+
+from noria.client.blocks import REQUEST_BYTES, Fetch, shared_cache
+
+AHEAD_BYTES = 512 << 10  # asked for ahead of somebody who reads on; twice as much each time, up to one request
 
 
 class Ranges(io.RawIOBase):
-    """A file of `size_bytes` bytes that is read by ranges: `read(start, end)` gives the bytes from start to before end, in pieces.
+    """A file named `name` (its digest) of `size_bytes`, read by ranges: `fetch(start, end)` gives the bytes from start to before end.
 
-    Whatever `read` raises comes through. Reading past the end gives nothing, as files do.
+    What was read is kept for a while; who reads on and on is read ahead of. Whatever `fetch` raises comes through. Reading past
+    the end gives nothing, as files do.
     """
 
-    def __init__(self, size_bytes: int, read: Callable[[int, int], Iterable[bytes]]) -> None:
-        self._size, self._read_range = size_bytes, read
+    def __init__(self, name: str, size_bytes: int, fetch: Fetch) -> None:
+        self._name, self._size, self._fetch = name, size_bytes, fetch
         self._position = 0
+        self._expected = -1  # where somebody who reads on would read next
+        self._ahead = AHEAD_BYTES
 
     def readable(self) -> bool:
         return True
@@ -35,7 +41,14 @@ class Ranges(io.RawIOBase):
         end = min(self._position + len(buffer), self._size)
         if self._position >= end:
             return 0
-        data = b"".join(self._read_range(self._position, end))
+        cache = shared_cache()
+        if self._position == self._expected:
+            cache.ahead(self._name, self._size, end, end + self._ahead, self._fetch)
+            self._ahead = min(self._ahead * 2, REQUEST_BYTES)
+        else:
+            self._ahead = AHEAD_BYTES
+        data = cache.read(self._name, self._size, self._position, end, self._fetch)
         buffer[: len(data)] = data
         self._position += len(data)
+        self._expected = self._position
         return len(data)

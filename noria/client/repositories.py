@@ -256,7 +256,7 @@ class LocalVersion(Version):
 
     def _open(self, file: VersionFile) -> io.BufferedReader:
         return io.BufferedReader(
-            Ranges(file.size_bytes, lambda start, end: self._pieces(file, start, end)), buffer_size=READ_BYTES
+            Ranges(file.digest, file.size_bytes, lambda start, end: self._pieces(file, start, end)), buffer_size=READ_BYTES
         )
 
     def _pieces(self, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -268,7 +268,10 @@ class LocalVersion(Version):
 
     def read(self, path: str = "") -> bytes:
         self._note_read()
-        return b"".join(self._pieces(self._file(path)))
+        return self._read_file(self._file(path))
+
+    def _read_file(self, file: VersionFile) -> bytes:
+        return b"".join(self._pieces(file))
 
     def checkout(
         self, target: str | Path, *, overwrite: bool = False, link: bool = False, prefix: str = "",
