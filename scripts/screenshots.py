@@ -1,4 +1,4 @@
-"""`make screenshots`: runs the fast demo and takes a picture of each page, in both themes, into docs/images/."""
+"""`make screenshots`: the fast demo and a team's week of runs; a picture of each page, in both themes, into docs/images/."""
 
 from __future__ import annotations
 
@@ -12,23 +12,47 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import sync_playwright
 
+if __package__ in (None, ""):  # `python scripts/screenshots.py`, as the Makefile runs it
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from scripts.story import Story, tell
+
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 PORT, GATEWAY = 5071, 5072
 URL = f"http://127.0.0.1:{PORT}"
+FILES = ("plots/confusion.png", "predictions.csv", "report.md", "report.json", "model.svg", "weights.bin")
 ARGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
         "--disable-sync"]  # fmt: skip
 
 
-def pages(home: Path) -> dict[str, str]:
+def pages(home: Path, story: Story) -> dict[str, str]:
     """Name and address of each page that is worth a picture."""
     api = httpx.Client(base_url=URL + "/api/v1")
     run = api.get("/pipeline-runs").json()["items"][0]["id"]
     alert = api.get("/alerts").json()["items"][0]["id"]
     prediction = json.loads((home / "demo.json").read_text())["prediction"]
-    runs = api.get("/runs", params={"columns": "name", "limit": 3}).json()["ids"]
+    table, full, version = f"/runs?experiment={story.experiment}", f"/runs/{story.full}", "/models/churn/3"
+    some, two = ",".join(story.runs[6:]), f"{story.full},{story.runs[4]}"
+    tabs = {
+        f"run-{tab}": f"{full}?tab={tab}"
+        for tab in ("system", "console", "params", "metrics", "code", "environment", "data")
+    }
+    tabs |= {f"run-{tab}": f"{full}?tab={tab}" for tab in ("files", "card", "lineage")}
+    tabs |= {f"run-{name.rsplit('.')[-1]}": f"{full}?tab=files&file={name}" for name in FILES}
+    tabs |= {
+        f"empty-{tab}": f"/runs/{story.runs[0]}?tab={tab}" for tab in ("system", "console", "environment", "data", "files")
+    }
+    tabs |= {
+        f"churn-{tab}": f"{version}?tab={tab}" for tab in ("against", "card", "signature", "files", "origin", "environment")
+    }
+    tabs |= {f"compare-{tab}": f"/compare?runs={some}&tab={tab}" for tab in ("curves", "importance", "parallel", "scatter")}
     return {
-        "home": "/", "runs": "/runs", "run": f"/runs/{runs[0]}", "run-files": f"/runs/{runs[0]}?tab=files",
-        "compare": f"/compare?runs={','.join(runs)}", "traces": "/traces?experiment=0", "datasets": "/datasets",
+        **tabs, "home": "/", "runs": table, "runs-groups": f"{table}&group=params.optimizer&sel=none", "view": f"/views/{story.view}",
+        "runs-parallel": f"{table}&draw=parallel", "run": full, "run-diverged": f"/runs/{story.diverged}",
+        "run-running": f"/runs/{story.running}", "compare": f"/compare?runs={some}", "compare-code": f"/compare?runs={two}&tab=code",
+        "churn": "/models/churn", "churn-version": version, "churn-file": f"{version}?tab=files&file=README.md",
+        "churn-lineage": "/lineage/model:churn", "traces": f"/traces?experiment={story.experiment}", "trace": f"/traces/{story.trace}",
+        "datasets": "/datasets",
         "models": "/models", "pipelines": "/pipelines", "endpoints": "/endpoints", "monitors": "/monitors",
         "dataset": "/datasets/flights", "model": "/models/flights", "version": "/models/flights/2",
         "pipeline-run": f"/pipeline-runs/{run}", "endpoint": "/endpoints/flights", "monitor": "/monitors/flights-calibration",
@@ -47,13 +71,14 @@ def main() -> None:
             print(line, end="")
             if "keeps running" in line:
                 break
+        story = tell(URL)
         IMAGES.mkdir(parents=True, exist_ok=True)
         browser_path = shutil.which("chromium") or shutil.which("google-chrome")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=browser_path, args=ARGS)
             for theme in ("light", "dark"):
                 page = browser.new_page(color_scheme=theme, viewport={"width": 1280, "height": 800})  # type: ignore[arg-type]
-                for name, path in pages(home).items():
+                for name, path in pages(home, story).items():
                     page.goto(URL + path)
                     page.wait_for_timeout(1500)
                     page.screenshot(path=IMAGES / f"{name}-{theme}.png")

@@ -122,7 +122,7 @@ def metrics(run_id: str, key: str | None, as_json: bool) -> None:
     rows = []
     for name, curve in found.items():
         at = {k: (curve[k][-1] if curve[k] else None) for k in ("last", "min", "max")}
-        odd = {"nan": curve["nan_count"], "inf": curve["inf_count"]}
+        odd = {"nan": curve["nan_count"], "inf": curve["inf_count"], "-inf": curve["minus_inf_count"]}
         rows.append({"key": name, "points": curve["count"], "step": curve["step_last"], **at, **odd})
     emit(rows, as_json=as_json, columns=["key", "points", "step", "last", "min", "max", "nan", "inf"])
 

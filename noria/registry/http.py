@@ -13,6 +13,7 @@ from noria.http.route import Routes, delete, get, patch, post, put
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
+from noria.kernel.preview import Preview
 from noria.registry import mlflow
 from noria.registry.card import Card, CardEdit, CardSection, to_html, to_markdown
 from noria.registry.model import (
@@ -103,6 +104,11 @@ def routes(registry: Registry) -> Routes:
         """One file of a version, as an attachment."""
         return file_stream(*registry.open_file(op, f"{name}@{selector}", path))
 
+    @get("/api/v1/models/{name:str}/versions/{selector:str}/preview", action="artifact.read")
+    def preview_model_file(op: Op, name: str, selector: str, path: str) -> Preview:
+        """A file of a version as it can be shown safely: text, the first rows of a table, a note as sanitised HTML, or what it is."""
+        return registry.preview(op, f"{name}@{selector}", path)
+
     @post("/api/v1/models/{name:str}/versions/{selector:str}/evaluations", action="model.evaluate", status_code=201)
     def add_evaluation(op: Op, name: str, selector: str, data: Evaluation) -> ModelVersion:
         """Record the numbers of a version on a split of a dataset version."""
@@ -152,8 +158,9 @@ def routes(registry: Registry) -> Routes:
 
     return [
         list_models, create_model, read_model, change_model, delete_model, list_model_versions, create_model_version,
-        read_model_version, change_model_version, delete_model_version, list_model_files, read_model_file, add_evaluation,
-        read_version_passport, read_card, write_card, read_card_history, read_timeline, move_alias, remove_alias, *mlflow.routes(registry),
+        read_model_version, change_model_version, delete_model_version, list_model_files, read_model_file, preview_model_file,
+        add_evaluation, read_version_passport, read_card, write_card, read_card_history, read_timeline, move_alias,
+        remove_alias, *mlflow.routes(registry),
     ]  # fmt: skip
 
 

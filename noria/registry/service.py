@@ -21,6 +21,7 @@ from noria.kernel.filters import parse_filter, parse_order
 from noria.kernel.ids import ModelVersionId, Ref, check_name, new_id, parse_handle
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
+from noria.kernel.preview import File, Preview, preview
 from noria.registry import card_store, filters, store
 from noria.registry.cards import Cards
 from noria.registry.mlmodel import describe, digest_of
@@ -49,7 +50,6 @@ from noria.tracking.model import Artifact, Run
 from noria.tracking.service import Tracking
 
 VERSIONS_PER_PAGE = 50
-VERSIONS_PER_SEARCH = 10_000  # what MLflow's clients ask for unless told otherwise
 
 
 class Registry:
@@ -127,8 +127,6 @@ class Registry:
         check_name(new_name, what="model")
         with self._db.write(op) as tx:
             found = store.model(tx, name)
-            if new_name == name:
-                return found
             if store.find_model(tx, new_name):
                 raise AlreadyExists(f"There is already a model named {new_name!r}.", hint="Pick another name.")
             self._require_unused(tx, found)
@@ -291,9 +289,8 @@ class Registry:
         after = decode_token(page, size=filters.key_size(order, of=ModelVersion)) if page else None
         with self._db.read() as tx:
             items, last = store.versions(
-                tx, _visible(op), where=parse_filter(filter), order=order, after=after,
-                limit=check_limit(limit, most=VERSIONS_PER_SEARCH),
-            )  # fmt: skip
+                tx, _visible(op), where=parse_filter(filter), order=order, after=after, limit=check_limit(limit)
+            )
         return Page(items, encode_token(*last) if last else None)
 
     def newest_by_tag(self, op: Op, models: list[str], tag: str) -> dict[str, list[ModelVersion]]:
@@ -332,6 +329,16 @@ class Registry:
             if file.path == path:
                 return file, self._blobs.open(file.digest)
         raise NotFound(f"{found.label} has no file {path[:200]!r}.", ref=found.ref)
+
+    def preview(self, op: Op, version: str, path: str) -> Preview:
+        """A file of a version as it can be shown safely. Raises NotFound, Forbidden."""
+        file, _ = self.open_file(op, version, path)
+        return preview(
+            File(
+                path=path, size_bytes=file.size_bytes, digest=file.digest,
+                read=lambda start, end: self._blobs.open(file.digest, start, end) if end > start else iter(()),
+            )
+        )  # fmt: skip
 
     def list_files(self, op: Op, path: str) -> list[Artifact]:
         """What lies in `<version id>/<folder>`; nothing in a file. For MLflow's artifact proxy. Raises NotFound."""

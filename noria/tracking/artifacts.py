@@ -13,11 +13,11 @@ from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
+from noria.kernel.preview import File, Preview, preview
 from noria.tracking import store, trace_store
 from noria.tracking.logged_models import LoggedModels
 from noria.tracking.model import Artifact, check_path
 from noria.tracking.places import Place, check_file_path, one_level, owner_of, parents, parse_uri
-from noria.tracking.preview import File, Preview, preview
 from noria.tracking.sight import may, run_head, writable
 
 

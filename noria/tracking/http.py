@@ -15,18 +15,19 @@ from noria.http.route import Routes, delete, get, patch, post, put
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
+from noria.kernel.preview import Note, Preview, render_markdown
 from noria.tracking import lifecycle_http, mlflow, mlflow_files, mlflow_server, unserved
 from noria.tracking.batch import RunsAct, RunsDone
 from noria.tracking.columns import ColumnCatalogue
 from noria.tracking.files import knock, stored
 from noria.tracking.model import Artifact, Experiment, LogPage, LogText, NewRun, Run, RunChange, RunColumns, check_path
-from noria.tracking.preview import Preview
 from noria.tracking.rules import wire_value
 from noria.tracking.series import BUCKETS_DEFAULT, BUCKETS_MAX
 from noria.tracking.service import Tracking
 
 RUNS_PER_PAGE = 10_000  # columns are small; the table draws what is in view
 RUNS_COMPARED_MAX = 20
+NOTE_TAG = "mlflow.note.content"  # where MLflow keeps the description of a run
 _STAGES = {"active": ["active"], "deleted": ["deleted"], "all": ["active", "deleted"]}
 # A file is somebody's: shown as an attachment, in no origin of ours, with nothing allowed.
 SAFE = {"content-security-policy": "sandbox; default-src 'none'"}  # `nosniff` is said by the door
@@ -97,6 +98,12 @@ def routes(tracking: Tracking) -> Routes:
     def read_run(op: Op, run_id: str) -> Response[bytes]:
         """One run: settings, latest numbers, tags, inputs, models, where it came from."""
         return _json(tracking.run(op, run_id))
+
+    @get("/api/v1/runs/{run_id:str}/note", action="run.read")
+    def read_note(op: Op, run_id: str) -> Note:
+        """The note of a run (the tag mlflow.note.content), as text and as HTML that does nothing."""
+        text = tracking.run(op, run_id).tags.get(NOTE_TAG, "")
+        return Note(text=text, html=render_markdown(text))
 
     @patch("/api/v1/runs/{run_id:str}", action="run.log")
     def change_run(op: Op, run_id: str, data: RunChange) -> Response[bytes]:
@@ -195,7 +202,7 @@ def routes(tracking: Tracking) -> Routes:
 
     return [
         list_experiments, read_experiment, list_runs, list_run_columns, change_runs, create_run, read_run, change_run,
-        delete_run, restore_run, read_series, compare_series, list_artifacts, read_artifact, preview_artifact, write_artifact,
+        read_note, delete_run, restore_run, read_series, compare_series, list_artifacts, read_artifact, preview_artifact, write_artifact,
         append_log, read_log, *lifecycle_http.routes(tracking), *mlflow.routes(tracking), *mlflow_files.routes(tracking),
         *mlflow_server.routes(), *unserved.routes(),
     ]  # fmt: skip

@@ -21,13 +21,13 @@ BUCKETS_DEFAULT = 1000
 BUCKETS_MAX = 10_000
 SERIES_PER_ANSWER = 200
 CACHED_POINTS_MAX = 2_000_000  # 48 MB; the longest unused go first
-POSITIONS_MAX = 1000  # of NaN and infinities that are named; `nan_count` and `inf_count` have them all
+POSITIONS_MAX = 1000  # of NaN and infinities that are named; the counts have them all
 
 
 class Curve(Struct, frozen=True, kw_only=True):
     """A series, thinned. One entry per bucket; null where a bucket has no finite value.
 
-    `step`, `at_ms`: of the bucket's first point. `nan`, `inf`: steps of the first so many points that are not finite.
+    `step`, `at_ms`: of the bucket's first point. `nan`, `inf`, `minus_inf`: steps of the first so many points that are not finite.
     """
 
     step: list[int]
@@ -38,8 +38,10 @@ class Curve(Struct, frozen=True, kw_only=True):
     last: list[float | None]
     nan: list[int]
     inf: list[int]
+    minus_inf: list[int]
     nan_count: int
     inf_count: int
+    minus_inf_count: int
     count: int
     step_first: int | None
     step_last: int | None
@@ -48,8 +50,8 @@ class Curve(Struct, frozen=True, kw_only=True):
 def thin(step: Ints, at_ms: Ints, value: Floats, buckets: int) -> Curve:
     """At most `buckets` buckets of equally many points, in order. Extremes are over finite values only."""
     count = len(step)
-    is_nan, is_inf = np.isnan(value), np.isinf(value)
-    finite = np.where(is_inf, np.nan, value)
+    is_nan, is_inf, is_minus_inf = np.isnan(value), np.isposinf(value), np.isneginf(value)
+    finite = np.where(is_inf | is_minus_inf, np.nan, value)
     size = max(1, -(-count // max(1, buckets)))
     starts = np.arange(0, count, size)
     ends = np.minimum(starts + size, count) - 1
@@ -58,7 +60,8 @@ def thin(step: Ints, at_ms: Ints, value: Floats, buckets: int) -> Curve:
     return Curve(
         step=step[starts].tolist(), at_ms=at_ms[starts].tolist(), min=_nulls(lowest), max=_nulls(highest),
         first=_nulls(finite[starts]), last=_nulls(finite[ends]), nan=step[is_nan][:POSITIONS_MAX].tolist(),
-        inf=step[is_inf][:POSITIONS_MAX].tolist(), nan_count=int(is_nan.sum()), inf_count=int(is_inf.sum()), count=count,
+        inf=step[is_inf][:POSITIONS_MAX].tolist(), minus_inf=step[is_minus_inf][:POSITIONS_MAX].tolist(),
+        nan_count=int(is_nan.sum()), inf_count=int(is_inf.sum()), minus_inf_count=int(is_minus_inf.sum()), count=count,
         step_first=int(step[0]) if count else None, step_last=int(step[-1]) if count else None,
     )  # fmt: skip
 

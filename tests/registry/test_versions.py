@@ -258,3 +258,14 @@ def test_a_binding_on_one_model_shows_that_one(noria: Noria, given_version: Give
     assert hidden.status_code == absent.status_code == 403
     assert other.id not in bob.get("/api/2.0/mlflow/model-versions/search").text
     assert bob.put("/api/v1/models/mine/aliases/champion", json={"version": 1}).status_code == 403
+
+
+def test_a_file_is_previewed_as_it_was_registered(noria: Noria, given_version: Given, tracking: FakeTracking) -> None:
+    made = given_version()
+    tracking.put(made.run_id, "model/requirements.txt", b"something else\n")
+    at = f"/api/v1/models/{made.model}/versions/1/preview"
+    shown = noria.http.get(at, params={"path": "requirements.txt"}).json()
+    assert (shown["kind"], shown["text"].encode()) == ("text", FILES["requirements.txt"])
+    assert noria.http.get(at, params={"path": "model.pkl"}).json()["digest"] == blake3(FILES["model.pkl"]).hexdigest()
+    for path in ("nothing", "../requirements.txt", "/etc/passwd", ""):
+        assert noria.http.get(at, params={"path": path}).status_code == 404, path

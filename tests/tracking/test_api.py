@@ -100,7 +100,7 @@ def test_a_curve_keeps_its_extremes(noria: Noria) -> None:
         tracking.log_batch(noria.op(), run.id, points)
     curve = noria.http.get(f"/api/v1/runs/{run.id}/series?keys=x,nothing&buckets=100").json()["series"]["x"]
     assert len(curve["step"]) == 100 and curve["count"] == 5000
-    assert max(curve["max"]) == 99.0 and (curve["nan"], curve["inf"]) == ([4000], [4001])
+    assert max(curve["max"]) == 99.0 and (curve["nan"], curve["inf"], curve["minus_inf"]) == ([4000], [], [4001])
     assert (curve["first"][0], curve["last"][-1]) == (0.0, values[4999])
     part = noria.http.get(f"/api/v1/runs/{run.id}/series?keys=x&buckets=10000&from=4000&to=4002").json()["series"]["x"]
     assert part["step"] == [4000, 4001, 4002] and part["min"] == [None, None, values[4002]]

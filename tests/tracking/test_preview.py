@@ -117,3 +117,15 @@ def test_a_preview_asks_for_the_right_to_read_bytes(noria: Noria) -> None:
     assert viewer.get(address, params={"path": "b.txt"}).status_code == 404
     for path in ("../etc/passwd", "%2e%2e/x", "/etc/passwd", ""):
         assert viewer.get(address, params={"path": path}).status_code in (400, 404), path
+
+
+def test_the_note_of_a_run_is_rendered_and_does_nothing(noria: Noria) -> None:
+    text = "# Depth 3\n\n**better** <script>alert(1)</script> ![x](http://evil/x.png) [y](javascript:alert(1))"
+    tags = {"mlflow.note.content": text}
+    run = noria.http.post("/api/v1/runs", json={"experiment": "flights", "tags": tags}).json()["id"]
+    note = noria.http.get(f"/api/v1/runs/{run}/note").json()
+    assert note["text"] == text and "<strong>better</strong>" in note["html"] and "<h1>Depth 3</h1>" in note["html"]
+    assert not [word for word in ("<script", "<img", 'href="javascript') if word in note["html"]]
+    bare = noria.http.post("/api/v1/runs", json={"experiment": "flights"}).json()["id"]
+    assert noria.http.get(f"/api/v1/runs/{bare}/note").json() == {"text": "", "html": ""}
+    assert noria.http.get("/api/v1/runs/nobody/note").status_code == 404

@@ -24,9 +24,9 @@ test('a column of numbers becomes a typed array and keeps the words for non-fini
   assert.ok(table.columns['params.lr'] instanceof Float64Array, 'parameters that are all numbers are numbers');
   assert.ok(Array.isArray(table.columns.name));
 });
-test('sorting puts what is absent last in both directions and is stable', () => {
-  assert.deepEqual([...sortRows(all, table.columns['metrics.val/loss'], 'asc')], [3, 0, 1, 2]);
-  assert.deepEqual([...sortRows(all, table.columns['metrics.val/loss'], 'desc')], [0, 3, 1, 2]);
+test('sorting puts NaN after the numbers and what is absent last, in both directions, and is stable', () => {
+  assert.deepEqual([...sortRows(all, table.columns['metrics.val/loss'], 'asc')], [3, 0, 2, 1]);
+  assert.deepEqual([...sortRows(all, table.columns['metrics.val/loss'], 'desc')], [0, 3, 2, 1]);
   assert.deepEqual([...sortRows(all, table.columns.name, 'asc')], [0, 1, 3, 2], 'numbers inside words count as numbers');
 });
 test('sorting agrees with a plain sort on random numbers', () => {
@@ -63,6 +63,8 @@ test('a filter is words and comparisons', () => {
   assert.deepEqual(rows('fox status!=failed'), [0]);
   assert.deepEqual(rows('lr >= 0.05'), [0, 2]);
   assert.deepEqual(rows('name~OWL'), [3]);
+  assert.deepEqual(rows('loss = NaN'), [2], 'what diverged is found, what is absent is not');
+  assert.deepEqual(rows('loss < inf'), [0, 3]);
   assert.deepEqual(rows(''), [0, 1, 2, 3]);
 });
 test('a key nobody has matches nothing and is named', () => {

@@ -1,6 +1,6 @@
 import test from 'node:test';
 import assert from 'node:assert/strict';
-import { addColumns, aggregate, dropRows, groupRows, patchRows, readTable } from '../../noria/ui/lib/columns.js';
+import { addColumns, aggregate, append, dropRows, groupRows, patchRows, readTable, sortRows, valueAt } from '../../noria/ui/lib/columns.js';
 import { cell, csv } from '../../noria/ui/lib/csv.js';
 import { betweenGroups, importance, ranks, spearman } from '../../noria/ui/lib/importance.js';
 import { add, columnsOf, format, parse, without } from '../../noria/ui/lib/mlfilter.js';
@@ -30,6 +30,19 @@ test('rows that are read again replace their old selves, new ones come first, go
   assert.deepEqual([...after.columns['metrics.loss']], [5, 1, 3, 2, 8]);
   assert.deepEqual(after.columns['params.opt'], [null, 'adam', 'sgd', 'adam', 'adam']);
   assert.deepEqual(dropRows(after, new Set(['a', 'e'])).columns.name, ['x', 'y2', 'z']);
+});
+
+test('a metric that diverged is no metric that is absent, whatever becomes of the table', () => {
+  const read = (/** @type {any[]} */ loss, ids = loss.map((_, i) => `r${i}`)) => readTable({ ids, columns: { 'metrics.loss': loss } });
+  const seen = (/** @type {any} */ t) => t.ids.map((/** @type {string} */ _, /** @type {number} */ i) => valueAt(t.columns['metrics.loss'], i));
+  const first = read([1, 'NaN', null, 'Infinity', '-Infinity']);
+  assert.deepEqual(seen(first), [1, NaN, null, Infinity, -Infinity]);
+  assert.deepEqual(seen(read(['NaN', null])), [NaN, null], 'also where no run has a number');
+  assert.deepEqual(seen(append(first, read([null, 'NaN'], ['a', 'b']))), [1, NaN, null, Infinity, -Infinity, null, NaN]);
+  assert.deepEqual(seen(patchRows(first, read(['NaN', 2], ['r2', 'new']))), [2, 1, NaN, NaN, Infinity, -Infinity]);
+  assert.deepEqual(seen(dropRows(first, new Set(['r0']))), [NaN, null, Infinity, -Infinity]);
+  assert.deepEqual(seen(addColumns(readTable({ ids: ['r2', 'r1'], columns: { name: ['c', 'b'] } }), first)), [null, NaN]);
+  assert.deepEqual([...sortRows(Uint32Array.from([0, 1, 2, 3, 4]), first.columns['metrics.loss'], 'desc')], [3, 0, 4, 1, 2]);
 });
 
 test('no cell of a CSV is a formula, and numbers stay numbers', () => {
@@ -97,7 +110,7 @@ test('only what is shown, sorted, grouped or sought is asked for', () => {
 });
 test('one run with a thousand metrics does not choose the usual columns', () => {
   const catalogue = [{ name: 'metrics.loss', runs: 99 }, { name: 'params.lr', runs: 99 }, ...Array.from({ length: 1000 }, (_, i) => ({ name: `metrics.layer${i}`, runs: 1 }))];
-  assert.deepEqual(usual(catalogue, 100).slice(5), ['metrics.loss', 'params.lr']);
+  assert.deepEqual(usual(catalogue, 100), ['name', 'status', 'metrics.loss', 'started_at_ms', 'duration_ms', 'user', 'params.lr']);
 });
 
 test('ranks share ties; the rank correlation agrees with a worked example', () => {

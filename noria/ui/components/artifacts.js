@@ -4,7 +4,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { html } from './html.js';
 import { Icon } from './icon.js';
-import { Prose } from './prose.js';
+import { ProseBox } from './prose.js';
 import { JsonView } from './json-view.js';
 import { DiffText } from './diff-text.js';
 import { Show } from './empty.js';
@@ -22,7 +22,7 @@ export function Artifacts({ run, query, setQuery }) {
   const files = useResource(withQuery(`/runs/${enc(run)}/artifacts`, { path: folder }), { subjects: [`run:${run}`] });
   const parts = folder.split('/').filter(Boolean);
   return html`<div class="artifacts"><div class="stack tight"><nav class="crumbs" aria-label="Folder"><ol><li><button type="button" class="button plain small" onClick=${() => setQuery({ path: null })}><${Icon} name="folder-open" small />artifacts</button></li>${parts.map((p, i) => html`<li key=${i}><button type="button" class="button plain small" onClick=${() => setQuery({ path: parts.slice(0, i + 1).join('/') })}>${p}</button></li>`)}</ol></nav>
-      <${Show} of=${files}>${(/** @type {any} */ a) => (a.items.length ? html`<ul class="files" aria-label="Files">${a.items.map((/** @type {any} */ f) => { const last = f.path.split('/').pop(); return html`<li key=${f.path}><button type="button" class="file" aria-current=${f.path === file ? 'true' : undefined} onClick=${() => setQuery(f.is_dir ? { path: f.path } : { file: f.path })}><${Icon} name=${f.is_dir ? 'folder' : iconOf(f.path)} small /><span class="truncate grow" title=${f.path}>${last}${f.is_dir ? '/' : ''}</span><span class="muted num">${bytes(f.size_bytes)}</span></button></li>`; })}</ul>` : html`<p class="muted">${folder ? 'No files here.' : html`No files were logged. <code>mlflow.log_artifact("plot.png")</code> puts one here.`}</p>`)}<//></div>
+      <${Show} of=${files}>${(/** @type {any} */ a) => (a.items.length ? html`<ul class="files" aria-label="Files">${a.items.map((/** @type {any} */ f) => { const last = f.path.split('/').pop(); return html`<li key=${f.path}><button type="button" class="file" aria-current=${f.path === file ? 'true' : undefined} onClick=${() => setQuery(f.is_dir ? { path: f.path } : { file: f.path })}><${Icon} name=${f.is_dir ? 'folder' : iconOfFile(f.path)} small /><span class="truncate grow" title=${f.path}>${last}${f.is_dir ? '/' : ''}</span><span class="muted num">${bytes(f.size_bytes)}</span></button></li>`; })}</ul>` : html`<p class="muted">${folder ? 'No files here.' : html`No files were logged. <code>mlflow.log_artifact("plot.png")</code> puts one here.`}</p>`)}<//></div>
     <div class="file-view">${file ? html`<${FileView} key=${file} base=${`/runs/${enc(run)}/artifacts`} path=${file} />` : html`<div class="empty"><${Icon} name="file" /><p>Choose a file to look at it.</p></div>`}</div></div>`;
 }
 
@@ -39,8 +39,8 @@ export function FileView({ base, path }) {
 function shown(p, to, wrap) {
   switch (p.kind) {
     case 'image': return html`<${Picture} at=${to} size=${p.size_bytes} name=${p.path} />`;
-    case 'table': return html`<div class="table-wrap sunken" tabindex="0" role="region" aria-label=${`Rows of ${p.path}`}><table class="table data"><thead><tr>${p.columns.map((/** @type {string} */ c, /** @type {number} */ i) => html`<th key=${i} scope="col">${c}</th>`)}</tr></thead><tbody>${p.rows.map((/** @type {any[]} */ r, /** @type {number} */ i) => html`<tr key=${i}>${p.columns.map((/** @type {string} */ _c, /** @type {number} */ j) => html`<td key=${j} class=${isNumber(r[j]) ? 'num' : ''}>${r[j] ?? html`<span class="absent">–</span>`}</td>`)}</tr>`)}</tbody></table></div>`;
-    case 'markdown': return html`<div class="sunken pad"><${Prose} of=${p.html} /></div>`;
+    case 'table': return html`<div class="table-wrap sunken" tabindex="0" role="region" aria-label=${`Rows of ${p.path}`}><table class="table data"><thead><tr>${p.columns.map((/** @type {string} */ c, /** @type {number} */ i) => html`<th key=${i} scope="col" class=${p.rows.some((/** @type {any[]} */ r) => isNumber(r[i])) ? 'num' : ''}>${c}</th>`)}</tr></thead><tbody>${p.rows.map((/** @type {any[]} */ r, /** @type {number} */ i) => html`<tr key=${i}>${p.columns.map((/** @type {string} */ _c, /** @type {number} */ j) => html`<td key=${j} class=${isNumber(r[j]) ? 'num' : ''}>${r[j] ?? html`<span class="absent">–</span>`}</td>`)}</tr>`)}</tbody></table></div>`;
+    case 'markdown': return html`<${ProseBox} of=${p.html} label=${p.path} />`;
     case 'json': return html`<div class="sunken pad"><${JsonText} text=${p.text} /></div>`;
     case 'text': return /\.(diff|patch)$/.test(p.path) ? html`<${DiffText} text=${p.text} />` : html`<pre class=${`code ${wrap ? 'wrap' : ''}`} tabindex="0">${p.text || 'The file is empty.'}</pre>`;
     default: return html`<div class="empty"><${Icon} name="file" /><p>${p.why || 'This file has no preview.'}</p></div>`;
@@ -72,5 +72,5 @@ function Picture({ at, size, name }) {
 
 /** @param {any} v */
 function isNumber(v) { return typeof v === 'string' && /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(v); }
-/** @param {string} path */
-function iconOf(path) { return /\.(png|jpe?g|gif|webp|bmp)$/i.test(path) ? 'image' : /\.(csv|tsv|parquet)$/i.test(path) ? 'table' : /\.(md|txt|log|json|ya?ml|py|diff)$/i.test(path) ? 'file-text' : 'file'; }
+/** The icon of a file by its name. @param {string} path */
+export function iconOfFile(path) { return /\.(png|jpe?g|gif|webp|bmp)$/i.test(path) ? 'image' : /\.(csv|tsv|parquet)$/i.test(path) ? 'table' : /\.(md|txt|log|json|ya?ml|py|diff)$/i.test(path) ? 'file-text' : 'file'; }

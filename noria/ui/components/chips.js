@@ -19,9 +19,9 @@ const ALIAS_ICONS = /** @type {Record<string, string>} */ ({ champion: 'crown' }
 
 /** Aliases of a version. @param {{of: any}} props */
 export function Aliases({ of }) {
-  const names = (of ?? []).map((/** @type {any} */ a) => (typeof a === 'string' ? a : a.name));
+  const names = (of ?? []).map((/** @type {any} */ a) => (typeof a === 'string' ? a : a.name)).sort((/** @type {string} */ a, /** @type {string} */ b) => Number(b.startsWith('champion')) - Number(a.startsWith('champion')));
   if (!names.length) return null;
-  return html`<span class="chips">${names.map((/** @type {string} */ n) => html`<${Chip} key=${n} tone="accent" icon=${ALIAS_ICONS[n]}>${n}<//>`)}</span>`;
+  return html`<span class="chips">${names.map((/** @type {string} */ n) => html`<${Chip} key=${n} tone="accent" icon=${ALIAS_ICONS[n.split(' ')[0]]}>${n}<//>`)}</span>`;
 }
 
 /** A few exclusive choices. @param {{value: string, options: [string, string][], onChange: (v: string) => void, label: string}} props */

@@ -11,10 +11,12 @@ import { num, si, stamp, duration, plural, count } from '../lib/format.js';
 import { smooth as smoothed } from '../lib/extremes.js';
 import { scheme, zone } from '../lib/store.js';
 
-/** @typedef {{id: string, name: string, colour: string, dash?: boolean, href?: string, x: ArrayLike<number>, y: ArrayLike<number | null>, low?: ArrayLike<number | null>, high?: ArrayLike<number | null>, nan?: number[], inf?: number[], nanCount?: number, infCount?: number, count?: number}} Line */
+/** @typedef {{id: string, name: string, colour: string, dash?: boolean, href?: string, x: ArrayLike<number>, y: ArrayLike<number | null>, low?: ArrayLike<number | null>, high?: ArrayLike<number | null>, nan?: number[], inf?: number[], minusInf?: number[], nanCount?: number, infCount?: number, minusInfCount?: number, count?: number}} Line */
 /** @typedef {{value: number, label: string, tone?: string}} Threshold */
 /** @typedef {{at: number, label: string, tone?: string}} Moment */
 
+/** Steps between whole numbers: there is no version 2.4. */
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 /** Steps of a clock, in ms. */
 const CLOCK = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 108e5, 216e5, 432e5, 864e5, 1728e5, 4320e5, 6048e5, 12096e5, 26784e5, 78624e5, 316224e5];
 
@@ -22,7 +24,7 @@ const CLOCK = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4
 const loading = () => import('uplot').then((m) => { uPlot = m.default; });
 
 /** @param {{title: string, lines: Line[], x?: 'step' | 'time' | 'elapsed', height?: number, log?: boolean, smooth?: number, sync?: string, thresholds?: Threshold[], moments?: Moment[],
- *   better?: 'low' | 'high' | null, onZoom?: (range: {from: number, to: number} | null) => void, unit?: string, tools?: any, points?: boolean, zero?: boolean, legend?: boolean, onSeen?: () => void}} props */
+ *   better?: 'low' | 'high' | null, onZoom?: (range: {from: number, to: number} | null) => void, unit?: string, tools?: any, points?: boolean, whole?: boolean, zero?: boolean, legend?: boolean, onSeen?: () => void}} props */
 export function Curve(props) {
   const { title, lines, x = 'step', height = 196, log = false, smooth = 0, thresholds = [], moments = [], better, onZoom, unit = '', tools, legend = true, onSeen } = props;
   const frame = useRef(/** @type {any} */ (null)), plot = useRef(/** @type {any} */ (null)), chart = useRef(/** @type {any} */ (null));
@@ -64,10 +66,10 @@ export function Curve(props) {
 /** @param {any} props */
 function Legend({ lines, at, x, unit }) {
   if (!lines.length) return null;
-  return html`<ul class="legend" aria-hidden="false">${at !== null && html`<li class="v">${xText(at, x, true)}</li>`}${lines.slice(0, 24).map((/** @type {Line} */ l) => {
+  return html`<ul class="legend" aria-hidden="false">${at !== null && html`<li class="v">${xText(at, x, true)}</li>`}${lines.slice(0, 24).map((/** @type {any} */ l) => {
     const v = at === null ? lastValue(l) : valueAt(l, at);
     return html`<li key=${l.id} style=${{ '--c': l.colour }}><span class=${`key ${l.dash ? 'dash' : ''}`}></span>${l.href ? html`<a href=${l.href}>${l.name}</a>` : html`<span>${l.name}</span>`}<span class="v">${num(v)}${unit && v !== null ? ` ${unit}` : ''}</span>
-      ${l.nan?.length ? html`<span class="off" title=${`NaN at ${l.nan.slice(0, 8).join(', ')}`}>${count(l.nanCount ?? l.nan.length)} NaN</span>` : ''}${l.inf?.length ? html`<span class="off" title=${`Infinite at ${l.inf.slice(0, 8).join(', ')}`}>${count(l.infCount ?? l.inf.length)} ∞</span>` : ''}</li>`;
+      ${l.nan?.length ? html`<span class="off" title=${`NaN at ${l.nan.slice(0, 8).join(', ')}`}>${count(l.nanCount ?? l.nan.length)} NaN</span>` : ''}${[['inf', 'infCount', '∞', 'Infinite'], ['minusInf', 'minusInfCount', '\u2212∞', 'Minus infinity']].map(([k, n, sign, word]) => (l[k]?.length ? html`<span class="off" title=${`${word} at ${l[k].slice(0, 8).join(', ')}`}>${count(l[n] ?? l[k].length)} ${sign}</span>` : ''))}</li>`;
   })}${lines.length > 24 && html`<li>and ${lines.length - 24} more</li>`}</ul>`;
 }
 
@@ -84,7 +86,7 @@ function AsTable({ lines, x, title }) {
 
 /** @param {HTMLElement} target @param {{current: any}} last @param {number} width @param {number} height @param {(at: number | null) => void} setAt @param {{current: boolean}} zoomed */
 function build(target, last, width, height, setAt, zoomed) {
-  const { lines, x = 'step', log = false, smooth = 0, sync, onZoom, unit = '', points, zero } = last.current;
+  const { lines, x = 'step', log = false, smooth = 0, sync, onZoom, unit = '', points, whole, zero } = last.current;
   const axis = { stroke: colour('var(--ink-3)'), font: '11px Inter, sans-serif', grid: { stroke: colour('var(--line)'), width: 1 }, ticks: { show: false }, border: { show: false } };
   const ghost = smooth > 0;
   const series = [{}];
@@ -104,7 +106,7 @@ function build(target, last, width, height, setAt, zoomed) {
     width, height, padding: [10, 8, 0, 0], legend: { show: false }, series, bands, pxAlign: false,
     cursor: { y: false, points: { size: 6, width: 1.5 }, sync: sync ? { key: sync, scales: ['x', null] } : undefined, drag: { x: true, y: false, setScale: !onZoom }, focus: { prox: 24 } },
     scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: log ? undefined : (/** @type {any} */ _u, /** @type {number} */ low, /** @type {number} */ high) => spanOf(low, high, last.current.thresholds ?? [], zero) } },
-    axes: [{ ...axis, values, incrs: x === 'step' ? undefined : CLOCK, space: x === 'step' ? 60 : 90, size: 24, gap: 4 }, { ...axis, values: (/** @type {any} */ _u, /** @type {number[]} */ t) => t.map((v) => (v === null ? '' : num(v) + (unit === '%' ? '' : ''))), size: 52, gap: 4 }],
+    axes: [{ ...axis, values, incrs: x !== 'step' ? CLOCK : whole ? WHOLE : undefined, space: x === 'step' ? 60 : 90, size: 24, gap: 4 }, { ...axis, values: (/** @type {any} */ _u, /** @type {number[]} */ t) => t.map((v) => (v === null ? '' : num(v) + (unit === '%' ? '' : ''))), size: 52, gap: 4 }],
     hooks: {
       draw: [(/** @type {any} */ u) => marks(u, last.current)],
       setCursor: [(/** @type {any} */ u) => setAt(u.cursor.idx === null || u.cursor.idx === undefined || u.cursor.left < 0 ? null : u.data[0][u.cursor.idx])],
@@ -130,7 +132,7 @@ function spanOf(low, high, thresholds, zero) {
   return [zero && low === 0 ? 0 : low - air, high + air];
 }
 
-/** Thresholds, moments, and what cannot be drawn as a number. @param {any} u @param {any} props */
+/** Thresholds, moments, and what cannot be drawn as a number: NaN as a cross at the lower edge, infinities as arrows at theirs. @param {any} u @param {any} props */
 function marks(u, { lines, thresholds = [], moments = [] }) {
   const { ctx } = u, { left, top, width, height } = u.bbox, ratio = devicePixelRatio || 1;
   ctx.save();
@@ -154,11 +156,13 @@ function marks(u, { lines, thresholds = [], moments = [] }) {
   }
   for (const l of lines) {
     ctx.fillStyle = colour(l.colour);
-    for (const [where, up] of [...(l.nan ?? []).map((/** @type {number} */ s) => [s, false]), ...(l.inf ?? []).map((/** @type {number} */ s) => [s, true])]) {
+    ctx.strokeStyle = ctx.fillStyle; ctx.lineWidth = 1.5 * ratio;
+    for (const [where, kind] of [...(l.nan ?? []).map((/** @type {number} */ s) => [s, 'nan']), ...(l.inf ?? []).map((/** @type {number} */ s) => [s, 'up']), ...(l.minusInf ?? []).map((/** @type {number} */ s) => [s, 'down'])]) {
       const x = u.valToPos(where, 'x', true), s = 4 * ratio;
       if (!(x >= left && x <= left + width)) continue;
       ctx.beginPath();
-      if (up) { ctx.moveTo(x, top); ctx.lineTo(x - s, top + 2 * s); ctx.lineTo(x + s, top + 2 * s); } else { ctx.moveTo(x, top + height); ctx.lineTo(x - s, top + height - 2 * s); ctx.lineTo(x + s, top + height - 2 * s); }
+      if (kind === 'nan') { const y = top + height - s; ctx.moveTo(x - s, y - s); ctx.lineTo(x + s, y + s); ctx.moveTo(x + s, y - s); ctx.lineTo(x - s, y + s); ctx.stroke(); continue; }
+      if (kind === 'up') { ctx.moveTo(x, top); ctx.lineTo(x - s, top + 2 * s); ctx.lineTo(x + s, top + 2 * s); } else { ctx.moveTo(x, top + height); ctx.lineTo(x - s, top + height - 2 * s); ctx.lineTo(x + s, top + height - 2 * s); }
       ctx.fill();
     }
   }

@@ -15,12 +15,18 @@ export function Prose({ of }) {
   return html`<div class="prose">${[...body.childNodes].map(build)}</div>`;
 }
 
+/** The same in a box, which scrolls when a table of the note is wide. @param {{of: string, label: string}} props */
+export function ProseBox({ of, label }) {
+  return html`<div class="sunken pad" tabindex="0" role="region" aria-label=${label}><${Prose} of=${of} /></div>`;
+}
+
 /** @param {Node} node @returns {any} */
 function build(node) {
   if (node.nodeType === Node.TEXT_NODE) return node.textContent;
   if (!(node instanceof Element)) return null;
   const tag = node.tagName.toLowerCase(), children = [...node.childNodes].map(build);
   if (!TAGS.has(tag)) return children;
+  if (tag === 'th' && !node.textContent?.trim()) return h('td', null);
   const href = tag === 'a' ? node.getAttribute('href') ?? '' : '';
   const props = tag === 'a' && /^(https?:|mailto:)/i.test(href) ? { href, rel: 'noopener noreferrer nofollow', target: '_blank' } : tag === 'pre' ? { tabindex: '0', class: 'code' } : {};
   return h(tag === 'a' && !('href' in props) ? 'span' : LOWER[tag] ?? tag, props, ...children);

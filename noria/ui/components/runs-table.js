@@ -9,7 +9,7 @@ import { Icon } from './icon.js';
 import { State } from './state.js';
 import { Time } from './values.js';
 import { useCommands, useSize } from './use.js';
-import { aggregate, windowOf } from '../lib/columns.js';
+import { aggregate, valueAt, windowOf } from '../lib/columns.js';
 import { clampWidth } from '../lib/view.js';
 import { num, duration, count, short } from '../lib/format.js';
 import { rowHeight, slotOf } from '../lib/store.js';
@@ -136,19 +136,19 @@ export function RunsTable({ table, rows, columns, selected, drawn, sort, how, on
 /** A group's number in a column. @param {RunColumn} c @param {import('../lib/columns.js').Table} table @param {Uint32Array} rows @param {string} how */
 function totalOf(c, table, rows, how) {
   if (c.kind !== 'number' && c.kind !== 'duration') return null;
-  const v = aggregate(table.columns[c.name], rows, how);
-  return Number.isNaN(v) ? html`<span class="absent">–</span>` : html`<span title=${`${how} of ${count(rows.length)}: ${v}`}>${c.kind === 'duration' ? duration(v) : num(v)}</span>`;
+  const column = table.columns[c.name], v = aggregate(column, rows, how), finite = rows.reduce((n, i) => n + Number(Number.isFinite(column?.[i])), 0);
+  return Number.isNaN(v) ? html`<span class="absent">–</span>` : html`<span title=${`${how} of ${finite < rows.length ? `${count(finite)} of ` : ''}${count(rows.length)}: ${v}`}>${c.kind === 'duration' ? duration(v) : num(v)}</span>`;
 }
 
 /** @param {RunColumn} c @param {import('../lib/columns.js').Table} table @param {number} i @param {string} id */
 function cell(c, table, i, id) {
-  const v = /** @type {any} */ (table.columns[c.name]?.[i]);
+  const v = valueAt(table.columns[c.name], i);
   switch (c.kind) {
     case 'name': return html`<a href=${`/runs/${id}`} tabindex="-1" title=${`${v ?? ''}\n${id}`}>${v || short(id)}</a>`;
     case 'state': return html`<${State} of=${v} />`;
     case 'time': return html`<${Time} at=${v} />`;
-    case 'duration': return v === v && v !== null && v !== undefined ? duration(v) : html`<span class="absent">–</span>`;
-    case 'number': return v === v && v !== undefined && v !== null ? html`<span class=${c.best === i ? 'best' : Number.isFinite(v) ? '' : 'bad'} title=${String(v)}>${num(v)}</span>` : html`<span class="absent">–</span>`;
-    default: { const text = v === null || v === undefined || v !== v ? null : c.say ? c.say(v) : String(v); return text === null ? html`<span class="absent">–</span>` : html`<span title=${text}>${text}</span>`; }
+    case 'duration': return v !== null ? duration(v) : html`<span class="absent">–</span>`;
+    case 'number': return v !== null ? html`<span class=${c.best === i ? 'best' : Number.isFinite(v) ? '' : 'bad'} title=${String(v)}>${num(v)}</span>` : html`<span class="absent">–</span>`;
+    default: { const text = v === null ? null : c.say ? c.say(v) : String(v); return text === null ? html`<span class="absent">–</span>` : html`<span title=${text}>${text}</span>`; }
   }
 }

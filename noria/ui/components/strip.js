@@ -3,6 +3,7 @@
 
 import { html } from './html.js';
 import { Icon } from './icon.js';
+import { wayOf } from '../lib/lineage.js';
 import { named } from '../lib/names.js';
 import { iconOf, nameOf, pageOf, parseRef } from '../lib/refs.js';
 
@@ -11,7 +12,7 @@ const SHOWN = 3;
 
 /** @param {{lineage: any, here: string, extra?: Record<string, {label: string, note?: any, href?: string}>}} props */
 export function Strip({ lineage, here, extra = {} }) {
-  const nodes = (lineage?.nodes ?? []).filter((/** @type {any} */ n) => ORDER.includes(n.kind ?? parseRef(n.ref).kind));
+  const nodes = wayOf(lineage, here).filter((/** @type {any} */ n) => ORDER.includes(n.kind ?? parseRef(n.ref).kind));
   const columns = ORDER.map((kind) => nodes.filter((/** @type {any} */ n) => (n.kind ?? parseRef(n.ref).kind) === kind && (kind !== parseRef(here).kind || n.ref === here))).filter((c) => c.length);
   if (!columns.length) return null;
   return html`<ol class="strip" aria-label="Lineage">${columns.map((c) => html`<li key=${c[0].kind}><div class="stack tight">${c.slice(0, SHOWN).map((/** @type {any} */ n) => html`<${Station} key=${n.ref} node=${n} here=${n.ref === here} extra=${extra[n.ref]} />`)}${c.length > SHOWN && html`<a class="caption" href=${`/lineage/${encodeURIComponent(here)}`}>and ${c.length - SHOWN} more</a>`}</div></li>`)}</ol>`;

@@ -31,7 +31,7 @@ export function Table({ columns, rows, label, rowKey = (r, i) => r.id ?? r.name 
     <tbody ref=${body}>${shown.map((r, i) => { const key = rowKey(r, i); return html`<tr key=${key} aria-selected=${selected !== undefined && selected === key ? 'true' : undefined}>${columns.map((c, j) => {
       const content = c.cell(r), to = j === 0 && href ? href(r) : null;
       const inner = to ? html`<a class="main" href=${to}>${content}</a>` : content;
-      return j === 0 ? html`<th key=${c.key} scope="row">${inner}</th>` : html`<td key=${c.key} class=${`${c.num ? 'num' : ''} ${c.prose ? 'prose-cell' : ''}`}>${inner}</td>`;
+      return j === 0 ? html`<th key=${c.key} scope="row" class=${c.num ? 'num' : ''}>${inner}</th>` : html`<td key=${c.key} class=${`${c.num ? 'num' : ''} ${c.prose ? 'prose-cell' : ''}`}>${inner}</td>`;
     })}</tr>`; })}</tbody></table></div>`;
 }
 

@@ -54,7 +54,7 @@ export function linesOf(all, ids, key, name, x) {
     const at = x === 'step' ? s.step : x === 'time' ? s.at_ms : s.at_ms.map((/** @type {number} */ t) => t - start);
     const { x: xs, y } = outline({ ...s, min: s.min.map(finite), max: s.max.map(finite), first: s.first?.map(finite), last: s.last?.map(finite) }, at);
     const place = (/** @type {number} */ step) => (x === 'step' ? step : at[Math.max(0, nearest(s.step, step))] ?? 0);
-    return [{ id, name: name(id), colour: slot.colour, dash: slot.dash, href: `/runs/${id}`, x: xs, y, nan: (s.nan ?? []).map(place), inf: (s.inf ?? []).map(place), nanCount: s.nan_count, infCount: s.inf_count, count: s.count }];
+    return [{ id, name: name(id), colour: slot.colour, dash: slot.dash, href: `/runs/${id}`, x: xs, y, nan: (s.nan ?? []).map(place), inf: (s.inf ?? []).map(place), minusInf: (s.minus_inf ?? []).map(place), nanCount: s.nan_count, infCount: s.inf_count, minusInfCount: s.minus_inf_count, count: s.count }];
   });
 }
 

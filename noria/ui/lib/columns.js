@@ -2,15 +2,21 @@
 /** A table held as columns: numbers in typed arrays, the rest in plain ones. Sorting gives an index and never moves a value,
  *  so that 10,000 rows × 40 columns cost one small array per gesture. Pure. */
 
-/** @typedef {{ids: string[], columns: Record<string, Float64Array | unknown[]>}} Table */
+/** @typedef {Float64Array & {nans?: Set<number>}} Numbers NaN stands for absence, except in the rows of `nans`: there it is what was logged */
+/** @typedef {{ids: string[], columns: Record<string, Numbers | unknown[]>}} Table */
 
-/** Reads the server's columnar answer. A column whose present values are all numbers becomes a Float64Array with NaN for absence;
+/** Reads the server's columnar answer. A metric, and any column whose present values are all numbers, becomes a Float64Array;
  *  "NaN", "Infinity" and "-Infinity" are numbers in a numeric column.
  *  @param {{ids: string[], columns: Record<string, unknown[]>}} answer @returns {Table} */
 export function readTable(answer) {
-  /** @type {Table['columns']} */ const columns = {};
-  for (const [name, values] of Object.entries(answer.columns)) columns[name] = isNumeric(values) || (name.startsWith('params.') && isWritten(values)) ? Float64Array.from(values, toNumber) : values;
-  return { ids: answer.ids, columns };
+  return { ids: answer.ids, columns: Object.fromEntries(Object.entries(answer.columns).map(([name, values]) => [name, columnOf(name, values)])) };
+}
+
+/** What a column holds in a row; null when it holds nothing. NaN is a value: a metric that diverged. @param {ArrayLike<unknown> | undefined} column @param {number} i @returns {any} */
+export function valueAt(column, i) {
+  const v = column?.[i];
+  if (v === undefined) return null;
+  return v !== v && !(/** @type {Numbers} */ (column).nans?.has(i)) ? null : v;
 }
 
 /** The same table with another page of rows behind it. @param {Table} a @param {Table} b @returns {Table} */
@@ -18,8 +24,7 @@ export function append(a, b) {
   /** @type {Table['columns']} */ const columns = {};
   for (const name of new Set([...Object.keys(a.columns), ...Object.keys(b.columns)])) {
     const left = a.columns[name] ?? new Array(a.ids.length).fill(null), right = b.columns[name] ?? new Array(b.ids.length).fill(null);
-    const joined = [...restore(left), ...restore(right)];
-    columns[name] = isNumeric(joined) ? Float64Array.from(joined, toNumber) : joined;
+    columns[name] = columnOf(name, [...restore(left), ...restore(right)]);
   }
   return { ids: [...a.ids, ...b.ids], columns };
 }
@@ -32,17 +37,18 @@ export function select(table, test) {
   return out.subarray(0, n);
 }
 
-/** Sorts row indices by one column, stably; absence (NaN, null) comes last in both directions.
+/** Sorts row indices by one column, stably; in both directions NaN comes after the numbers and absence last, as on the server.
  *  @param {Uint32Array} rows @param {ArrayLike<unknown> | undefined} column @param {'asc' | 'desc'} order @returns {Uint32Array} */
 export function sortRows(rows, column, order) {
   if (!column) return rows;
   const out = Uint32Array.from(rows);
   const sign = order === 'asc' ? 1 : -1;
   if (column instanceof Float64Array) {
+    const { nans } = /** @type {Numbers} */ (column);
+    const rank = (/** @type {number} */ i) => (column[i] === column[i] ? 0 : nans?.has(i) ? 1 : 2);
     return out.sort((a, b) => {
       const x = column[a], y = column[b];
-      const nx = x !== x, ny = y !== y;
-      if (nx || ny) return nx === ny ? a - b : nx ? 1 : -1;
+      if (x !== x || y !== y) return rank(a) - rank(b) || a - b;
       return x === y ? a - b : sign * (x < y ? -1 : 1);
     });
   }
@@ -101,8 +107,7 @@ export function addColumns(table, more) {
   const place = new Map(more.ids.map((id, i) => [id, i]));
   /** @type {Table['columns']} */ const columns = { ...table.columns };
   for (const [name, values] of Object.entries(more.columns)) {
-    if (values instanceof Float64Array) columns[name] = Float64Array.from(table.ids, (id) => { const i = place.get(id); return i === undefined ? NaN : values[i]; });
-    else columns[name] = table.ids.map((id) => { const i = place.get(id); return i === undefined ? null : values[i]; });
+    columns[name] = columnOf(name, table.ids.map((id) => { const i = place.get(id); return i === undefined ? null : plain(values, i); }));
   }
   return { ids: table.ids, columns };
 }
@@ -115,9 +120,9 @@ export function patchRows(table, fresh) {
   /** @type {Table['columns']} */ const columns = {};
   for (const name of Object.keys(table.columns)) {
     const now = fresh.columns[name] ?? [], old = restore(table.columns[name]).slice();
-    fresh.ids.forEach((id, i) => { const at = place.get(id); if (at !== undefined && now.length) old[at] = restoreOne(now[i]); });
-    const joined = [...added.map((i) => restoreOne(now[i])), ...old];
-    columns[name] = table.columns[name] instanceof Float64Array && joined.every((v) => v === null || v === undefined || typeof v === 'number') ? Float64Array.from(joined, toNumber) : isNumeric(joined) ? Float64Array.from(joined, toNumber) : joined;
+    fresh.ids.forEach((id, i) => { const at = place.get(id); if (at !== undefined && now.length) old[at] = plain(now, i); });
+    const joined = [...added.map((i) => plain(now, i)), ...old];
+    columns[name] = table.columns[name] instanceof Float64Array && joined.every((v) => v === null || isNumber(v)) ? numbersOf(joined) : columnOf(name, joined);
   }
   return { ids: [...added.map((i) => fresh.ids[i]), ...table.ids], columns };
 }
@@ -126,7 +131,7 @@ export function patchRows(table, fresh) {
 export function dropRows(table, gone) {
   const keep = table.ids.map((id, i) => (gone.has(id) ? -1 : i)).filter((i) => i >= 0);
   if (keep.length === table.ids.length) return table;
-  return { ids: keep.map((i) => table.ids[i]), columns: Object.fromEntries(Object.entries(table.columns).map(([name, c]) => [name, c instanceof Float64Array ? Float64Array.from(keep, (i) => c[i]) : keep.map((i) => c[i])])) };
+  return { ids: keep.map((i) => table.ids[i]), columns: Object.fromEntries(Object.entries(table.columns).map(([name, c]) => [name, c instanceof Float64Array ? numbersOf(keep.map((i) => plain(c, i))) : keep.map((i) => c[i])])) };
 }
 
 /** The row with the best value of a numeric column, or -1. @param {Uint32Array} rows @param {Float64Array} column @param {'low' | 'high'} better */
@@ -155,6 +160,19 @@ function collate(a, b) { return collator.compare(a, b); }
 
 const NUMBER_WORDS = new Set(['NaN', 'Infinity', '-Infinity']);
 
+/** Values as a column: typed when they are numbers. @param {string} name @param {ArrayLike<unknown>} values @returns {Numbers | unknown[]} */
+function columnOf(name, values) {
+  return name.startsWith('metrics.') || isNumeric(values) || (name.startsWith('params.') && isWritten(values)) ? numbersOf(values) : /** @type {unknown[]} */ (values);
+}
+
+/** @param {ArrayLike<unknown>} values as they come: null for absence, words for what JSON has no number for @returns {Numbers} */
+function numbersOf(values) {
+  if (values instanceof Float64Array) return values;
+  const out = /** @type {Numbers} */ (Float64Array.from(values, toNumber));
+  for (let i = 0; i < values.length; i += 1) if (values[i] === 'NaN') (out.nans ??= new Set()).add(i);
+  return out;
+}
+
 /** @param {ArrayLike<unknown>} values */
 function isNumeric(values) {
   if (values instanceof Float64Array) return true;
@@ -162,12 +180,14 @@ function isNumeric(values) {
   for (let i = 0; i < values.length; i += 1) {
     const v = values[i];
     if (v === null || v === undefined) continue;
-    if (typeof v === 'number') { seen = true; continue; }
-    if (typeof v === 'string' && NUMBER_WORDS.has(v)) continue;
-    return false;
+    if (!isNumber(v)) return false;
+    if (typeof v === 'number') seen = true;
   }
   return seen;
 }
+
+/** @param {unknown} v */
+function isNumber(v) { return typeof v === 'number' || NUMBER_WORDS.has(/** @type {any} */ (v)); }
 
 /** Whether words are all numbers, as parameters are on the wire. @param {ArrayLike<unknown>} values */
 function isWritten(values) {
@@ -187,10 +207,13 @@ function toNumber(v) {
   return Number(v);
 }
 
-/** @param {ArrayLike<unknown>} column */
+/** A column as it came, for making another of it. @param {ArrayLike<unknown>} column @returns {unknown[]} */
 function restore(column) {
-  return column instanceof Float64Array ? Array.from(column, (v) => (v !== v ? null : v)) : /** @type {unknown[]} */ (column);
+  return column instanceof Float64Array ? Array.from(column, (_, i) => plain(column, i)) : /** @type {unknown[]} */ (column);
 }
 
-/** @param {unknown} v */
-function restoreOne(v) { return v === undefined || v !== v ? null : v; }
+/** One value as it came. @param {ArrayLike<unknown>} column @param {number} i */
+function plain(column, i) {
+  const v = valueAt(column, i);
+  return v !== v ? 'NaN' : v;
+}

@@ -2,6 +2,8 @@
 /** The filter people type above a table: `loss < 0.3 status:failed user!=ada bold` – words and comparisons, all of which must
  *  hold. Pure: text → terms → a predicate over the rows of a columnar table. */
 
+import { valueAt } from './columns.js';
+
 /** @typedef {{key: string, op: '=' | '!=' | '<' | '<=' | '>' | '>=' | '~', value: string, number: number}} Comparison */
 /** @typedef {{word: string}} Word */
 
@@ -15,9 +17,15 @@ export function parseFilter(text) {
     if (match[4] !== undefined) { const word = unquote(match[4]).toLowerCase(); if (word) terms.push({ word }); continue; }
     const op = match[2] === ':' || match[2] === '==' ? '=' : match[2];
     const value = unquote(match[3]);
-    terms.push({ key: unquote(match[1]), op: /** @type {Comparison['op']} */ (op), value, number: value === '' ? NaN : Number(value) });
+    terms.push({ key: unquote(match[1]), op: /** @type {Comparison['op']} */ (op), value, number: numberOf(value) });
   }
   return terms;
+}
+
+/** What is written as a number, infinities too; NaN when it is none. @param {string} text */
+function numberOf(text) {
+  const infinite = /^([+-\u2212]?)(?:inf(?:inity)?|∞)$/i.exec(text);
+  return infinite ? (['-', '\u2212'].includes(infinite[1]) ? -Infinity : Infinity) : text === '' ? NaN : Number(text);
 }
 
 /** The column a typed key means: exact, then by its last part (`loss` finds `metrics.val/loss`), or null.
@@ -44,7 +52,7 @@ export function compileFilter(text, columns) {
     const name = resolveKey(term.key, names);
     if (!name) { unknown.push(term.key); return () => false; }
     const column = columns[name];
-    return (/** @type {number} */ i) => holds(column[i], term);
+    return (/** @type {number} */ i) => holds(valueAt(column, i), term);
   });
   return { test: (i) => tests.every((t) => t(i)), unknown };
 }

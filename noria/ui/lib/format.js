@@ -20,6 +20,7 @@ export function num(value, { digits = 4, exact = false } = {}) {
   if (Number.isInteger(v) && a < 100_000) return count(v);
   if (a >= 1e15 || a < 1e-4) return v.toExponential(digits - 1).replace(/\.?0+e/, 'e').replace('e+', 'e').replace(/-/g, MINUS);
   if (a >= 100_000) return si(v);
+  if (a >= 10 ** digits) return count(v);
   return trim(v.toPrecision(digits)).replace('-', MINUS);
 }
 

@@ -18,7 +18,7 @@ const ICONS = {
   run: 'activity', experiment: 'layers', dataset: 'database', dataset_version: 'database', model: 'box', model_version: 'box', pipeline: 'workflow',
   pipeline_run: 'workflow', step_run: 'square', endpoint: 'radio-tower', revision: 'git-branch', canary: 'git-branch', monitor: 'gauge', alert: 'bell', window: 'chart-line',
   loop: 'iteration-cw', turn: 'iteration-cw', approval: 'shield-check', policy: 'shield-check', principal: 'user', user: 'user', token: 'key-round', job: 'server',
-  segment: 'file', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock',
+  segment: 'file', alias: 'crown', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock',
 };
 /** @param {string} kind */
 export const iconOf = (kind) => ICONS[kind] ?? 'link';
@@ -35,6 +35,7 @@ export function pageOf(ref) {
     case 'dataset': return `/datasets/${e(id)}`;
     case 'dataset_version': return number ? `/datasets/${e(name)}/${e(number)}` : `/go/dataset_version/${e(id)}`;
     case 'model': return `/models/${e(id)}`;
+    case 'alias': return number ? `/models/${e(name)}` : null;
     case 'model_version': return number ? `/models/${e(name)}/${e(number)}` : `/go/model_version/${e(id)}`;
     case 'pipeline': return `/pipelines/${e(id)}`;
     case 'pipeline_run': return `/pipeline-runs/${e(id)}`;
@@ -53,5 +54,5 @@ export function nameOf(ref, label) {
   if (label) return label;
   const { kind, id } = parseRef(ref);
   const words = kind.replaceAll('_', ' ');
-  return /^[0-9a-f]{32,64}$/.test(id) ? `${words} ${short(id)}` : ['model', 'dataset', 'endpoint', 'monitor', 'loop', 'pipeline'].includes(kind) ? id : `${words} ${id}`.trim();
+  return /^[0-9a-f]{32,64}$/.test(id) ? `${words} ${short(id)}` : ['model', 'dataset', 'endpoint', 'monitor', 'loop', 'pipeline', 'alias'].includes(kind) ? id : `${words} ${id}`.trim();
 }

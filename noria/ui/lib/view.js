@@ -68,14 +68,14 @@ export function needed({ cols, sort, group, words }) {
   return [...new Set(['name', 'status', 'started_at_ms', 'ended_at_ms', ...cols.flatMap(real), ...real(sort), ...(group ? real(group) : []), ...words.flatMap(real)])];
 }
 
-/** The usual columns, from what the latest runs have: attributes, then the most used metrics people mean, then params that most runs have.
+/** The usual columns, from what the latest runs have: the most used metrics people mean, attributes, then params that most runs have.
  *  @param {{name: string, runs: number}[]} catalogue most used first @param {number} runs */
 export function usual(catalogue, runs) {
   const of = (/** @type {string} */ kind) => catalogue.filter((c) => c.name.startsWith(kind) && c.runs * 2 > runs).map((c) => c.name);
   const loose = (/** @type {string} */ kind) => catalogue.filter((c) => c.name.startsWith(kind)).map((c) => c.name);
   const metrics = (of('metrics.').length ? of('metrics.') : loose('metrics.')).sort((a, b) => weight(a.slice(8)) - weight(b.slice(8))).slice(0, 4);
   const params = (of('params.').length ? of('params.') : loose('params.')).slice(0, 5);
-  return ['name', 'status', 'started_at_ms', 'duration_ms', 'user', ...metrics, ...params];
+  return ['name', 'status', ...metrics, 'started_at_ms', 'duration_ms', 'user', ...params];
 }
 
 /** Lower is earlier: validation, then the words people mean; system metrics last. @param {string} key */

@@ -11,10 +11,11 @@ import { Table } from '../components/table.js';
 import { Timeline } from '../components/timeline.js';
 import { Num, RefLink, Time } from '../components/values.js';
 import { useResource } from '../components/use.js';
-import { readTable } from '../lib/columns.js';
+import { readTable, valueAt } from '../lib/columns.js';
 import { collapse, sentenceOf, toneOfFact } from '../components/fact.js';
 import { duration, short } from '../lib/format.js';
 import { Aliases } from '../components/chips.js';
+import { weight } from '../lib/view.js';
 
 export default function Home() {
   const runs = useResource('/runs?limit=8&order_by=started_at_ms desc', { kinds: ['run.'], ticks: ['run:*'], map: (a) => readTable(a) });
@@ -47,10 +48,10 @@ export default function Home() {
 /** @param {{table: import('../lib/columns.js').Table}} props */
 function Latest({ table }) {
   const c = /** @type {Record<string, any>} */ (table.columns);
-  const metrics = Object.keys(c).filter((n) => n.startsWith('metrics.')).slice(0, 3);
+  const metrics = Object.keys(c).filter((n) => n.startsWith('metrics.')).sort((a, b) => weight(a.slice(8)) - weight(b.slice(8))).filter((n, i) => i === 0 || !n.startsWith('metrics.system/')).slice(0, 3);
   return html`<${Table} label="Latest runs" rows=${table.ids.map((id, i) => ({ id, i }))} href=${(/** @type {any} */ r) => `/runs/${r.id}`} columns=${[
     { key: 'name', label: 'Run', cell: (r) => c.name?.[r.i] || short(r.id) }, { key: 'status', label: 'State', cell: (r) => html`<${State} of=${c.status?.[r.i]} />` },
-    ...metrics.map((m) => ({ key: m, label: m.slice(8), num: true, cell: (/** @type {any} */ r) => { const v = c[m][r.i]; return v !== v ? html`<span class="muted">–</span>` : html`<${Num} value=${v} />`; } })),
+    ...metrics.map((m) => ({ key: m, label: m.slice(8), num: true, cell: (/** @type {any} */ r) => { return html`<${Num} value=${valueAt(c[m], r.i)} />`; } })),
     { key: 'took', label: 'Took', num: true, cell: (r) => (c.ended_at_ms?.[r.i] > 0 ? duration(c.ended_at_ms[r.i] - c.started_at_ms[r.i]) : html`<span class="muted">–</span>`) }, { key: 'at', label: 'Started', cell: (r) => html`<${Time} at=${c.started_at_ms?.[r.i]} />` }]} />`;
 }
 

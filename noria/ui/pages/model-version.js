@@ -16,12 +16,15 @@ import { Against } from '../components/against.js';
 import { ModelCard } from '../components/model-card.js';
 import { Promote } from '../components/promote.js';
 import { JsonView } from '../components/json-view.js';
+import { VersionFiles } from '../components/version-files.js';
+import { VersionOrigin } from '../components/version-origin.js';
 import { Command } from '../components/empty.js';
 import { Delta, Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
 import { useCommands, useResource } from '../components/use.js';
-import { enc, href, post, withQuery } from '../lib/api.js';
+import { enc, post, withQuery } from '../lib/api.js';
 import { bytes, direction, plural } from '../lib/format.js';
 import { pairUp } from '../lib/evaluations.js';
+import { rowsOfExample } from '../lib/example.js';
 import { say, sayError } from '../lib/store.js';
 
 /** @param {any} props */
@@ -49,12 +52,13 @@ export default function ModelVersionPage({ params, query, setQuery }) {
         <${Strip} lineage=${lineage.data} here=${ref} extra=${{ [ref]: { label: `${name}@${v.number}`, note: v.aliases.join(', ') } }} />
         <${Tags} of=${v.tags} /></div>
       <div class="split"><div class="stack loose">
-        <${Tabs} label="Parts of the version" value=${tab} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'numbers' ? null : t })} tabs=${[
+        <${Tabs} label="Parts of the version" value=${tab} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'numbers' ? null : t, file: null })} tabs=${[
           { id: 'numbers', label: 'Numbers', count: v.evaluations.length || null, body: () => html`<${Numbers} version=${v} rival=${rival.data?.version} model=${name} />` },
           ...(rival.data ? [{ id: 'against', label: `Against @${rival.data.version.number}`, body: () => html`<${Against} page=${page.data} rival=${rival.data} />` }] : []),
           ...(hasCard ? [{ id: 'card', label: 'Card', body: () => html`<${ModelCard} model=${name} number=${v.number} />` }] : []),
           { id: 'signature', label: 'Signature', body: () => html`<${Signature} of=${v.signature} example=${v.input_example} />` },
-          { id: 'files', label: 'Files', count: page.data.files.length, body: () => html`<${Table} label="Files" rows=${page.data.files} rowKey=${(/** @type {any} */ f) => f.path} columns=${[{ key: 'p', label: 'Path', cell: (f) => html`<a class="mono" data-external download href=${href(withQuery(`/models/${enc(name)}/versions/${v.number}/content`, { path: f.path }))}>${f.path}</a>`, sort: (f) => f.path }, { key: 's', label: 'Size', num: true, cell: (f) => bytes(f.size_bytes), sort: (f) => f.size_bytes }, { key: 'd', label: 'Digest', cell: (f) => html`<${Id} value=${f.digest} />` }]} />` },
+          { id: 'files', label: 'Files', count: page.data.files.length, body: () => html`<${VersionFiles} base=${`/models/${enc(name)}/versions/${v.number}`} files=${page.data.files} query=${query} setQuery=${setQuery} />` },
+          { id: 'origin', label: 'Lineage', body: () => html`<${VersionOrigin} version=${v} lineage=${lineage.data} />` },
           { id: 'environment', label: 'Environment', count: v.packages?.length || null, body: () => html`<div class="stack"><${Kv} items=${[['Digest', html`<${Id} value=${v.environment_digest} />`]]} /><pre class="code" tabindex="0">${(v.packages ?? []).join('\n') || 'No packages are listed.'}</pre></div>` },
           { id: 'use', label: 'Use it', body: () => html`<div class="stack"><${Command} text=${`import mlflow\nmodel = mlflow.pyfunc.load_model("models:/${name}/${v.number}")`} /><${Command} text=${`noria endpoint deploy ${name}@${v.number} --name ${name}`} /></div>` },
         ]} /></div>
@@ -112,6 +116,13 @@ function Life({ moves, facts, number }) {
 function Signature({ of, example }) {
   if (!of) return html`<p class="muted">The model was logged without a signature; requests to it cannot be checked.</p>`;
   const rows = (/** @type {any} */ part) => (Array.isArray(part) ? part : []).map((/** @type {any} */ c, /** @type {number} */ i) => ({ i, name: c.name ?? `#${i}`, type: c.type === 'tensor' ? `${c['tensor-spec']?.dtype} ${JSON.stringify(c['tensor-spec']?.shape)}` : c.type ?? '', required: c.required !== false }));
-  return html`<div class="halves">${[['Inputs', of.inputs], ['Outputs', of.outputs], ['Parameters', of.params]].map(([title, part]) => (rows(part).length ? html`<section class="stack" key=${title}><h3>${title}</h3><${Table} label=${title} rows=${rows(part)} rowKey=${(/** @type {any} */ r) => r.i} columns=${[{ key: 'n', label: 'Name', cell: (r) => r.name }, { key: 't', label: 'Type', cell: (r) => html`<code>${r.type}</code>` }, { key: 'r', label: '', cell: (r) => (r.required ? '' : html`<span class="muted">optional</span>`) }]} /></section>` : null))}
-    ${example && html`<section class="stack"><h3>Example</h3><${JsonView} value=${example} /></section>`}</div>`;
+  return html`<div class="stack loose"><div class="halves">${[['Inputs', of.inputs], ['Outputs', of.outputs], ['Parameters', of.params]].map(([title, part]) => (rows(part).length ? html`<section class="stack" key=${title}><h3>${title}</h3><${Table} label=${title} rows=${rows(part)} rowKey=${(/** @type {any} */ r) => r.i} columns=${[{ key: 'n', label: 'Name', cell: (r) => r.name }, { key: 't', label: 'Type', cell: (r) => html`<code>${r.type}</code>` }, { key: 'r', label: '', cell: (r) => (r.required ? '' : html`<span class="muted">optional</span>`) }]} /></section>` : null))}
+    </div>${example && html`<section class="stack"><h3>Example of an input</h3><${Example} of=${example} /></section>`}</div>`;
+}
+
+/** @param {{of: any}} props */
+function Example({ of }) {
+  const table = rowsOfExample(of);
+  if (!table) return html`<div class="sunken pad"><${JsonView} value=${of} /></div>`;
+  return html`<${Table} label="Example of an input" rows=${table.rows} rowKey=${(/** @type {any} */ _, /** @type {number} */ i) => i} columns=${table.columns.map((c, i) => ({ key: c, label: c, num: table.rows.some((r) => typeof r[i] === 'number'), cell: (/** @type {any[]} */ r) => html`<code>${typeof r[i] === 'string' ? r[i] : JSON.stringify(r[i] ?? null)}</code>` }))} />${table.more > 0 && html`<p class="caption">and ${plural(table.more, 'row')} more</p>`}`;
 }

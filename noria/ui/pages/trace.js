@@ -13,10 +13,11 @@ import { JsonView } from '../components/json-view.js';
 import { Show } from '../components/empty.js';
 import { useResource } from '../components/use.js';
 import { enc } from '../lib/api.js';
-import { duration, plural } from '../lib/format.js';
+import { count, duration, plural } from '../lib/format.js';
 import { wordOf } from './traces.js';
 
 const SHOWN = 2000;
+const SHOWN_ABOVE = new Set(['mlflow.spanInputs', 'mlflow.spanOutputs', 'mlflow.spanType']);
 
 /** @param {any} props */
 export default function TracePage({ params, query, setQuery }) {
@@ -28,14 +29,15 @@ export default function TracePage({ params, query, setQuery }) {
     <${Show} of=${trace}>${(/** @type {any} */ data) => html`<${Story} trace=${data} />`}<//>
     <${Show} of=${spans}>${(/** @type {any} */ data) => html`<${Spans} spans=${data.spans} query=${query} setQuery=${setQuery} />`}<//>
     ${t && html`<${Block} title="Assessments" count=${t.assessments.length}>${t.assessments.length ? html`<${Assessments} of=${t.assessments} />` : html`<p class="muted">Nobody has judged this trace.</p>`}<//>`}
-    ${t && html`<${Block} title="Metadata"><${Kv} items=${[['Trace id', html`<${Id} value=${t.id} full />`], ...Object.entries(t.metadata).filter(([k]) => !['mlflow.traceInputs', 'mlflow.traceOutputs'].includes(k)).map(([k, v]) => [k, html`<span class="mono">${String(v).slice(0, 500)}</span>`])]} /><//>`}
+    ${t && html`<${Block} title="Metadata"><${Kv} items=${[['Trace id', html`<${Id} value=${t.id} full />`], ...Object.entries(t.metadata).filter(([k]) => !['mlflow.traceInputs', 'mlflow.traceOutputs', 'mlflow.trace.tokenUsage'].includes(k)).map(([k, v]) => [k, html`<span class="mono">${String(v).slice(0, 500)}</span>`])]} /><//>`}
   <//>`;
 }
 
 /** @param {any} props */
 function Story({ trace: t }) {
+  const tokens = parsed(t.metadata?.['mlflow.trace.tokenUsage']);
   return html`<div class="story"><h2>${t.name || t.id}<${State} of=${wordOf(t.state)} /></h2>
-    <p>It began <${Time} at=${t.at_ms} />${t.duration_ms === null || t.duration_ms === undefined ? '' : html` and took ${duration(t.duration_ms)}`}${t.run_ids.length ? html`, in ${t.run_ids.map((/** @type {string} */ r, /** @type {number} */ i) => html`${i ? ', ' : ''}<${RefLink} to=${`run:${r}`} />`)}` : ''}.</p>
+    <p>It began <${Time} at=${t.at_ms} />${t.duration_ms === null || t.duration_ms === undefined ? '' : html` and took ${duration(t.duration_ms)}`}${tokens ? html`; ${plural(tokens.total_tokens ?? (tokens.input_tokens ?? 0) + (tokens.output_tokens ?? 0), 'token')} (${count(tokens.input_tokens ?? 0)} in, ${count(tokens.output_tokens ?? 0)} out)` : ''}${t.run_ids.length ? html`, in ${t.run_ids.map((/** @type {string} */ r, /** @type {number} */ i) => html`${i ? ', ' : ''}<${RefLink} to=${`run:${r}`} />`)}` : ''}.</p>
     <${Tags} of=${t.tags} /></div>`;
 }
 
@@ -43,6 +45,7 @@ function Story({ trace: t }) {
 function Spans({ spans, query, setQuery }) {
   const rows = useMemo(() => tree(spans), [spans]);
   const chosen = spans.find((/** @type {any} */ s) => s.id === query.get('span')) ?? rows[0]?.span;
+  const attributes = Object.fromEntries(Object.entries(chosen?.attributes ?? {}).filter(([k]) => !SHOWN_ABOVE.has(k)));
   if (!rows.length) return html`<${Block} title="Spans"><p class="muted">No spans have arrived.</p><//>`;
   const bars = rows.slice(0, SHOWN).map(({ span: s, depth }) => ({
     id: s.id, name: '\u2003'.repeat(Math.min(depth, 12)) + s.name, state: s.status === 'ERROR' ? 'failed' : s.duration_us === null || s.duration_us === undefined ? 'running' : 'done',
@@ -50,11 +53,14 @@ function Spans({ spans, query, setQuery }) {
   }));
   return html`<${Block} title="Spans" count=${spans.length}><${Gantt} rows=${bars} selected=${chosen?.id} onSelect=${(/** @type {string} */ s) => setQuery({ span: s })} label="Spans against the clock" />
       ${rows.length > SHOWN && html`<p class="muted">The first ${SHOWN} of ${plural(rows.length, 'span')}.</p>`}<//>
-    ${chosen && html`<${Block} title=${chosen.name}><p><${State} of=${chosen.status === 'ERROR' ? 'error' : 'ok'} /> ${chosen.kind.toLowerCase().replaceAll('_', ' ')}${chosen.message ? html`: ${chosen.message}` : ''}</p>
-      <div class="halves"><div><h3>Inputs</h3>${value(chosen.inputs)}</div><div><h3>Outputs</h3>${value(chosen.outputs)}</div></div>
-      <h3>Attributes</h3><${JsonView} value=${chosen.attributes} />
-      ${chosen.events.length ? html`<h3>Events</h3><${JsonView} value=${chosen.events} />` : ''}<//>`}`;
+    ${chosen && html`<${Block} title=${chosen.name}><div class="stack"><p class="row"><${State} of=${chosen.status === 'ERROR' ? 'error' : 'ok'} />${chosen.kind !== 'UNKNOWN' && html`<span class="quiet">${chosen.kind.toLowerCase().replaceAll('_', ' ')}</span>`}${chosen.message && html`<span>${chosen.message}</span>`}</p>
+      <div class="halves"><section class="stack tight"><h3>Inputs</h3>${value(chosen.inputs)}</section><section class="stack tight"><h3>Outputs</h3>${value(chosen.outputs)}</section></div>
+      ${Object.keys(attributes).length > 0 && html`<section class="stack tight"><h3>Attributes</h3><${JsonView} value=${attributes} /></section>`}
+      ${chosen.events.length > 0 && html`<section class="stack tight"><h3>Events</h3><${JsonView} value=${chosen.events} /></section>`}</div><//>`}`;
 }
+
+/** @param {string | undefined} text */
+function parsed(text) { try { const v = JSON.parse(text ?? ''); return typeof v === 'object' ? v : null; } catch { return null; } }
 
 /** @param {any} of */
 function value(of) { return of === null || of === undefined ? html`<p class="muted">None.</p>` : html`<${JsonView} value=${of} />`; }

@@ -34,7 +34,7 @@ export default function Traces({ query, setQuery }) {
   const read = async () => { try { const page = await api(withQuery('/traces', { experiment, filter: asked, limit: PAGE, page: next })); setMore({ items: [...(more?.items ?? []), ...page.items], next: page.next }); } catch (e) { sayError(e); } };
   return html`<${Page} crumbs=${[['Runs', '/runs'], ...(chosen ? [[chosen.name, `/runs?experiment=${enc(chosen.id)}`]] : []), ['Traces']]} loading=${found.loading}
       filter=${html`<${Filter} value=${text} onInput=${setText} placeholder="status = 'ERROR' and tags.team = 'a'" label="Filter traces" />`}
-      actions=${html`<label class="inline">Experiment <select class="input" value=${experiment} onChange=${(/** @type {any} */ e) => setQuery({ experiment: e.currentTarget.value })}>${list.map((/** @type {any} */ e) => html`<option key=${e.id} value=${e.id}>${e.name}</option>`)}</select></label>`}>
+      actions=${html`<label class="inline"><span class="sr">Experiment</span><select class="select" value=${experiment} onChange=${(/** @type {any} */ e) => setQuery({ experiment: e.currentTarget.value })}>${list.map((/** @type {any} */ e) => html`<option key=${e.id} value=${e.id} selected=${e.id === experiment}>${e.name}</option>`)}</select></label>`}>
     <${Show} of=${found}>${(/** @type {any} */ a) => { const rows = [...a.items, ...(more?.items ?? [])]; return rows.length === 0
       ? asked ? html`<${Empty} icon="search" title="No trace matches." text="Conditions are joined with and; text is written in 'quotes'." />`
         : html`<${Empty} icon="workflow" title="No traces yet." text="They appear here when a program sends them: MLflow's client, or any OpenTelemetry SDK to /v1/traces." command=${'@mlflow.trace\ndef answer(question): ...'} />`
@@ -46,7 +46,7 @@ export default function Traces({ query, setQuery }) {
         { key: 'duration', label: 'Duration', num: true, cell: (t) => (t.duration_ms === null || t.duration_ms === undefined ? '–' : duration(t.duration_ms)), sort: (t) => t.duration_ms },
         { key: 'at', label: 'Began', cell: (t) => html`<${Time} at=${t.at_ms} />`, sort: (t) => t.at_ms },
         { key: 'said', label: 'Assessments', cell: (t) => html`<${Judged} of=${t.assessments} />` },
-        { key: 'tags', label: 'Tags', cell: (t) => html`<${Tags} of=${t.tags} limit=${3} />` }]} />
+        ...(rows.some((/** @type {any} */ t) => Object.keys(t.tags ?? {}).some((k) => !k.startsWith('mlflow.'))) ? [{ key: 'tags', label: 'Tags', cell: (/** @type {any} */ t) => html`<${Tags} of=${t.tags} limit=${3} />` }] : [])]} />
         ${next && html`<button type="button" class="button" onClick=${read}>Show more</button>`}</div>`; }}<//>
   <//>`;
 }

@@ -49,6 +49,13 @@ class Preview(Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Note(Struct, frozen=True, kw_only=True):
+    """What people wrote of a run, as Markdown and as HTML that does nothing."""
+
+    text: str
+    html: str
+
+
 class File(Struct, frozen=True, kw_only=True):
     """What a preview is made of: where a file is and how to read a part of it."""
 

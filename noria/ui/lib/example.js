@@ -1,0 +1,18 @@
+// @ts-check
+/** An input example of a model as rows, when it is a table: MLflow writes one split, as records, or as columns. Pure. */
+
+const ROWS_MAX = 50;
+
+/** @param {any} example @returns {{columns: string[], rows: any[][], more: number} | null} null when it is no table */
+export function rowsOfExample(example) {
+  const of = example?.dataframe_split ?? example?.dataframe_records ?? example;
+  if (Array.isArray(of?.columns) && Array.isArray(of?.data) && of.data.every(Array.isArray)) return cut(of.columns.map(String), of.data);
+  if (Array.isArray(of) && of.length && of.every((r) => r !== null && typeof r === 'object' && !Array.isArray(r))) {
+    const columns = [...new Set(of.flatMap((r) => Object.keys(r)))];
+    return cut(columns, of.map((r) => columns.map((c) => r[c])));
+  }
+  return null;
+}
+
+/** @param {string[]} columns @param {any[][]} rows */
+function cut(columns, rows) { return { columns, rows: rows.slice(0, ROWS_MAX), more: Math.max(0, rows.length - ROWS_MAX) }; }

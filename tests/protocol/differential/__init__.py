@@ -1,1 +1,0 @@
-"""One script of requests, played to MLflow's own server and to Noria; see test_differential.py."""

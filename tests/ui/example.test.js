@@ -1,0 +1,13 @@
+import test from 'node:test';
+import assert from 'node:assert/strict';
+import { rowsOfExample } from '../../noria/ui/lib/example.js';
+
+test('an example is a table when it is written split or as records, whichever way MLflow wraps it', () => {
+  const split = { columns: ['a', 'b'], data: [[1, 'x'], [2, null]] };
+  for (const of of [split, { dataframe_split: split }]) assert.deepEqual(rowsOfExample(of), { columns: ['a', 'b'], rows: [[1, 'x'], [2, null]], more: 0 });
+  assert.deepEqual(rowsOfExample([{ a: 1 }, { b: 2, a: 3 }]), { columns: ['a', 'b'], rows: [[1, undefined], [3, 2]], more: 0 });
+  assert.deepEqual(rowsOfExample({ columns: ['a'], data: Array.from({ length: 60 }, (_, i) => [i]) })?.more, 10);
+});
+test('what is no table is left to be shown as it is', () => {
+  for (const of of [null, 1, 'text', [], [1, 2], { inputs: [[1, 2]] }, { columns: ['a'], data: [1] }]) assert.equal(rowsOfExample(of), null);
+});
