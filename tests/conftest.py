@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from noria.access.model import NewPrincipal, TokenRequest
 from noria.app import App, build
@@ -24,6 +25,9 @@ from noria.kernel.clock import ManualClock
 from noria.kernel.ids import new_id
 from noria.kernel.op import Actor, Op
 from noria.migrations import open_db
+
+settings.register_profile("noria", settings.default, deadline=None)  # a busy machine is no bug
+settings.load_profile("noria")
 
 DATABASES = [d for d in os.environ.get("NORIA_TEST_DATABASES", "sqlite,postgresql").split(",") if d]
 

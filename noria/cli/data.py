@@ -8,13 +8,14 @@ from typing import Any
 import click
 import msgspec
 
-from noria.cli import data_branches, data_stores
+from noria.cli import data_branches, data_expectations, data_stores
 from noria.cli.base import api, emit, json_option, progress
 from noria.cli.data_group import group, open_dataset, plain, resolve, size
 from noria.client.datasets import Version
 from noria.client.repositories import LocalDataset, local_repository
 from noria.kernel.ids import parse_handle
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 VERSION_COLUMNS = ["number", "branch", "created_at_ms", "actor", "files", "size", "rows", "aliases", "message"]
 
 
@@ -25,8 +26,11 @@ VERSION_COLUMNS = ["number", "branch", "created_at_ms", "actor", "files", "size"
 @click.option("--alias", default="", help="Also point this alias at the version.")
 @click.option("--branch", default="main", show_default=True, help="The branch that the version is added to.")
 @click.option("--parent", default="", help="Refuse unless this (an id or number) is still the latest version.")
+@click.option("--expect", type=_FILE, help="Refuse unless the data is as this YAML file says (see noria data expect).")
 @json_option
-def commit(name: str, path: Path, message: str, alias: str, branch: str, parent: str, as_json: bool) -> None:
+def commit(
+    name: str, path: Path, message: str, alias: str, branch: str, parent: str, expect: Path | None, as_json: bool
+) -> None:
     """Make a version of NAME from the file or folder PATH. Only what changed is read, only what is new is stored.
 
     \b
@@ -38,7 +42,7 @@ def commit(name: str, path: Path, message: str, alias: str, branch: str, parent:
     data = open_dataset(name)
     start = data.version(parent) if parent else None
     with progress(f"Committing {name}") as say:
-        made = data.commit(path, message=message, alias=alias, branch=branch, parent=start, progress=say)
+        made = data.commit(path, message=message, alias=alias, branch=branch, parent=start, expect=expect, progress=say)
     if as_json:
         emit({"version": plain(made), "is_new": made.is_new, "warnings": made.warnings}, as_json=True)
         return
@@ -390,4 +394,4 @@ def _row(version: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-__all__ = ["data_branches", "data_stores", "group"]  # the commands of the other two files come with them
+__all__ = ["data_branches", "data_expectations", "data_stores", "group"]  # the commands of the other files come with them

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from noria.client.api import Api
     from noria.client.streaming import Stream
+    from noria.datasets.expectations import Checked, Expectations
     from noria.repository.merge import Strategy
 
 UPLOADS_AT_ONCE = 8
@@ -102,18 +103,24 @@ class Dataset:
         alias: str = "",
         branch: str = "main",
         parent: Version | str | None = None,
+        expect: Any = None,
         progress: Progress | None = None,
     ) -> Version:
         """Make a version from `source` and return it; `.is_new` is False when the latest one already was the same.
 
         `source`: the path of a file or folder, a pandas data frame, a pyarrow table, or a dict of paths to any of these or
         bytes. Frames become Parquet files. `parent`: the version you started from; raises Conflict when it is not the latest
-        any more. Symbolic links to files are followed; links to folders raise Invalid.
+        any more. Symbolic links to files are followed; links to folders raise Invalid. `expect`: what this commit must be like,
+        besides what the dataset expects anyhow: the path of a YAML file, a dict, or a pandera schema for the tables.
         """
         with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder:
             from noria.client.repositories import stat_cache
 
             files = gather_sources(source, Path(folder))
+            if expect is not None:
+                from noria.client.expecting import require_source
+
+                require_source(files, expect, self.name)
             entries = _Upload(self._api, progress or silent, stat_cache(source)).send(files)
             start = parent.id if isinstance(parent, Version) else parent and DatasetVersionId(parent)
             new = NewVersion(files=entries, message=message, alias=alias, branch=branch, parent=start or None)
@@ -152,6 +159,20 @@ class Dataset:
             limit=limit,
         )
         return msgspec.convert(answer, Diff)
+
+    def expectations(self) -> Expectations:
+        """What a commit must be like."""
+        from noria.datasets.expectations import Expectations
+
+        return msgspec.convert(self._api.get(f"{self._at}/expectations"), Expectations)
+
+    def expect(self, wanted: Any) -> Expectations:
+        """Refuse commits that are not like that from now on: the path of a YAML file, a dict or Expectations; {} for nothing."""
+        from noria.client.expecting import read_expectations
+        from noria.datasets.expectations import Expectations
+
+        answer = self._api.put(f"{self._at}/expectations", read_expectations(wanted))
+        return msgspec.convert(answer, Expectations)
 
     def move_alias(self, alias: str, selector: str | int, *, expect: int | None = None) -> None:
         """Point `alias` at a version; with `expect`, only if its generation is still that."""
@@ -279,6 +300,14 @@ class Version:
             after = part.get("next") or ""
             if not after:
                 return Verified(files_count=files_count, size_bytes=size_bytes, damaged=damaged)
+
+    def check(self, wanted: Any = None) -> Checked:
+        """Is this version as its dataset expects, or as `wanted` (a YAML file, a dict, Expectations)? Every table is read."""
+        from noria.client.expecting import read_expectations
+        from noria.datasets.expectations import Checked
+
+        body = None if wanted is None else read_expectations(wanted)
+        return msgspec.convert(self._api.post(f"{self._at}/check", body, timeout_s=600.0), Checked)
 
     def open(self, path: str = "") -> io.BufferedReader:
         """A file object, seekable; only the parts that are read are fetched. `path` may be left out for a single file."""

@@ -26,12 +26,13 @@ from noria.datasets.model import Dataset as DatasetInfo
 from noria.kernel.errors import NoriaError, NotFound
 from noria.repository.ingest import Gathered, gather, look
 from noria.repository.model import MAIN
-from noria.repository.repository import NewCommit, Repository, open_repository
+from noria.repository.repository import NewCommit, Repository, Writing, open_repository
 from noria.repository.repository import Version as Found
 from noria.repository.scan import StatCache
 
 if TYPE_CHECKING:
     from noria.client.api import Api
+    from noria.datasets.expectations import Checked, Expectations
     from noria.repository.merge import Strategy
 
 CHANGES_MAX = 1000  # listed in a diff
@@ -93,22 +94,53 @@ class LocalDataset(Dataset):
         alias: str = "",
         branch: str = MAIN,
         parent: Version | str | None = None,
+        expect: Any = None,
         progress: Progress | None = None,
     ) -> Version:
         """As on a server."""
         start = parent.id if isinstance(parent, Version) else parent or ""
-        new = NewCommit(message=message, alias=alias, branch=branch, parent=start, actor=user())
-        with self.gathered(source, branch=branch, progress=progress) as (writing, gathered):
+        with self.gathered(source, branch=branch, expect=expect, progress=progress) as (writing, gathered, base):
+            wanted, warnings = self._as_expected(writing, gathered.files, base)
+            new = NewCommit(message=message, alias=alias, branch=branch, parent=start, actor=user(), expected=wanted)
             found, is_new = writing.commit(self.name, gathered.files, new, root=gathered.root)
-        return LocalVersion(self, found, is_new=is_new)
+        made = LocalVersion(self, found, is_new=is_new)
+        made.warnings += warnings
+        return made
+
+    def _as_expected(self, writing: Writing, files: manifest.Manifest, base: manifest.Manifest) -> tuple[str, list[str]]:
+        """What the dataset expects, and warnings; raises Invalid when the files are not like that."""
+        try:
+            text = self.repository.refs(self.name).expectations
+        except NotFound:
+            return "", []
+        if not text:
+            return "", []
+        from noria.datasets import expectations
+
+        writing.finish()
+        skip = frozenset(f.digest for f in base.values())
+        checked = expectations.examine(expectations.decode(text), files.values(), self._save, skip=skip)
+        return text, expectations.require(checked, self.name)
+
+    def _save(self, file: VersionFile, target: Path) -> None:
+        with target.open("wb") as out:
+            for piece in self.repository.read(file):
+                out.write(piece)
 
     @contextlib.contextmanager
-    def gathered(self, source: Any, *, branch: str, progress: Progress | None) -> Iterator[tuple[Any, Gathered]]:
+    def gathered(
+        self, source: Any, *, branch: str, expect: Any = None, progress: Progress | None
+    ) -> Iterator[tuple[Writing, Gathered, manifest.Manifest]]:
+        """Everything stored that a commit names; also what the branch held before."""
         with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder, self.repository.writing() as writing:
             root, base = self._head(branch)
             files = gather_sources(source, Path(folder))
+            if expect is not None:
+                from noria.client.expecting import require_source
+
+                require_source(files, expect, self.name)
             gathered = gather(writing, files, cache=stat_cache(source), base=base, base_root=root, say=progress or silent)
-            yield writing, gathered
+            yield writing, gathered, base
 
     def _head(self, branch: str) -> tuple[str, manifest.Manifest]:
         """Root digest and files of a branch's head."""
@@ -149,6 +181,19 @@ class LocalDataset(Dataset):
     def status(self, source: str | Path, selector: str | int = "latest") -> list[FileChange]:
         found = self.repository.version(self.name, selector_text(selector))
         return folder_status(Path(source), found.commit.root, lambda: self.repository.manifest(found.commit.root))
+
+    def expectations(self) -> Expectations:
+        from noria.datasets.expectations import decode
+
+        return decode(self.repository.refs(self.name).expectations)
+
+    def expect(self, wanted: Any) -> Expectations:
+        from noria.client.expecting import read_expectations
+        from noria.datasets.expectations import Expectations, encode
+
+        found = read_expectations(wanted)
+        self.repository.expect(self.name, "" if found == Expectations() else encode(found))
+        return found
 
     def move_alias(self, alias: str, selector: str | int, *, expect: int | None = None) -> None:
         self.repository.move_alias(self.name, alias, selector_text(selector), expect=expect, actor=user())
@@ -249,6 +294,13 @@ class LocalVersion(Version):
         except NoriaError as error:
             return error.message
         return "" if self.link or whole.hexdigest() == file.digest else "Its bytes do not match its digest."
+
+    def check(self, wanted: Any = None) -> Checked:
+        from noria.client.expecting import read_expectations
+        from noria.datasets.expectations import examine
+
+        mine = self.dataset.expectations() if wanted is None else read_expectations(wanted)
+        return examine(mine, self.files(), self._local._save)
 
     def open(self, path: str = "") -> io.BufferedReader:
         self._note_read()

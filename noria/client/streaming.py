@@ -183,6 +183,7 @@ class Stream:
                 if goes_on and not begun:
                     self._unit, self._given = first + len(read), 0
         if begun:
+            self._unit, self._given = len(units), 0
             yield self._whole(begun)
         self.set_epoch(self._epoch + 1)
 

@@ -10,6 +10,7 @@ from litestar import Request, Response
 from litestar.params import HeaderParameter
 from litestar.response import Stream
 
+from noria.datasets.expectations import Checked, Expectations
 from noria.datasets.model import (
     Alias,
     AliasMove,
@@ -134,6 +135,21 @@ def routes(service: Datasets) -> Routes:
         """Read files again and compare them with their digests; go on with `after` = the answer's `next`."""
         return service.verify(op, f"{name}@{selector}", after=after)
 
+    @get("/api/v1/datasets/{name:str}/expectations", action="dataset.read")
+    def read_dataset_expectations(op: Op, name: str) -> Expectations:
+        """What a commit to the dataset must be like."""
+        return service.expectations(op, name)
+
+    @put("/api/v1/datasets/{name:str}/expectations", action="dataset.expect")
+    def set_dataset_expectations(op: Op, name: str, data: Expectations) -> Expectations:
+        """Refuse commits that are not like that from now on; an empty object allows everything."""
+        return service.expect(op, name, data)
+
+    @post(_VERSION + "/check", action="dataset.read")
+    def check_dataset_version(op: Op, name: str, selector: str, data: Expectations | None = None) -> Checked:
+        """Is the version as its dataset expects, or as the body says? Reads every table."""
+        return service.check_version(op, f"{name}@{selector}", data)
+
     @put("/api/v1/datasets/{name:str}/aliases/{alias:str}", action="dataset.alias")
     def move_dataset_alias(op: Op, name: str, alias: str, data: AliasMove) -> Alias:
         """Point an alias at a version; `expect` makes it fail when the alias moved meanwhile."""
@@ -186,7 +202,7 @@ def routes(service: Datasets) -> Routes:
 
     return [
         list_dataset_names, make_dataset_branch, remove_dataset_branch, set_dataset_tag, remove_dataset_tag, merge_dataset,
-        collect_datasets, read_datasets_usage,
+        collect_datasets, read_datasets_usage, read_dataset_expectations, set_dataset_expectations, check_dataset_version,
         list_datasets, read_dataset, list_dataset_versions, commit_dataset_version, list_missing_blobs, store_blobs, read_dataset_version,
         delete_dataset_version, list_dataset_files, read_dataset_file, verify_dataset_version, move_dataset_alias,
         remove_dataset_alias, read_dataset_profile, read_dataset_sample, read_dataset_diff,

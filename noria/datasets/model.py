@@ -409,6 +409,22 @@ class DatasetTagSet(Fact):
     number: int | None
 
 
+@fact("dataset.expected")
+class DatasetExpected(Fact):
+    """What a commit must be like was changed; `text` is all of it as JSON, '' for nothing."""
+
+    rules: int
+    text: str = ""
+
+
+@fact("dataset_commit.refused")
+class DatasetCommitRefused(Fact):
+    """A commit was not as expected; `broken` are the first rules that do not hold."""
+
+    branch: str
+    broken: list[str] = []
+
+
 @fact("dataset_alias.moved")
 class DatasetAliasMoved(Fact):
     """An alias points at another version; `was` is the number it left, None when it is new."""

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from noria.datasets import manifest, profiles, store, tables
+from noria.datasets import expectations, manifest, profiles, store, tables
 from noria.datasets.comparison import Comparison
 from noria.datasets.contents import Contents
+from noria.datasets.expectations import Checked, Expectations
 from noria.datasets.index import Adopter, Index, document_of
 from noria.datasets.manifest import Manifest
 from noria.datasets.model import (
@@ -341,9 +342,10 @@ class Datasets:
                 self._contents.check(writing, entries)
                 writing.finish()
             read = profiles.Footers() if same else self._profiles.footers(files.values())
+            wanted, warnings = ("", list[str]()) if same else self._as_expected(op, name, new.branch, files)
             said = NewCommit(
                 message=new.message, alias=new.alias, branch=new.branch, parent=new.parent or "", actor=op.actor.label,
-                rows_count=read.rows_count, schema=read.schema,
+                rows_count=read.rows_count, schema=read.schema, expected=None if same else wanted,
             )  # fmt: skip
             writing.prepare(document, files, said, root=root)
             with self._changing(op, name, is_new=True) as tx:
@@ -351,7 +353,28 @@ class Datasets:
             with self._db.read() as tx:
                 version = store.version(tx, op.workspace, made.id)
         assert version is not None
-        return Committed(version=version, is_new=is_new, warnings=read.warnings)
+        return Committed(version=version, is_new=is_new, warnings=[*read.warnings, *warnings])
+
+    def _as_expected(self, op: Op, name: str, branch: str, files: Manifest) -> tuple[str, list[str]]:
+        """What is expected of the dataset, and warnings. Raises Invalid, and leaves a fact, when the files are not like that."""
+        document = document_of(op.workspace, name)
+        found = self._repository._refs(document)
+        text = found[0].expectations if found else ""
+        if not text:
+            return "", []
+        checked = expectations.examine(
+            expectations.decode(text), files.values(), self._contents.save, skip=self._tables_of(document, branch)
+        )
+        if not checked.passed:
+            with self._db.write(op) as tx:
+                broken = [b.text[:300] for b in checked.broken[:10]]
+                tx.emit("dataset_commit.refused", Ref("dataset", name), branch=branch, broken=broken)
+        return text, expectations.require(checked, name)
+
+    def _tables_of(self, document: str, branch: str) -> frozenset[str]:
+        """The digests of what the head of a branch holds: it was checked when it was committed."""
+        root = self._head_root(document, branch)
+        return frozenset(f.digest for f in self._manifest(root).values()) if root else frozenset()
 
     def _head_root(self, document: str, branch: str) -> str:
         found = self._repository._refs(document)
@@ -379,6 +402,37 @@ class Datasets:
             raise Invalid("The list of files is not stored.", where="manifest", hint="Upload it as a blob first.") from cause
         except msgspec.DecodeError as cause:
             raise Invalid(f"The list of files cannot be read: {cause}.", where="manifest") from cause
+
+    # --- expecting ------------------------------------------------------------------------------------------------------
+
+    def expectations(self, op: Op, name: str) -> Expectations:
+        """What a commit to the dataset must be like. Raises NotFound."""
+        op.require("dataset.read", on=Ref("dataset", name))
+        with self._db.read() as tx:
+            self._dataset(tx, op, name)
+        return expectations.decode(self._repository.refs(document_of(op.workspace, name)).expectations)
+
+    def expect(self, op: Op, name: str, wanted: Expectations) -> Expectations:
+        """From now on refuse commits that are not like that; empty expectations allow everything. Raises NotFound, Invalid."""
+        op.require("dataset.expect", on=Ref("dataset", name))
+        expectations.check(wanted)
+        text = "" if wanted == Expectations() else expectations.encode(wanted)
+        if len(text.encode()) > expectations.TEXT_BYTES_MAX:
+            raise Invalid(f"Expectations have at most {expectations.TEXT_BYTES_MAX >> 10} KiB.", where="expectations")
+        with self._changing(op, name) as tx:
+            document = document_of(op.workspace, name)
+            if self._repository.refs(document).expectations != text:
+                self._repository.expect(document, text)
+                rules = sum(1 + len(t.columns) + len(t.rows) for t in wanted.tables.values())
+                tx.emit("dataset.expected", Ref("dataset", name), rules=rules, text=text)
+        return wanted
+
+    def check_version(self, op: Op, version: DatasetVersion | str, wanted: Expectations | None = None) -> Checked:
+        """Is a version as `wanted`, or when that is empty as its dataset expects? Every table is read. Raises NotFound, Invalid."""
+        resolved = self._resolve(op, version)
+        op.require("blob.read", on=Ref("dataset", resolved.dataset))
+        mine = expectations.check(wanted) if wanted and wanted != Expectations() else self.expectations(op, resolved.dataset)
+        return expectations.examine(mine, self._manifest(resolved.root_digest).values(), self._contents.save)
 
     # --- naming and deleting --------------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class Refs(Struct, frozen=True, kw_only=True):
     branches: dict[str, str] = {}
     tags: dict[str, str] = {}
     aliases: dict[str, Alias] = {}
+    expectations: str = ""  # what a commit must be like, as JSON; see datasets/expectations.py
 
     def number(self, commit: str) -> int | None:
         return next((n for n, c in self.numbers.items() if c == commit), None)

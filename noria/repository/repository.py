@@ -90,6 +90,7 @@ class NewCommit(Struct, frozen=True, kw_only=True):
     link: str = ""
     rows_count: int | None = None
     schema: list[Column] | None = None
+    expected: str | None = None  # the expectations that the files were checked against; None: they need not be
 
 
 class Repository:
@@ -427,6 +428,14 @@ class Repository:
 
         return self._change(name, change)
 
+    def expect(self, name: str, text: str) -> Refs:
+        """Keep what the versions to come must be like; '' for nothing. Raises NotFound."""
+
+        def change(refs: Refs) -> Refs | None:
+            return None if refs.expectations == text else msgspec.structs.replace(refs, expectations=text)
+
+        return self._change(name, change)
+
     def delete_tag(self, name: str, tag: str) -> Refs:
         """Raises NotFound."""
 
@@ -573,6 +582,8 @@ class Writing:
             if same and not new.parents:
                 result[:] = [(head, False)]
                 return repository._point(refs, new.alias, head, expect=None, actor=new.actor) if new.alias else None
+            if new.expected is not None and new.expected != refs.expectations:
+                raise Conflict(f"What is expected of {name!r} changed meanwhile.", hint="Commit again.")
             if new.parent and new.parent != head:
                 at = f"Its latest version is {refs.number(head)} now ({head})" if head else "It has no version now"
                 raise Conflict(
