@@ -22,6 +22,7 @@ ASK = frozenset({"approval.request"})
 DEPLOY = frozenset({"endpoint.deploy", "model.promote"})
 DECIDE = frozenset({"approval.decide"})
 REMOVE = frozenset({"experiment.delete", "run.delete", "run.purge", "dataset.delete", "model.delete", "endpoint.delete"})
+IMPORT = frozenset({"run.import", "model.import"})  # with the ids and times they had elsewhere
 WATCH = frozenset({"monitor.write", "loop.write", "loop.run", "trigger.write", "dataset.expect"})
 INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read"})
 GOVERN = frozenset({"policy.write", "access.write", "webhook.write", "audit.seal", "system.admin"})
@@ -35,10 +36,10 @@ ROLES: dict[str, frozenset[str]] = {
     "contributor": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
     "approver": READ | VIEWS | BYTES | OWN | DECIDE,
     "deployer": READ | VIEWS | BYTES | OWN | ASK | DEPLOY | USE,
-    "maintainer": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | WATCH,
+    "maintainer": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | IMPORT | WATCH,
     "auditor": READ | VIEWS | OWN | INSPECT,
-    "admin": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | WATCH
-    | INSPECT | GOVERN,
+    "admin": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | IMPORT
+    | WATCH | INSPECT | GOVERN,
 }  # fmt: skip
 
 ACTIONS: frozenset[str] = frozenset().union(*ROLES.values()) | INTERNAL

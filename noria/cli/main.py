@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "audit": ("noria.cli.audit", "The audit log: show, export, verify."),
     "user": ("noria.cli.user", "Users and service accounts."),
     "token": ("noria.cli.token", "API tokens."),
+    "import": ("noria.cli.import_", "Bring runs and models in from MLflow, with their ids."),
     "apply": ("noria.cli.apply", "Declare things in YAML: plan and apply."),
     "doctor": ("noria.cli.doctor", "Check this installation and say what to do."),
     "backup": ("noria.cli.backup", "Back up, verify and restore."),

@@ -14,7 +14,7 @@ from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
 from noria.kernel.preview import Preview
-from noria.registry import mlflow
+from noria.registry import imports_http, mlflow
 from noria.registry.card import Card, CardEdit, CardSection, to_html, to_markdown
 from noria.registry.model import (
     Alias,
@@ -160,7 +160,7 @@ def routes(registry: Registry) -> Routes:
         list_models, create_model, read_model, change_model, delete_model, list_model_versions, create_model_version,
         read_model_version, change_model_version, delete_model_version, list_model_files, read_model_file, preview_model_file,
         add_evaluation, read_version_passport, read_card, write_card, read_card_history, read_timeline, move_alias,
-        remove_alias, *mlflow.routes(registry),
+        remove_alias, *imports_http.routes(registry.imports), *mlflow.routes(registry),
     ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.preview import File, Preview, preview
 from noria.registry import card_store, filters, store
 from noria.registry.cards import Cards
+from noria.registry.imports import Imports
 from noria.registry.mlmodel import describe, digest_of
 from noria.registry.model import (
     FILES_PER_VERSION,
@@ -58,6 +59,7 @@ class Registry:
     def __init__(self, db: Database, blobs: BlobStore, tracking: Tracking) -> None:
         self._db, self._blobs, self._tracking = db, blobs, tracking
         self.cards = Cards(db, self)
+        self.imports = Imports(db, blobs, self)
         tracking.mounts[VERSION_FOLDER] = self  # the MLflow client downloads a version from there
 
     # --- models -----------------------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ class Registry:
         check_name(model, what="model")
         check_description(description)
         check_tags(dict(tags or {}))
-        files, run_id, logged_model = self._collect(op, source, run_id)
+        files, run_id, logged_model = self.collect(op, source, run_id)
         described = describe(files, lambda file: self._blobs.get(file.digest))
         with self._db.write(op) as tx:
             model_id = store.find_model(tx, model)
@@ -200,11 +202,11 @@ class Registry:
                 updated_at_ms=op.at_ms, actor=op.actor.label, status="READY", description=description, tags=tags or {},
             )  # fmt: skip
             store.add_version(tx, model_id, made, files)
-            self._link(tx, made)
+            self.link(tx, made)
             tx.emit("model_version.created", made.ref, model=model, number=made.number, run_id=run_id, digest=made.digest)
             return store.version(tx, model, made.number)
 
-    def _link(self, tx: Write, made: ModelVersion) -> None:
+    def link(self, tx: Write, made: ModelVersion) -> None:
         """Where a version comes from: the run that built it, and the data that run read."""
         if not made.run_id:
             return
@@ -212,7 +214,7 @@ class Registry:
         for dataset_version in store.read_by_run(tx, made.run_id):
             tx.link(made.ref, "trained_on", Ref.parse(dataset_version), protects=True)
 
-    def _collect(self, op: Op, text: str, run_id: str) -> tuple[list[ModelFile], str, str]:
+    def collect(self, op: Op, text: str, run_id: str) -> tuple[list[ModelFile], str, str]:
         """The files a source names, the run they come from, and the logged model's id."""
         source = parse_source(text)
         if source.kind == "version":

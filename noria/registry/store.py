@@ -147,6 +147,16 @@ def next_number(tx: Write, model_id: ModelId, *, at_ms: int) -> int:
     return int(tx.scalar("select numbers_used from model where id = :id", id=model_id))
 
 
+def use_number(tx: Write, model_id: ModelId, number: int) -> None:
+    """Note that a number is used, by a version that comes with it."""
+    tx.run("update model set numbers_used = :number where id = :id and numbers_used < :number", id=model_id, number=number)
+
+
+def version_numbered(tx: Read, model_id: ModelId, number: int) -> ModelVersion | None:
+    found = tx.one(ModelVersion, f"{_VERSION} where v.model_id = :id and v.number = :number", id=model_id, number=number)
+    return _complete(tx, [found])[0] if found else None
+
+
 def add_version(tx: Write, model_id: ModelId, made: ModelVersion, files: list[ModelFile]) -> None:
     tx.run(
         """insert into model_version (id, model_id, number, run_id, source, digest, size_bytes, files_count, flavors,

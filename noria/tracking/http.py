@@ -16,7 +16,7 @@ from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
 from noria.kernel.preview import Note, Preview, render_markdown
-from noria.tracking import lifecycle_http, mlflow, mlflow_files, mlflow_server, unserved
+from noria.tracking import imports_http, lifecycle_http, mlflow, mlflow_files, mlflow_server, unserved
 from noria.tracking.batch import RunsAct, RunsDone
 from noria.tracking.columns import ColumnCatalogue
 from noria.tracking.files import knock, stored
@@ -203,7 +203,8 @@ def routes(tracking: Tracking) -> Routes:
     return [
         list_experiments, read_experiment, list_runs, list_run_columns, change_runs, create_run, read_run, change_run,
         read_note, delete_run, restore_run, read_series, compare_series, list_artifacts, read_artifact, preview_artifact, write_artifact,
-        append_log, read_log, *lifecycle_http.routes(tracking), *mlflow.routes(tracking), *mlflow_files.routes(tracking),
+        append_log, read_log, *lifecycle_http.routes(tracking), *imports_http.routes(tracking),
+        *mlflow.routes(tracking), *mlflow_files.routes(tracking),
         *mlflow_server.routes(), *unserved.routes(),
     ]  # fmt: skip
 

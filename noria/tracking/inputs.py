@@ -83,13 +83,14 @@ class Inputs:
         """The id of the Noria dataset version that an input names, or ''. Raises NotFound when there is no such version."""
         if item.dataset_version:
             return item.dataset_version
-        handle = item.tags.get(DATASET_VERSION_TAG) or noria_handle(item.source) or noria_handle(item.name)
-        return self._resolve(op, handle) if handle else ""
+        handle = named_by(item)
+        return self.resolve(op, handle) if handle else ""
 
     def _version_in(self, op: Op, tags: dict[str, str]) -> str:
-        return self._resolve(op, tags[DATASET_VERSION_TAG]) if tags.get(DATASET_VERSION_TAG) else ""
+        return self.resolve(op, tags[DATASET_VERSION_TAG]) if tags.get(DATASET_VERSION_TAG) else ""
 
-    def _resolve(self, op: Op, handle: str) -> str:
+    def resolve(self, op: Op, handle: str) -> str:
+        """The id of the dataset version that `noria://flights@3`, `flights@3` or an id names. Raises NotFound, Invalid, Forbidden."""
         if self._datasets is None:
             raise NotFound(f"There is no dataset version {handle[:200]!r}.", hint="This server keeps no datasets.")
         named = handle.removeprefix("noria://")
@@ -100,3 +101,8 @@ class Inputs:
     def _link_version(self, tx: Write, run_id: str, version: str) -> None:
         if version:
             tx.link(Ref("run", run_id), "read", Ref("dataset_version", version))
+
+
+def named_by(item: DatasetInput) -> str:
+    """The dataset version of Noria that an input names, as a handle; '' if none."""
+    return item.tags.get(DATASET_VERSION_TAG) or noria_handle(item.source) or noria_handle(item.name)

@@ -43,12 +43,7 @@ class LoggedModels:
     ) -> LoggedModel:  # fmt: skip
         """Begin a model; it is pending until finalized. Raises NotFound, Invalid, Forbidden."""
         made_id = new_id(op.at_ms)
-        name = name or name_of(made_id)
-        if len(name) > 250 or any(c in _BAD_IN_NAME or c < " " for c in name):
-            raise Invalid(
-                f"{name[:80]!r} cannot be the name of a logged model.", where="name",
-                hint="It has at most 250 characters, without / : . % \\ and quotes.",
-            )  # fmt: skip
+        name = check_model_name(name or name_of(made_id))
         tags, params = _checked(tags or {}, "tag"), _checked(params or {}, "param")
         with self._db.write(op) as tx:
             if run_id:
@@ -170,6 +165,16 @@ class LoggedModels:
 
 def _absent(model_id: str) -> str:
     return f"There is no logged model {model_id[:80]!r}."
+
+
+def check_model_name(name: str) -> str:
+    """`name` if a logged model can have it. Raises Invalid."""
+    if len(name) > 250 or any(c in _BAD_IN_NAME or c < " " for c in name):
+        raise Invalid(
+            f"{name[:80]!r} cannot be the name of a logged model.", where="name",
+            hint="It has at most 250 characters, without / : . % \\ and quotes.",
+        )  # fmt: skip
+    return name
 
 
 def _checked(pairs: dict[str, str], what: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from noria.tracking.artifacts import Artifacts
 from noria.tracking.batch import Batch
 from noria.tracking.experiments import Experiments
 from noria.tracking.histories import Histories
+from noria.tracking.imports import Imports
 from noria.tracking.inputs import DatasetVersions
 from noria.tracking.logged_models import LoggedModels
 from noria.tracking.logs import Logs
@@ -39,6 +40,7 @@ class Tracking(Experiments, Runs, Histories, Artifacts, Logs):
         self.models = LoggedModels(db)
         self.purge: Purge | None = None  # set by app.py
         self.batch = Batch(db)
+        self.imports = Imports(db, self)
         self.mounts: dict[str, Mount] = {}  # first part of an artifact proxy path → whose files lie below it
 
     def logged_model(self, op: Op, model_id: str) -> LoggedModel:
