@@ -1,6 +1,7 @@
 """How a slice declares a route: Litestar's handlers, plus the action the route asks for. A leaf: imports the kernel only.
 
-A route may carry `opt={"quick": Answer}` too: then noria/http/quick.py answers it when its address has no parts.
+A route may carry `opt={"quick": Answer}` too: then noria/http/quick.py answers it when its address has no parts, or ends in a
+path (`{path:path}`) that is its only one.
 
 Handlers are plain functions and run in the thread pool; `op` is injected; a body is a parameter named `data`, a struct.
 """
@@ -27,15 +28,26 @@ Routes = Sequence[HTTPRouteHandler]
 Declare = Callable[[Callable[..., Any]], HTTPRouteHandler]
 
 
+BODY_BYTES_MAX = 1 << 20  # of a file that a quick route takes or gives; it is held in memory
+
+
 class Asked(Struct, frozen=True):
     """A request as a quick route sees it."""
 
     body: bytes
     query: list[tuple[str, str]]  # as sent, repeated names and all
-    parts: dict[str, str]  # of the path; none in this lane
+    parts: dict[str, str]  # of the path; in this lane at most `path`, as it was sent and decoded once
 
 
-Answer = Callable[[Op, Asked], bytes]  # runs in a thread; gives JSON
+class Bytes(Struct, frozen=True):
+    """An answer that is not JSON."""
+
+    content: bytes
+    kind: str
+    headers: dict[str, str] = {}
+
+
+Answer = Callable[[Op, Asked], bytes | Bytes | None]  # runs in a thread; None leaves it to the framework
 
 
 def get(path: str | list[str], *, action: str, **options: Any) -> Declare:

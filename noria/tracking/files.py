@@ -40,8 +40,17 @@ def artifact_path_of(request: Request[Any, Any, Any], mark: str) -> str:
 
 
 @asynccontextmanager
-async def stored(request: Request[Any, Any, Any]) -> AsyncIterator[Path]:
-    """The body as a temporary file. A body that ends early is an error, so that half a file is never kept."""
+async def stored(request: Request[Any, Any, Any]) -> AsyncIterator[Path | bytes]:
+    """The body: as bytes when it is small and says so, else as a temporary file.
+
+    A body that ends early is an error, so that half a file is never kept.
+    """
+    declared = request.headers.get("content-length")
+    if declared is not None and int(declared) <= SPOOL_BYTES:
+        whole = b"".join([chunk async for chunk in request.stream()])
+        _require_whole(len(whole), declared)
+        yield whole
+        return
     with tempfile.NamedTemporaryFile(prefix="noria-upload-", delete=False) as spool:
         path = Path(spool.name)
     try:
@@ -54,9 +63,12 @@ async def stored(request: Request[Any, Any, Any]) -> AsyncIterator[Path]:
                     await file.write(waiting)
                     waiting = bytearray()
             await file.write(waiting)
-        declared = request.headers.get("content-length")
-        if declared is not None and int(declared) != received:
-            raise Invalid(f"The body ended after {received} of {declared} bytes.", hint="Send it again.")
+        _require_whole(received, declared)
         yield path
     finally:
         await anyio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
+
+
+def _require_whole(received: int, declared: str | None) -> None:
+    if declared is not None and int(declared) != received:
+        raise Invalid(f"The body ended after {received} of {declared} bytes.", hint="Send it again.")

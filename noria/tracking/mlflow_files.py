@@ -12,11 +12,11 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
-from noria.http.route import Routes, delete, get, post, put
+from noria.http.route import BODY_BYTES_MAX, Asked, Bytes, Routes, delete, get, post, put
 from noria.kernel.op import Op
 from noria.tracking.files import artifact_path_of, knock, stored
 from noria.tracking.mlflow import OfRun, file_out, needed, rpc, run_id
-from noria.tracking.model import Artifact
+from noria.tracking.model import Artifact, check_path
 from noria.tracking.service import Tracking
 from noria.tracking.unserved import refuse
 
@@ -50,7 +50,22 @@ def _proxy(tracking: Tracking) -> list[HTTPRouteHandler]:
 
     one = [f"{prefix}/artifacts/{{path:path}}" for prefix in FILES]
 
-    @get(one, action="artifact.read", include_in_schema=False, operation_id="mlflow_download")
+    def small_up(op: Op, sent_: Asked) -> bytes:
+        knock(op, "artifact.write")
+        tracking.put_at(op, tracking.place(op, "mlflow-artifacts:/" + check_path(sent_.parts["path"])), sent_.body)
+        return b"{}"
+
+    def small_down(op: Op, sent_: Asked) -> Bytes | None:
+        path = check_path(sent_.parts["path"])
+        knock(op, "artifact.read")
+        if path.partition("/")[0] in tracking.mounts:
+            return None
+        file, chunks = tracking.open_at(op, tracking.place(op, "mlflow-artifacts:/" + path))
+        if file.size_bytes > BODY_BYTES_MAX:
+            return None
+        return Bytes(b"".join(chunks), "application/octet-stream", {"content-disposition": "attachment"})
+
+    @get(one, action="artifact.read", include_in_schema=False, operation_id="mlflow_download", opt={"quick": small_down})
     async def download(op: Op, request: Request[Any, Any, Any]) -> Stream:
         path = artifact_path_of(request, "/artifacts/")
 
@@ -63,7 +78,7 @@ def _proxy(tracking: Tracking) -> list[HTTPRouteHandler]:
 
         return sent(*await anyio.to_thread.run_sync(find))
 
-    @put(one, action="artifact.write", include_in_schema=False, operation_id="mlflow_upload")
+    @put(one, action="artifact.write", include_in_schema=False, operation_id="mlflow_upload", opt={"quick": small_up})
     async def upload(op: Op, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         path = artifact_path_of(request, "/artifacts/")
 
