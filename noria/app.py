@@ -126,7 +126,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     policies = Policies(db)
     ops = Ops(clock, access, policies)
     jobs = Jobs(db, ops)
-    datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms))
+    datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms), remotes=config.remotes)
     jobs.register("dataset.profile", datasets.run_profile)
     tracking = Tracking(db, blobs, ticks, datasets)
     traces, evaluations = Traces(db, tracking), Evaluations(db)

@@ -38,6 +38,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database", "Where rows live: sqlite:///path or postgresql://…; empty: noria.db in the home.", ""),
     Setting("blobs", "Where bytes live: a folder, s3://, gs:// or az://; empty: a folder in the home.", ""),
     Setting("allowed_hosts", "Comma-separated host names the server answers to, besides its own address.", ""),
+    Setting(
+        "remotes", "Comma-separated stores that datasets may be pushed to, pulled from or linked: s3://bucket/prefix.", ""
+    ),
     Setting("body_limit_mb", "The largest body of an ordinary request, in MiB.", 16, int),
     Setting("upload_limit_mb", "The largest single upload (artifact, blob), in MiB.", 8192, int),
     Setting("workers", "How many pipeline steps run at once on this machine.", 2, int),
@@ -68,6 +71,7 @@ class Config(Struct, frozen=True, kw_only=True):
     database: str = ""
     blobs: str = ""
     allowed_hosts: tuple[str, ...] = ()
+    remotes: tuple[str, ...] = ()
     body_limit_mb: int = 16
     upload_limit_mb: int = 8192
     workers: int = 2
@@ -139,7 +143,7 @@ def _file(path: Path) -> dict[str, Any]:
 def _read(setting: Setting, value: Any) -> Any:
     if setting.name == "home":
         return Path(value)
-    if setting.name == "allowed_hosts":
+    if setting.name in ("allowed_hosts", "remotes"):
         return tuple(h.strip() for h in str(value).split(",") if h.strip())
     if setting.kind is Secret:
         return value if isinstance(value, Secret) else Secret(str(value))

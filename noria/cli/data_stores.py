@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
 
 import click
 import msgspec
 
-from noria.cli.base import emit, json_option, progress
+from noria.cli.base import api, emit, json_option, progress
 from noria.cli.data_group import group, size
 from noria.client.repositories import local_repository, user
 from noria.kernel.errors import Invalid
@@ -15,6 +18,14 @@ from noria.repository.repository import NewCommit, Repository, open_repository
 
 _TIME = re.compile(r"^(\d+)\s*([smhd]?)\Z")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+TRANSFER_S = 6 * 3600.0  # how long a server may take; what was interrupted goes on when it is asked again
+
+
+def _through_server(path: str, body: object) -> Any:
+    """The answer of the server that keeps the datasets."""
+    return api().post(path, body, timeout_s=TRANSFER_S)
 
 
 def own_repository(what: str) -> Repository:
@@ -42,9 +53,12 @@ def push(name: str, remote: str, as_json: bool) -> None:
       noria data push flights s3://bucket/data
     """
     with progress(f"Pushing {name}") as say:
-        from noria.repository.transfer import push as run
+        if (mine := local_repository()) is None:
+            done = _through_server(f"/datasets/{quote(name, safe='')}/push", {"remote": remote})
+        else:
+            from noria.repository.transfer import push as run
 
-        done = run(own_repository("Push"), open_repository(remote), name, say=say)
+            done = run(mine, open_repository(remote), name, say=say)
     _report(done, f"pushed to {remote}", as_json)
 
 
@@ -63,9 +77,7 @@ def pull(name: str, remote: str, as_json: bool) -> None:
       noria data pull flights s3://bucket/data
     """
     with progress(f"Pulling {name}") as say:
-        from noria.repository.transfer import pull as run
-
-        done = run(own_repository("Pull"), open_repository(remote, create=False), name, actor=user(), say=say)
+        done = _pull(name, remote, say)
     _report(done, f"pulled from {remote}", as_json)
 
 
@@ -81,18 +93,25 @@ def clone(remote: str, names: tuple[str, ...], as_json: bool) -> None:
       noria data clone s3://bucket/data
       noria data clone s3://bucket/data flights
     """
-    from noria.repository.transfer import pull as run
-
-    source, target = open_repository(remote, create=False), own_repository("Clone")
+    if not names and local_repository() is None:
+        names = tuple(d["name"] for d in api().get("/datasets/blobs/remote", remote=remote))
     done = []
-    for name in names or [refs.dataset for refs in source.datasets()]:
+    for name in names or [refs.dataset for refs in open_repository(remote, create=False).datasets()]:
         with progress(f"Cloning {name}") as say:
-            done.append(run(target, source, name, actor=user(), say=say))
+            done.append(_pull(name, remote, say))
     if as_json:
         emit([msgspec.to_builtins(d) for d in done], as_json=True)
         return
     for each in done:
         _report(each, f"cloned from {remote}", as_json)
+
+
+def _pull(name: str, remote: str, say: Callable[[str], None]) -> object:
+    if (mine := local_repository()) is None:
+        return _through_server(f"/datasets/{quote(name, safe='')}/pull", {"remote": remote})
+    from noria.repository.transfer import pull as run
+
+    return run(mine, open_repository(remote, create=False), name, actor=user(), say=say)
 
 
 def _report(done: object, what: str, as_json: bool) -> None:
@@ -125,20 +144,26 @@ def link(name: str, uri: str, message: str, alias: str, as_files: bool, as_json:
     Example:
       noria data link raw s3://bucket/raw/2026 -m "As delivered"
     """
-    from noria.repository.links import link_files
-
-    repository = own_repository("Link")
     with progress(f"Linking {uri}") as say:
         say("listing")
-        files = link_files(uri, as_files=as_files)
-        with repository.writing() as writing:
-            new = NewCommit(message=message, alias=alias, actor=user(), link=uri)
-            made, is_new = writing.commit(name, files, new)
+        if (mine := local_repository()) is None:
+            body = {"uri": uri, "message": message, "alias": alias, "as_files": as_files}
+            answer = _through_server(f"/datasets/{quote(name, safe='')}/link", body)
+            found, is_new = answer["version"], answer["is_new"]
+        else:
+            from noria.repository.links import link_files
+
+            files = link_files(uri, as_files=as_files)
+            with mine.writing() as writing:
+                new = NewCommit(message=message, alias=alias, actor=user(), link=uri)
+                made, is_new = writing.commit(name, files, new)
+            found = msgspec.to_builtins(made.info())
     if as_json:
-        emit({"version": msgspec.to_builtins(made.info()), "link": uri, "is_new": is_new}, as_json=True)
+        emit({"version": found, "link": uri, "is_new": is_new}, as_json=True)
         return
-    said = f"{made.commit.files_count:,} files, {size(made.commit.size_bytes)} at {uri}"
-    click.echo(f"{made.label}  {said}" if is_new else f"{made.label} is exactly this already.")
+    label = f"{found['dataset']}@{found['number']}"
+    said = f"{found['files_count']:,} files, {size(found['size_bytes'])} at {uri}"
+    click.echo(f"{label}  {said}" if is_new else f"{label} is exactly this already.")
 
 
 def verify_repository(as_json: bool) -> None:
@@ -171,10 +196,14 @@ def repair(remote: str, as_json: bool) -> None:
     Example:
       noria data repair s3://bucket/data
     """
+    from noria.repository.check import Repaired
     from noria.repository.check import repair as run
 
     with progress("Repairing") as say:
-        done = run(own_repository("Repair"), open_repository(remote, create=False), say=say)
+        if (mine := local_repository()) is None:
+            done = msgspec.convert(_through_server("/datasets/blobs/repair", {"remote": remote}), Repaired)
+        else:
+            done = run(mine, open_repository(remote, create=False), say=say)
     if as_json:
         emit(msgspec.to_builtins(done), as_json=True)
     else:
@@ -199,11 +228,15 @@ def gc(dry_run: bool, grace: str, as_json: bool) -> None:
       noria data gc --dry-run
       noria data gc --grace 7d
     """
-    from noria.repository.collect import collect
+    from noria.repository.collect import Collected, collect
 
     grace_s = _seconds(grace)
     with progress("Collecting") as say:
-        done = collect(own_repository("Collecting"), grace_s=grace_s, dry_run=dry_run, say=say)
+        if (mine := local_repository()) is None:
+            at = f"/datasets/blobs/collect?grace_s={grace_s}&dry_run={str(dry_run).lower()}"
+            done = msgspec.convert(_through_server(at, {}), Collected)
+        else:
+            done = collect(mine, grace_s=grace_s, dry_run=dry_run, say=say)
     if as_json:
         emit({"is_dry_run": dry_run, **msgspec.to_builtins(done)}, as_json=True)
         return
@@ -237,8 +270,8 @@ def du(remote: str, as_json: bool) -> None:
     """
     from noria.repository.collect import usage
 
-    found = usage(open_repository(remote, create=False) if remote else own_repository("du"))
-    rows = [msgspec.to_builtins(u) for u in found]
+    there = open_repository(remote, create=False) if remote else local_repository()
+    rows = api().get("/datasets/blobs/usage") if there is None else [msgspec.to_builtins(u) for u in usage(there)]
     if as_json:
         emit(rows, as_json=True)
         return

@@ -19,6 +19,7 @@ from noria.datasets.model import SMALL_FILE_BYTES, Chunk, Damage, FileEntry, Ver
 from noria.kernel.blobs import BlobStore, check_digest
 from noria.kernel.errors import Invalid, NoriaError, NotFound
 from noria.repository.ingest import Squeeze, store_stream
+from noria.repository.links import read_linked
 from noria.repository.packs import RECIPE, Place, decode_recipe, encode_recipe
 from noria.repository.repository import Repository, Writing
 
@@ -159,6 +160,27 @@ class Contents:
             return Damage(path=file.path, problem=error.message)
         if whole.hexdigest() != file.digest:
             return Damage(path=file.path, problem="Its bytes do not match its digest.")
+        return None
+
+
+class LinkedContents(Contents):
+    """The bytes of a version whose files stay where they are: every read compares them with what was linked."""
+
+    def __init__(self, repository: Repository, blobs: BlobStore, link: str) -> None:
+        super().__init__(repository, blobs)
+        self._link = link
+
+    def open(self, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        pieces = read_linked(self._link, file, start, end)
+        first = next(pieces, b"")
+        return itertools.chain((first,), pieces)
+
+    def damage(self, file: VersionFile) -> Damage | None:
+        try:
+            for _ in self.open(file):
+                pass
+        except NoriaError as error:
+            return Damage(path=file.path, problem=error.message)
         return None
 
 

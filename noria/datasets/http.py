@@ -19,6 +19,7 @@ from noria.datasets.model import (
     DatasetVersion,
     Diff,
     Digests,
+    LinkRequest,
     Merged,
     MergeRequest,
     Missing,
@@ -26,6 +27,8 @@ from noria.datasets.model import (
     NameAt,
     NewVersion,
     Profile,
+    RemoteDataset,
+    RemoteRequest,
     Sample,
     Stored,
     Verified,
@@ -35,7 +38,9 @@ from noria.datasets.service import Datasets
 from noria.http.route import Routes, delete, get, post, put
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
+from noria.repository.check import Repaired
 from noria.repository.collect import GRACE_S, Collected, Usage
+from noria.repository.transfer import Transferred
 
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)\Z")
 _VERSION = "/api/v1/datasets/{name:str}/versions/{selector:str}"
@@ -195,6 +200,32 @@ def routes(service: Datasets) -> Routes:
         """Remove bytes that no version needs and that are older than the grace time."""
         return service.collect(op, grace_s=grace_s, dry_run=dry_run)
 
+    @post("/api/v1/datasets/{name:str}/push", action="dataset.transfer")
+    def push_dataset(op: Op, name: str, data: RemoteRequest) -> Transferred:
+        """Bring another store, one of NORIA_REMOTES, up to what is here."""
+        return service.remotes.push(op, name, data.remote)
+
+    @post("/api/v1/datasets/{name:str}/pull", action="dataset.transfer")
+    def pull_dataset(op: Op, name: str, data: RemoteRequest) -> Transferred:
+        """Bring the dataset here up to another store, one of NORIA_REMOTES."""
+        return service.remotes.pull(op, name, data.remote)
+
+    @post("/api/v1/datasets/{name:str}/link", action="dataset.transfer")
+    def link_dataset(op: Op, name: str, data: LinkRequest) -> Committed:
+        """Make a version of files that stay where they are."""
+        made, is_new = service.remotes.link(op, name, data)
+        return Committed(version=service.version(op, f"{name}@{made}"), is_new=is_new)
+
+    @get("/api/v1/datasets/blobs/remote", action="dataset.transfer")
+    def list_remote_datasets(op: Op, remote: str) -> list[RemoteDataset]:
+        """What another store, one of NORIA_REMOTES, has."""
+        return service.remotes.datasets(op, remote)
+
+    @post("/api/v1/datasets/blobs/repair", action="system.admin")
+    def repair_datasets(op: Op, data: RemoteRequest) -> Repaired:
+        """Put back what is damaged or missing here from another store."""
+        return service.remotes.repair(op, data.remote)
+
     @get("/api/v1/datasets/blobs/usage", action="dataset.read")
     def read_datasets_usage(op: Op) -> list[Usage]:
         """What each dataset takes: as files, stored, and stored for it alone."""
@@ -202,6 +233,7 @@ def routes(service: Datasets) -> Routes:
 
     return [
         list_dataset_names, make_dataset_branch, remove_dataset_branch, set_dataset_tag, remove_dataset_tag, merge_dataset,
+        push_dataset, pull_dataset, link_dataset, list_remote_datasets, repair_datasets,
         collect_datasets, read_datasets_usage, read_dataset_expectations, set_dataset_expectations, check_dataset_version,
         list_datasets, read_dataset, list_dataset_versions, commit_dataset_version, list_missing_blobs, store_blobs, read_dataset_version,
         delete_dataset_version, list_dataset_files, read_dataset_file, verify_dataset_version, move_dataset_alias,

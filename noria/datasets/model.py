@@ -130,6 +130,28 @@ class NewVersion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     parent: DatasetVersionId | None = None
 
 
+class RemoteRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another store: s3://bucket/prefix, gs://, az://, file://; one of NORIA_REMOTES."""
+
+    remote: str
+
+
+class RemoteDataset(Struct, frozen=True, kw_only=True):
+    """What another store has."""
+
+    name: str
+    versions_count: int
+
+
+class LinkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files below `uri`, to be a version without being copied."""
+
+    uri: str
+    message: str = ""
+    alias: str = ""
+    as_files: bool = False
+
+
 class Committed(Struct, frozen=True, kw_only=True):
     """The answer to a commit. `is_new` is False when the latest version already had exactly this content."""
 
@@ -407,6 +429,26 @@ class DatasetTagSet(Fact):
     dataset: str
     tag: str
     number: int | None
+
+
+@fact("dataset.pushed")
+class DatasetPushed(Fact):
+    """Another store has what is here by now; `moved` are its branches, tags and aliases that moved."""
+
+    remote: str
+    versions: int
+    sent_bytes: int
+    moved: list[str] = []
+
+
+@fact("dataset.pulled")
+class DatasetPulled(Fact):
+    """What another store has is here by now."""
+
+    remote: str
+    versions: int
+    sent_bytes: int
+    moved: list[str] = []
 
 
 @fact("dataset.expected")

@@ -36,8 +36,10 @@ class Profiles:
         self._contents = contents
         self._turns = threading.BoundedSemaphore(AT_ONCE)
 
-    def of(self, files: Iterable[VersionFile], *, now_bytes: int | None) -> list[TableProfile]:
-        """The profile of each table among `files`, by path.
+    def of(
+        self, files: Iterable[VersionFile], *, now_bytes: int | None, contents: Contents | None = None
+    ) -> list[TableProfile]:
+        """The profile of each table among `files`, by path; `contents`: where their bytes are, if not in the repository.
 
         Missing ones are computed now when they have at most `now_bytes` together (None: however many), else are `pending`.
         """
@@ -45,7 +47,7 @@ class Profiles:
         known = self._known(wanted[:TABLES_MAX])
         missing = {self._key(f): f for f in wanted[:TABLES_MAX] if self._key(f) not in known}
         if now_bytes is None or sum(f.size_bytes for f in missing.values()) <= now_bytes:
-            known |= {key: self._compute(file) for key, file in missing.items()}
+            known |= {key: self._compute(file, contents or self._contents) for key, file in missing.items()}
         return [self._one(known, f, i) for i, f in enumerate(wanted)]
 
     def _one(self, known: dict[tuple[str, str], TableProfile], file: VersionFile, i: int) -> TableProfile:
@@ -63,13 +65,13 @@ class Profiles:
         with self._db.read() as tx:
             return store.profiles(tx, sorted({f.digest for f in files}), layout=LAYOUT)
 
-    def _compute(self, file: VersionFile) -> TableProfile:
+    def _compute(self, file: VersionFile, contents: Contents) -> TableProfile:
         format_ = table_format(file.path)
         assert format_ is not None
         with self._turns:
             if found := self._known([file]).get(self._key(file)):  # somebody else was faster
                 return found
-            made = profile_file(lambda target: self._contents.save(file, target), format_, file.size_bytes)
+            made = profile_file(lambda target: contents.save(file, target), format_, file.size_bytes)
             with self._db.system_write() as tx:
                 store.add_profile(tx, file.digest, made, layout=LAYOUT, at_ms=self._db.clock.now_ms())
         return made
@@ -116,6 +118,10 @@ def merge_schemas(schemas: Sequence[Sequence[Column]]) -> list[Column]:
             if known.type != column.type:
                 found[column.name] = Column(name=column.name, type="mixed")
     return list(found.values())
+
+
+def skipped(table: TableProfile, why: str) -> TableProfile:
+    return msgspec.structs.replace(table, state="skipped", reason=why)
 
 
 def without_values(table: TableProfile) -> TableProfile:

@@ -15,7 +15,7 @@ import msgspec
 
 from noria.datasets import expectations, manifest, profiles, store, tables
 from noria.datasets.comparison import Comparison
-from noria.datasets.contents import Contents
+from noria.datasets.contents import Contents, LinkedContents
 from noria.datasets.expectations import Checked, Expectations
 from noria.datasets.index import Adopter, Index, document_of
 from noria.datasets.manifest import Manifest
@@ -45,6 +45,7 @@ from noria.datasets.model import (
     table_format,
 )
 from noria.datasets.profiles import Profiles, merge_schemas
+from noria.datasets.remotes import Remotes
 from noria.kernel.blobs import BlobStore, check_digest
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.edges import require_unprotected
@@ -71,8 +72,11 @@ _ENTRIES = msgspec.json.Decoder(list[FileEntry])
 class Datasets:
     """Versions of data."""
 
-    def __init__(self, db: Database, blobs: BlobStore, ticks: Ticks, repository: Repository) -> None:
+    def __init__(
+        self, db: Database, blobs: BlobStore, ticks: Ticks, repository: Repository, *, remotes: Sequence[str] = ()
+    ) -> None:
         self._db, self._blobs, self._ticks, self._repository = db, blobs, ticks, repository
+        self.remotes = Remotes(db, repository, self, remotes)
         self._contents = Contents(repository, blobs)
         self._index = Index(repository)
         self._profiles = Profiles(db, self._contents)
@@ -193,21 +197,34 @@ class Datasets:
         """The bytes of a file from `start` to `end` (exclusive), checked against their digests. Raises NotFound, Invalid."""
         resolved = self._resolve(op, version)
         op.require("blob.read", on=Ref("dataset", resolved.dataset))
-        return self._contents.open(self.file(op, resolved, path), start, end)
+        return self._contents_of(resolved).open(self.file(op, resolved, path), start, end)
 
     def verify(self, op: Op, version: DatasetVersion | str, *, after: str = "") -> Verified:
         """Read files again, from the one after `after`, and compare them with their digests; stops after some bytes."""
         resolved = self._resolve(op, version)
         count, size, damaged, last = 0, 0, list[Damage](), ""
+        contents = self._contents_of(resolved)
         for path, file in self._manifest(resolved.root_digest).items():
             if path.encode() <= after.encode():
                 continue
             if size >= VERIFY_BYTES:
                 return Verified(files_count=count, size_bytes=size, damaged=damaged, next=last)
             count, size, last = count + 1, size + file.size_bytes, path
-            if problem := self._contents.damage(file):
+            if problem := contents.damage(file):
                 damaged.append(problem)
         return Verified(files_count=count, size_bytes=size, damaged=damaged)
+
+    def _contents_of(self, version: DatasetVersion) -> Contents:
+        """Where the bytes of a version are. Raises Forbidden when it is a link to where this server may not read."""
+        link = self._repository.commit(version.id).link
+        if not link:
+            return self._contents
+        return LinkedContents(self._repository, self._blobs, self.remotes.allowed(link))
+
+    def follow(self, op: Op, name: str) -> None:
+        """Bring the rows of a dataset up to its references, which moved already."""
+        with self._changing(op, name, is_new=True):
+            pass
 
     def _resolve(self, op: Op, version: DatasetVersion | str) -> DatasetVersion:
         if isinstance(version, str):
@@ -231,7 +248,7 @@ class Datasets:
         files = self._manifest(resolved.root_digest)
         path = path or next((p for p in files if table_format(p)), next(iter(files)))
         file = self.file(op, resolved, path)
-        with self._contents.file(file) as opened:
+        with self._contents_of(resolved).file(file) as opened:
             return tables.sample(opened, path, file.size_bytes, size)
 
     # --- tables ---------------------------------------------------------------------------------------------------------
@@ -239,7 +256,12 @@ class Datasets:
     def profile(self, op: Op, version: DatasetVersion | str) -> Profile:
         """What is in the version's tables. Small ones are read when first asked for; bigger ones are `pending` meanwhile."""
         resolved = self._resolve(op, version)
-        found = self._profiles.of(self._manifest(resolved.root_digest).values(), now_bytes=profiles.NOW_BYTES)
+        contents, files = self._contents_of(resolved), self._manifest(resolved.root_digest).values()
+        found = self._profiles.of(files, now_bytes=profiles.NOW_BYTES, contents=contents)
+        if contents is not self._contents:  # nothing reads a link in the background
+            found = [
+                profiles.skipped(t, "Larger tables of a link are not read.") if t.state == "pending" else t for t in found
+            ]
         if not op.can("blob.read", on=Ref("dataset", resolved.dataset)):
             found = [profiles.without_values(t) for t in found]  # an auditor sees what data is like, not what it says
         is_pending = any(t.state == "pending" for t in found)
@@ -432,7 +454,7 @@ class Datasets:
         resolved = self._resolve(op, version)
         op.require("blob.read", on=Ref("dataset", resolved.dataset))
         mine = expectations.check(wanted) if wanted and wanted != Expectations() else self.expectations(op, resolved.dataset)
-        return expectations.examine(mine, self._manifest(resolved.root_digest).values(), self._contents.save)
+        return expectations.examine(mine, self._manifest(resolved.root_digest).values(), self._contents_of(resolved).save)
 
     # --- naming and deleting --------------------------------------------------------------------------------------------
 
