@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import uvicorn
 
 from noria.app import build
@@ -16,10 +18,21 @@ def main() -> None:
     config = load_config()
     set_up_logging("control", config.log_level)
     app = build(config)
+    collect_seldom()
     uvicorn.run(
         asgi(app), host=config.host, port=config.port, log_config=None, access_log=False, server_header=False,
         timeout_keep_alive=30, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 << 10,
     )  # fmt: skip
+
+
+def collect_seldom() -> None:
+    """What is loaded by now stays; and an answer of 1,000 runs makes 40,000 objects, none of them in a circle.
+
+    With Python's defaults a third of the time of such an answer goes into looking for circles in it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 if __name__ == "__main__":

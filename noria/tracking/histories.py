@@ -13,6 +13,8 @@ from noria.tracking.model import Point
 from noria.tracking.series import Curve, SeriesCache, between, thin
 from noria.tracking.sight import readable
 
+_NAN = float("nan")
+
 
 class Histories:
     """Part of the tracking service."""
@@ -49,7 +51,7 @@ class Histories:
                 return Page([])
             after = None if not page else _point_token(page)
             rows = store.points_page(tx, heads[0].id, after=after, limit=limit + 1)
-        items = [_point(key, row) for row in rows[:limit]]
+        items = [Point(key=key, value=_NAN if nan else v, at_ms=at, step=step) for step, at, v, nan in rows[:limit]]
         return Page(items, _token_of(rows[limit - 1]) if len(rows) > limit else None)
 
     def histories(
@@ -67,24 +69,20 @@ class Histories:
         return out
 
 
-def _point(key: str, row: dict[str, Any]) -> Point:
-    value = float("nan") if row["is_nan"] else float(row["value"])
-    return Point(key=key, value=value, at_ms=row["at_ms"], step=row["step"])
-
-
-def _token_of(row: dict[str, Any]) -> str:
-    return encode_token(row["step"], row["at_ms"], 0 if row["is_nan"] else 1, repr(float(row["value"])))
+def _token_of(row: tuple[int, int, float, bool]) -> str:
+    step, at_ms, value, is_nan = row
+    return encode_token(step, at_ms, repr(float(value)), bool(is_nan))
 
 
 def _point_token(page: str) -> list[Any]:
-    step, at_ms, real, value = decode_token(page, size=4)
+    step, at_ms, value, is_nan = decode_token(page, size=4)
     try:
         number = float(value)
     except (TypeError, ValueError) as cause:
         raise Invalid("The page token belongs to another list.", where="page", hint="Start again without it.") from cause
-    if not all(isinstance(v, int) for v in (step, at_ms, real)):
+    if not isinstance(step, int) or not isinstance(at_ms, int) or not isinstance(is_nan, bool):
         raise Invalid("The page token belongs to another list.", where="page", hint="Start again without it.")
-    return [step, at_ms, real, number]
+    return [step, at_ms, number, is_nan]
 
 
 def _spread(count: int, limit: int) -> list[int]:

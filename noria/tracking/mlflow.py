@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -424,7 +425,7 @@ def _numbers(tracking: Tracking) -> list[HTTPRouteHandler]:
             op, ids, needed(body.metric_key, "metric_key"), start=start, end=end,
             limit=limit(body.max_results, BULK_POINTS_MAX, most=BULK_POINTS_MAX),
         )  # fmt: skip
-        return {"metrics": [{**metric_out(point), "run_id": owner} for owner, point in found]}
+        return {"metrics": [metric_out(point, owner) for owner, point in found]}
 
     return [
         rpc(post, "/runs/log-metric", "run.log", LogMetric, log_metric),
@@ -659,8 +660,25 @@ def paged(name: str, page: Page[Any], out: Callable[[Any], Any]) -> dict[str, An
     return {**answer, "next_page_token": page.next} if page.next else answer
 
 
-def pairs_out(found: dict[str, str]) -> list[dict[str, str]]:
-    return [{"key": key, "value": value} for key, value in found.items()]
+class PairOut(Struct, gc=False):
+    """A param or a tag. Answers hold very many of them: what the garbage collector need not know of costs half."""
+
+    key: str
+    value: str
+
+
+class MetricOut(Struct, gc=False, omit_defaults=True):
+    """A point of a metric."""
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+    run_id: str = ""
+
+
+def pairs_out(found: dict[str, str]) -> list[PairOut]:
+    return [PairOut(key, value) for key, value in found.items()]
 
 
 def experiment_out(found: Experiment) -> dict[str, Any]:
@@ -680,8 +698,9 @@ def info_out(run: Run) -> dict[str, Any]:
     return info if run.ended_at_ms is None else {**info, "end_time": run.ended_at_ms}
 
 
-def metric_out(point: Point) -> dict[str, Any]:
-    return {"key": point.key, "value": wire_value(point.value), "timestamp": point.at_ms, "step": point.step}
+def metric_out(point: Point, run_id: str = "") -> MetricOut:
+    value = point.value
+    return MetricOut(point.key, value if isfinite(value) else wire_value(value), point.at_ms, point.step, run_id)
 
 
 def run_out(run: Run) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
         return f"mlflow-artifacts:/{self.id}"
 
 
-class Point(Struct, frozen=True, kw_only=True):
+class Point(Struct, frozen=True, kw_only=True, gc=False):
     """One number of a run. `value` may be NaN or infinite; `model_id` says which logged model it measures, if any."""
 
     key: str

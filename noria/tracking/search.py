@@ -182,21 +182,20 @@ def compile_comparison(c: Comparison, name: str, params: dict[str, Any], dialect
         )  # fmt: skip
     table, owner = shape.tables[entity]
     params[f"{name}k"] = c.key
+    one = f"select 1 from {table} x where x.{owner} = r.id and x.key = :{name}k"
     if c.op in ("is null", "is not null"):
-        return f"r.id {_in(c.op)} (select x.{owner} from {table} x where x.key = :{name}k)"
+        return f"{'not ' if c.op == 'is null' else ''}exists ({one})"
     value = compare(c, "x.value", name, params, dialect, numeric=entity == "metric")
     if entity == "metric":
         value = f"x.is_nan = false and {value}"
     elif c.op == "=":
-        # The index holds the beginning of a value. SQLite drops it from the plan when the value itself is compared too.
+        # Few things have one value: the list of them is quicker than asking each. The index holds the beginning of a value;
+        # SQLite drops it from the plan when the value itself is compared too.
         is_short = len(c.value) < _PREFIX
         value = f"substr(x.value, 1, {_PREFIX}) = substr(:{name}v, 1, {_PREFIX})"
         value += "" if is_short else f" and x.value || '' = :{name}v"
-    return f"r.id in (select x.{owner} from {table} x where x.key = :{name}k and {value})"
-
-
-def _in(op: str) -> str:
-    return "not in" if op == "is null" else "in"
+        return f"r.id in (select x.{owner} from {table} x where x.key = :{name}k and {value})"
+    return f"exists ({one} and {value})"
 
 
 def _attribute(c: Comparison, name: str, params: dict[str, Any], dialect: str, shape: Shape) -> str:
@@ -227,7 +226,7 @@ def _dataset(c: Comparison, name: str, params: dict[str, Any], dialect: str) -> 
     if c.key not in _DATASET_COLUMNS:
         raise Invalid(f"Datasets have no {c.key!r} to search by.", where="filter", hint="Known: name, digest, context.")
     if c.op in ("is null", "is not null"):
-        return f"r.id {_in(c.op)} (select d.run_id from run_input d)"
+        return f"r.id {'not in' if c.op == 'is null' else 'in'} (select d.run_id from run_input d)"
     value = compare(c, _DATASET_COLUMNS[c.key], name, params, dialect, numeric=False)
     return f"r.id in (select d.run_id from run_input d where {value})"
 

@@ -451,44 +451,41 @@ def series_heads(tx: Read, run_ids: list[str], keys: list[str] | None) -> list[S
     )  # fmt: skip
 
 
+_POINT = np.dtype([("step", np.int64), ("at_ms", np.int64), ("value", np.float64), ("is_nan", np.bool_)])
+
+
 def points_of(tx: Read, series_id: int, after: tuple[int, int] | None = None) -> tuple[Ints, Ints, Floats]:
-    """Step, time and value (NaN restored) of a series in order; only what comes after (step, at_ms), if given."""
+    """Step, time and value (NaN restored) of a series in the order of its key; only what comes after (step, at_ms), if given."""
     mark = "?" if tx.dialect == "sqlite" else "%s"
     more = f"and (step, at_ms) > ({mark}, {mark})" if after else ""
-    with driver(tx) as cursor:  # past a million rows, dicts would take longer than the query
+    with driver(tx) as cursor:  # past a million rows, lists of them would take longer than the query
         cursor.execute(
             f"""select step, at_ms, value, is_nan from point
-                 where series_id = {mark} {more} order by step, at_ms, is_nan desc, value""",
+                 where series_id = {mark} {more} order by step, at_ms, value, is_nan""",
             (series_id, *(after or ())),
         )
-        found = cursor.fetchall()
-    if not found:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
-    step, at_ms, value, is_nan = zip(*found, strict=True)
-    values = np.array(value, np.float64)
-    values[np.array(is_nan, np.bool_)] = np.nan
-    return np.array(step, np.int64), np.array(at_ms, np.int64), values
+        found = np.fromiter(cursor, _POINT)
+    values = np.where(found["is_nan"], np.nan, found["value"])
+    return np.ascontiguousarray(found["step"]), np.ascontiguousarray(found["at_ms"]), values
 
 
 def points_page(
     tx: Read, series_id: int, *, after: list[Any] | None, limit: int, start: int | None = None, end: int | None = None
-) -> list[dict[str, Any]]:
-    """Raw points in order, from after the key (step, at_ms, rank of NaN, value)."""
+) -> list[tuple[int, int, float, bool]]:
+    """Step, time, value and whether it is NaN, in the order of the key, from after such a tuple."""
     clauses, params = ["series_id = :id"], dict[str, Any]()
     if after:
-        clauses.append(
-            "(step, at_ms, case when is_nan then 0 else 1 end, value) > (:after_step, :after_at, :after_real, :after_value)"
-        )
-        params |= dict(zip(("after_step", "after_at", "after_real", "after_value"), after, strict=True))
+        clauses.append("(step, at_ms, value, is_nan) > (:after_step, :after_at, :after_value, :after_nan)")
+        params |= dict(zip(("after_step", "after_at", "after_value", "after_nan"), after, strict=True))
     if start is not None:
         clauses.append("step >= :start")
         params["start"] = start
     if end is not None:
         clauses.append("step <= :end")
         params["end"] = end
-    return tx.rows(
+    return tx.tuples(
         f"""select step, at_ms, value, is_nan from point where {" and ".join(clauses)}
-             order by step, at_ms, case when is_nan then 0 else 1 end, value limit :limit""",
+             order by step, at_ms, value, is_nan limit :limit""",
         id=series_id, limit=limit, **params,
     )  # fmt: skip
 
