@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from noria.tracking.unserved import MIRRORS, reason
+from scripts.mlflow_differences import section
 
 FILE = Path(__file__).parent / "data" / "mlflow-endpoints.txt"
 # What is worth knowing of an endpoint that is served; docs/internals/tracking.md argues each.
@@ -95,12 +96,12 @@ def page() -> str:
         "served. Those of the API have a mirror under `/ajax-api` where MLflow has one; both are served alike. What is not served "
         'answers 501 `{"error_code": "NOT_IMPLEMENTED", "message": …}`, names the endpoint and gives the reason below.',
         "",
-        "How answers differ from MLflow's, and why, is in [internals/tracking.md](../internals/tracking.md#differences).",
+        "How answers differ is [at the end](#how-answers-differ).",
     ]
     for area in sorted(areas, key=lambda a: (a == "outside the API", a)):
         lines += ["", f"## {area}", "", "| | endpoint | Noria |", "|---|---|---|"]
         lines += [f"| {e.method} | `{e.path}`{_mirror(e)} | {_what(e)} |" for e in areas[area]]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *section()]) + "\n"
 
 
 def _what(endpoint: Endpoint) -> str:

@@ -43,6 +43,7 @@ _MODELS: dict[str, Column] = {
     "name": Column("m.name", str, lambda m: m.name),
     "creation_timestamp": Column("m.created_at_ms", int, lambda m: m.created_at_ms),
     "last_updated_timestamp": Column("m.updated_at_ms", int, lambda m: m.updated_at_ms),
+    "timestamp": Column("m.updated_at_ms", int, lambda m: m.updated_at_ms),  # MLflow's older name of it
 }
 _VERSIONS: dict[str, Column] = {
     "name": Column("m.name", str, lambda v: v.model),

@@ -12,16 +12,17 @@ from litestar.response import Stream
 from msgspec import UNSET, Struct, UnsetType
 
 from noria.http.route import Routes, delete, get, patch, post
-from noria.kernel.errors import Invalid
+from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.op import Op
+from noria.kernel.paging import PAGE_LIMIT_MAX, check_limit
 from noria.registry.model import Changes, Model, ModelVersion, NewModel
-from noria.registry.service import Registry
+from noria.registry.service import VERSIONS_PER_SEARCH, Registry
 from noria.registry.sources import VERSION_FOLDER
 
 STAGE_TAG = "mlflow.stage"
 STAGES = ("None", "Staging", "Production", "Archived")
-SEARCH_LIMIT = 100  # MLflow's default for models; 10,000 for versions, which we bound like every list
-SEARCH_LIMIT_MAX = 1_000
+MODELS_PER_PAGE, MODELS_MAX = 100, 1_000  # MLflow's default and limit
+VERSIONS_MAX = 200_000  # MLflow's limit; above VERSIONS_PER_SEARCH, its default, an answer is a page of so many
 
 
 class Tag(Struct, frozen=True):
@@ -45,9 +46,9 @@ class MlflowVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     current_stage: str
     source: str
     status: str
-    description: str = ""
+    description: str
+    run_link: str
     run_id: str = ""
-    run_link: str = ""
     tags: list[Tag] = []
     aliases: list[str] = []
     model_id: str = ""
@@ -218,9 +219,9 @@ def _model_routes(registry: Registry) -> Routes:
 
     @get(_at("registered-models/search"), action="model.read", **HIDDEN)
     def mlflow_search_models(
-        op: Op, filter: str = "", max_results: int = SEARCH_LIMIT, order_by: list[str] | None = None, page_token: str = ""
+        op: Op, filter: str = "", max_results: int = MODELS_PER_PAGE, order_by: list[str] | None = None, page_token: str = ""
     ) -> ModelsAnswer:
-        limit = min(max_results, SEARCH_LIMIT_MAX)
+        limit = check_limit(max_results, most=MODELS_MAX)
         found = registry.models(op, filter=filter, order_by=order_by, limit=limit, page=page_token)
         return ModelsAnswer(_models(registry, op, found.items), found.next or "")
 
@@ -256,12 +257,19 @@ def _alias_routes(registry: Registry) -> Routes:
 
     @delete(_at("registered-models/alias"), action="model.promote", status_code=200, **HIDDEN)
     def mlflow_delete_alias(op: Op, data: DeleteAlias) -> Nothing:
-        registry.remove_alias(op, data.name, data.alias)
+        try:
+            registry.remove_alias(op, data.name, data.alias)
+        except NotFound:
+            registry.model(op, data.name)  # NotFound when it is the model that is missing; an alias may be gone already
         return Nothing()
 
     @get(_at("registered-models/alias"), action="model.read", **HIDDEN)
     def mlflow_get_by_alias(op: Op, name: str, alias: str) -> VersionAnswer:
-        return VersionAnswer(_version(registry.version(op, f"{name}@{alias}")))
+        try:
+            return VersionAnswer(_version(registry.version(op, f"{name}@{alias}")))
+        except NotFound as cause:
+            registry.model(op, name)  # NotFound, when it is the model that is missing
+            raise Invalid(f"Registered model alias {alias[:80]} not found.", where="alias") from cause
 
     return [mlflow_set_alias, mlflow_delete_alias, mlflow_get_by_alias]
 
@@ -298,11 +306,11 @@ def _version_routes(registry: Registry) -> Routes:
     def mlflow_search_versions(
         op: Op,
         filter: str = "",
-        max_results: int = SEARCH_LIMIT_MAX,
+        max_results: int = VERSIONS_PER_SEARCH,
         order_by: list[str] | None = None,
         page_token: str = "",
     ) -> VersionsAnswer:
-        limit = min(max_results, SEARCH_LIMIT_MAX)
+        limit = min(check_limit(max_results, most=VERSIONS_MAX), VERSIONS_PER_SEARCH)
         found = registry.search_versions(op, filter=filter, order_by=order_by, limit=limit, page=page_token)
         return VersionsAnswer([_version(v) for v in found.items], found.next or "")
 
@@ -392,7 +400,7 @@ def _transition(registry: Registry, op: Op, data: Transition) -> ModelVersion:
     if data.archive_existing_versions:
         if stage not in ("Staging", "Production"):
             raise Invalid("Only Staging and Production push other versions out.", where="archive_existing_versions")
-        for other in registry.versions(op, data.name, limit=SEARCH_LIMIT_MAX).items:
+        for other in registry.versions(op, data.name, limit=PAGE_LIMIT_MAX).items:
             if other.number != number and _stage(other) == stage:
                 registry.change_version(op, data.name, other.number, Changes(tags={STAGE_TAG: "Archived"}))
     return registry.change_version(op, data.name, number, Changes(tags={STAGE_TAG: stage}))

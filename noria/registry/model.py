@@ -11,13 +11,13 @@ from msgspec import Struct
 from noria.kernel.errors import Invalid
 from noria.kernel.facts import Fact, fact
 from noria.kernel.ids import ModelVersionId, Ref
+from noria.tracking.model import check_key
 
 ModelId = NewType("ModelId", str)
 
 FILES_PER_VERSION = 10_000  # A model directory has tens of files; beyond this it is a dataset.
 TAG_LENGTH_MAX = 100_000  # MLflow's limit for a model version tag's value.
 TAGS_PER_REQUEST = 1_000  # Each is a row, written in one transaction.
-KEY_LENGTH_MAX = 250
 DESCRIPTION_LENGTH_MAX = 100_000
 METRICS_PER_EVALUATION = 1_000
 REASON_LENGTH_MAX = 2_000
@@ -291,15 +291,14 @@ def check_alias(name: str) -> str:
 
 
 def check_tags(tags: dict[str, str | None]) -> None:
-    """Raises Invalid for a key or value beyond its limit, or too many of them."""
+    """Raises Invalid for a key that cannot be one, a value beyond its limit, or too many of them."""
     if len(tags) > TAGS_PER_REQUEST:
         raise Invalid(
             f"At most {TAGS_PER_REQUEST} tags fit one request. Got {len(tags)}.", where="tags",
             hint="Send them in several requests.",
         )  # fmt: skip
     for key, value in tags.items():
-        if not key or len(key) > KEY_LENGTH_MAX:
-            raise Invalid(f"A tag key has 1 to {KEY_LENGTH_MAX} characters, not {len(key)}.", where="tags")
+        check_key(key, "tag")
         if value is not None and len(value) > TAG_LENGTH_MAX:
             raise Invalid(f"The tag {key!r} is longer than {TAG_LENGTH_MAX} characters.", where="tags")
 

@@ -51,6 +51,7 @@ from noria.tracking.model import Artifact, Run
 from noria.tracking.service import Tracking
 
 VERSIONS_PER_PAGE = 50
+VERSIONS_PER_SEARCH = 10_000  # what MLflow's clients ask for unless told otherwise
 
 
 class Registry:
@@ -129,6 +130,8 @@ class Registry:
         check_name(new_name, what="model")
         with self._db.write(op) as tx:
             found = store.model(tx, name)
+            if new_name == name:
+                return found
             if store.find_model(tx, new_name):
                 raise AlreadyExists(f"There is already a model named {new_name!r}.", hint="Pick another name.")
             self._require_unused(tx, found)
@@ -291,8 +294,9 @@ class Registry:
         after = decode_token(page, size=filters.key_size(order, of=ModelVersion)) if page else None
         with self._db.read() as tx:
             items, last = store.versions(
-                tx, _visible(op), where=parse_filter(filter), order=order, after=after, limit=check_limit(limit)
-            )
+                tx, _visible(op), where=parse_filter(filter), order=order, after=after,
+                limit=check_limit(limit, most=VERSIONS_PER_SEARCH),
+            )  # fmt: skip
         return Page(items, encode_token(*last) if last else None)
 
     def newest_by_tag(self, op: Op, models: list[str], tag: str) -> dict[str, list[ModelVersion]]:

@@ -103,11 +103,13 @@ class LoggedModels:
             return store.models_from(tx, store.model_rows(tx, [found.id]))[0]
 
     def delete(self, op: Op, model_id: str) -> None:
-        """Put a logged model away. Raises NotFound, Conflict (something needs it), Forbidden."""
+        """Put a logged model away; again changes nothing. Raises NotFound, Conflict (something needs it), Forbidden."""
         from noria.kernel.edges import require_unprotected
 
         with self._db.write(op) as tx:
-            found = self.head(tx, op, "run.delete", model_id)
+            found = self.head(tx, op, "run.delete", model_id, allow_deleted=True)
+            if found.stage == "deleted":
+                return
             require_unprotected(tx, found.ref)
             store.stage_model(tx, found.id, "deleted", op.at_ms)
             tx.emit("logged_model.deleted", found.ref, experiment_id=found.experiment_id)

@@ -45,7 +45,10 @@ POINTS_PER_PAGE = 25_000
 BULK_RUNS_MAX = 100
 DATASET_EXPERIMENTS_MAX = 20  # MLflow's limit
 CONTEXT_TAG = "mlflow.data.context"
-BULK_POINTS_MAX = 25_000
+WORKSPACE = "default"  # a Noria server is one workspace; the door refuses requests for another
+BULK_POINTS_MAX = 25_000  # of all runs together, in the older address
+INTERVAL_POINTS_MAX = 2_500  # of each run
+LOGGED = ("artifact_path", "flavors", "utc_time_created", "run_id")  # what the JSON of a logged model must say
 VIEWS = {"ACTIVE_ONLY": ["active"], "DELETED_ONLY": ["deleted"], "ALL": ["active", "deleted"]}
 
 B = TypeVar("B", bound=Struct)
@@ -274,7 +277,7 @@ def _experiments(tracking: Tracking) -> list[HTTPRouteHandler]:
         return {}
 
     def set_tag(op: Op, body: ExperimentPair) -> Any:
-        tags = {needed(body.key, "key"): needed(body.value, "value")}
+        tags = {needed(body.key, "key"): body.value or ""}
         tracking.set_experiment_tags(op, needed(body.experiment_id, "experiment_id"), tags)
         return {}
 
@@ -287,7 +290,8 @@ def _experiments(tracking: Tracking) -> list[HTTPRouteHandler]:
         if not ids or len(ids) > DATASET_EXPERIMENTS_MAX:
             raise Invalid(f"Name 1 to {DATASET_EXPERIMENTS_MAX} experiments.", where="experiment_ids")
         found = [
-            {"experiment_id": owner, "name": d.name, "digest": d.digest, "context": d.tags.get(CONTEXT_TAG, "")}
+            {"experiment_id": owner, "name": d.name, "digest": d.digest}
+            | ({"context": d.tags[CONTEXT_TAG]} if d.tags.get(CONTEXT_TAG) else {})
             for owner, d in tracking.dataset_summaries(op, ids)
         ]
         return {"dataset_summaries": found}
@@ -336,17 +340,17 @@ def _runs(tracking: Tracking) -> list[HTTPRouteHandler]:
 
     def search(op: Op, body: Search) -> Any:
         found = tracking.search_runs(
-            op, experiments=body.experiment_ids or None, filter=body.filter or "", order_by=body.order_by,
+            op, experiments=body.experiment_ids or [], filter=body.filter or "", order_by=body.order_by,
             stages=view(body.run_view_type), limit=limit(body.max_results, RUNS_PER_PAGE), page=body.page_token or None,
         )  # fmt: skip
         return paged("runs", found, run_out)
 
     def log_param(op: Op, body: LogPair) -> Any:
-        tracking.log_batch(op, run_id(body), params={needed(body.key, "key"): needed(body.value, "value")})
+        tracking.log_batch(op, run_id(body), params={needed(body.key, "key"): body.value or ""})
         return {}
 
     def set_tag(op: Op, body: LogPair) -> Any:
-        tracking.set_tag(op, run_id(body), needed(body.key, "key"), needed(body.value, "value"))
+        tracking.set_tag(op, run_id(body), needed(body.key, "key"), body.value or "")
         return {}
 
     def delete_tag(op: Op, body: LogPair) -> Any:
@@ -367,7 +371,9 @@ def _runs(tracking: Tracking) -> list[HTTPRouteHandler]:
         return {}
 
     def log_model(op: Op, body: LogModel) -> Any:
-        tracking.add_model_history(op, needed(body.run_id, "run_id"), needed(body.model_json, "model_json"))
+        run, model = needed(body.run_id, "run_id"), needed(body.model_json, "model_json")
+        check_logged(model)
+        tracking.add_model_history(op, run, model)
         return {}
 
     return [
@@ -396,7 +402,7 @@ def _numbers(tracking: Tracking) -> list[HTTPRouteHandler]:
             points: list[Any] = body.metrics
         else:
             points = [point_in(m, f"metrics[{i}].") for i, m in enumerate(body.metrics or ())]
-        tracking.log_batch(op, needed(body.run_id, "run_id"), points, pairs(body.params), pairs(body.tags))
+        tracking.log_batch(op, needed(body.run_id, "run_id"), points, params_in(body.params), pairs(body.tags))
         return {}
 
     def history(op: Op, body: History) -> Any:
@@ -412,27 +418,32 @@ def _numbers(tracking: Tracking) -> list[HTTPRouteHandler]:
         return paged("metrics", found, metric_out)
 
     def bulk(op: Op, body: BulkHistory) -> Any:
-        ids = body.run_ids or body.run_id or []
-        if not ids or len(ids) > BULK_RUNS_MAX:
-            raise Invalid(f"Name 1 to {BULK_RUNS_MAX} runs.", where="run_ids")
+        most = min(limit(body.max_results, BULK_POINTS_MAX), BULK_POINTS_MAX)
+        return histories(op, body, None, None, BULK_POINTS_MAX, most)
+
+    def interval(op: Op, body: BulkHistory) -> Any:
         if (body.start_step is None) != (body.end_step is None):
             raise Invalid("If either start step or end step are specified, both must be specified.", where="start_step")
         start = None if body.start_step is None else whole(body.start_step, "start_step")
         end = None if body.end_step is None else whole(body.end_step, "end_step")
         if start is not None and end is not None and start > end:
             raise Invalid(f"end_step must be greater than start_step, not {end} after {start}.", where="end_step")
-        found = tracking.histories(
-            op, ids, needed(body.metric_key, "metric_key"), start=start, end=end,
-            limit=limit(body.max_results, BULK_POINTS_MAX, most=BULK_POINTS_MAX),
-        )  # fmt: skip
-        return {"metrics": [metric_out(point, owner) for owner, point in found]}
+        most = limit(body.max_results, INTERVAL_POINTS_MAX, most=INTERVAL_POINTS_MAX)
+        return histories(op, body, start, end, most, None)
+
+    def histories(op: Op, body: BulkHistory, start: int | None, end: int | None, each: int, most: int | None) -> Any:
+        ids = body.run_ids or body.run_id or []
+        if not ids or len(ids) > BULK_RUNS_MAX:
+            raise Invalid(f"Name 1 to {BULK_RUNS_MAX} runs.", where="run_ids")
+        found = tracking.histories(op, ids, needed(body.metric_key, "metric_key"), start=start, end=end, limit=each)
+        return {"metrics": [metric_out(point, owner) for owner, point in found[:most]]}
 
     return [
         rpc(post, "/runs/log-metric", "run.log", LogMetric, log_metric),
         rpc(post, "/runs/log-batch", "run.log", LogBatch, log_batch, plain=PlainBatch),
         rpc(get, "/metrics/get-history", "run.read", History, history),
         rpc(get, "/metrics/get-history-bulk", "run.read", BulkHistory, bulk),
-        rpc(get, "/metrics/get-history-bulk-interval", "run.read", BulkHistory, bulk),
+        rpc(get, "/metrics/get-history-bulk-interval", "run.read", BulkHistory, interval),
     ]
 
 
@@ -466,7 +477,8 @@ def _models(tracking: Tracking) -> list[HTTPRouteHandler]:
         return paged("models", found, model_out)
 
     def set_tags(op: Op, body: OfModel) -> Any:
-        return {"model": model_out(tracking.models.set_tags(op, needed(body.model_id, "model_id"), pairs(body.tags)))}
+        tracking.models.set_tags(op, needed(body.model_id, "model_id"), pairs(body.tags))
+        return {}
 
     def delete_tag(op: Op, body: OfModel) -> Any:
         tracking.models.delete_tag(op, needed(body.model_id, "model_id"), needed(body.tag_key, "tag_key"))
@@ -479,7 +491,7 @@ def _models(tracking: Tracking) -> list[HTTPRouteHandler]:
     def list_files(op: Op, body: OfModel) -> Any:
         found = tracking.models.get(op, needed(body.model_id, "model_id"))
         files = tracking.artifacts(op, found.id, body.artifact_directory_path or "")
-        return {"root_uri": found.artifact_uri, "files": [file_out(f) for f in files]}
+        return {"root_uri": found.artifact_uri, "files": files_out(files)}
 
     one = "/logged-models/{model_id:str}"
     return [
@@ -567,14 +579,28 @@ def run_id(body: Any) -> str:
 
 
 def pairs(found: list[Pair] | None) -> dict[str, str]:
-    """Key and value as a dict. Raises Invalid for a key given twice, as MLflow does."""
-    out: dict[str, str] = {}
-    for pair in found or ():
-        key = needed(pair.key, "key")
-        if key in out and out[key] != pair.value:
-            raise Invalid(f"Duplicate keys have been submitted: {key[:80]!r}.", where="key")
-        out[key] = pair.value or ""
+    """Keys and values as a dict; the last value of a key given twice counts. Raises Invalid."""
+    return {needed(pair.key, "key"): pair.value or "" for pair in found or ()}
+
+
+def params_in(found: list[Pair] | None) -> dict[str, str]:
+    """The same for params. Raises Invalid for a key given twice, even with one value, as MLflow does."""
+    out = pairs(found)
+    if len(out) != len(found or ()):
+        keys = [str(pair.key) for pair in found or ()]
+        twice = sorted({key[:80] for key in keys if keys.count(key) > 1})
+        raise Invalid(f"Duplicate parameter keys have been submitted: {twice}.", where="params")
     return out
+
+
+def check_logged(model_json: str) -> None:
+    """Raises Invalid for a JSON of a logged model that does not say what it must."""
+    try:
+        said = msgspec.json.decode(model_json, type=dict[str, Any])
+    except msgspec.DecodeError as cause:
+        raise Invalid("model_json is not a JSON object.", where="model_json") from cause
+    if missing := [name for name in LOGGED if name not in said]:
+        raise Invalid(f"Model json is missing mandatory fields: {', '.join(missing)}.", where="model_json")
 
 
 def number(value: Number, name: str) -> float:
@@ -685,7 +711,7 @@ def experiment_out(found: Experiment) -> dict[str, Any]:
     return {
         "experiment_id": found.id, "name": found.name, "artifact_location": found.artifact_uri,
         "lifecycle_stage": found.stage, "creation_time": found.created_at_ms, "last_update_time": found.updated_at_ms,
-        "tags": pairs_out(found.tags),
+        "tags": pairs_out(found.tags), "workspace": WORKSPACE,
     }  # fmt: skip
 
 
@@ -732,14 +758,17 @@ def model_out(model: LoggedModel) -> dict[str, Any]:
     metrics = [
         {
             "key": p.key, "value": wire_value(p.value), "timestamp": p.at_ms, "step": p.step, "run_id": p.run_id,
-            "model_id": p.model_id, "dataset_name": p.dataset_name, "dataset_digest": p.dataset_digest,
+            "model_id": p.model_id,
         }
+        | ({"dataset_name": p.dataset_name} if p.dataset_name else {})
+        | ({"dataset_digest": p.dataset_digest} if p.dataset_digest else {})
         for p in model.points
     ]  # fmt: skip
     return {
         "info": {
             "model_id": model.id, "experiment_id": model.experiment_id, "name": model.name, "model_type": model.model_type,
-            "source_run_id": model.source_run_id, "status": model.status, "status_message": model.status_message,
+            "source_run_id": model.source_run_id, "status": model.status,
+            **({"status_message": model.status_message} if model.status_message else {}),
             "creation_timestamp_ms": model.created_at_ms, "last_updated_timestamp_ms": model.updated_at_ms,
             "artifact_uri": model.artifact_uri, "tags": pairs_out(model.tags),
         },
@@ -747,6 +776,9 @@ def model_out(model: LoggedModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def file_out(file: Artifact) -> dict[str, Any]:
-    out: dict[str, Any] = {"path": file.path, "is_dir": file.is_dir}
-    return out if file.is_dir else {**out, "file_size": file.size_bytes}
+def files_out(found: list[Artifact]) -> list[dict[str, Any]]:
+    """Files and folders, by path."""
+    return [
+        {"path": file.path, "is_dir": file.is_dir} | ({} if file.is_dir else {"file_size": file.size_bytes})
+        for file in sorted(found, key=lambda file: file.path)
+    ]

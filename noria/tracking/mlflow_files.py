@@ -15,7 +15,7 @@ from litestar.response import Stream
 from noria.http.route import BODY_BYTES_MAX, Asked, Bytes, Routes, delete, get, post, put
 from noria.kernel.op import Op
 from noria.tracking.files import artifact_path_of, knock, stored
-from noria.tracking.mlflow import OfRun, file_out, needed, rpc, run_id
+from noria.tracking.mlflow import OfRun, files_out, needed, rpc, run_id
 from noria.tracking.model import Artifact, check_path
 from noria.tracking.service import Tracking
 from noria.tracking.unserved import refuse
@@ -37,7 +37,7 @@ def _proxy(tracking: Tracking) -> list[HTTPRouteHandler]:
     def list_of_run(op: Op, body: ListFiles) -> Any:
         run = tracking.run(op, run_id(body))
         files = tracking.artifacts(op, run.id, body.path or "", with_models=False)
-        return {"root_uri": run.artifact_uri, "files": [file_out(f) for f in files]}
+        return {"root_uri": run.artifact_uri, "files": files_out(files)}
 
     def list_at(op: Op, body: ListFiles) -> Any:
         # The proxy names files relative to the folder that was asked for.
@@ -46,7 +46,7 @@ def _proxy(tracking: Tracking) -> list[HTTPRouteHandler]:
             found = tracking.mounts[mount].list_files(op, below)
         else:
             found = tracking.list_at(op, tracking.place(op, "mlflow-artifacts:/" + (body.path or "")))
-        return {"files": [{**file_out(f), "path": f.path.rsplit("/", 1)[-1]} for f in found]}
+        return {"files": [{**f, "path": f["path"].rsplit("/", 1)[-1]} for f in files_out(found)]}
 
     one = [f"{prefix}/artifacts/{{path:path}}" for prefix in FILES]
 

@@ -14,11 +14,10 @@ from msgspec import Struct
 from noria.http.route import Routes, delete, get, patch, post
 from noria.kernel.errors import NotFound
 from noria.kernel.op import Op
-from noria.tracking.mlflow import needed, rpc
+from noria.tracking.mlflow import WORKSPACE, needed, rpc
 from noria.tracking.unserved import MIRRORS, PUBLIC, refuse
 
 SPEAKS = "3.17.2"  # the version of MLflow whose API this is; docs/reference/mlflow.md lists it
-WORKSPACE = "default"
 NEWER = tuple(f"/{mirror}/3.0/mlflow" for mirror in MIRRORS)
 
 
