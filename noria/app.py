@@ -52,6 +52,7 @@ from noria.tracking.evaluations import Evaluations
 from noria.tracking.purge import Purge
 from noria.tracking.service import Tracking
 from noria.tracking.traces import Traces
+from noria.tracking.transfers import Transfers
 from noria.tracking.views.service import Views
 
 
@@ -70,6 +71,7 @@ class App(Struct, frozen=True, kw_only=True):
     pump: Pump
     datasets: Datasets
     tracking: Tracking
+    transfers: Transfers
     traces: Traces
     views: Views
     evaluations: Evaluations
@@ -92,7 +94,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.http.static.routes(self.access),
             *noria.access.http.routes(self.access),
             *noria.datasets.http.routes(self.datasets),
-            *noria.tracking.http.routes(self.tracking),
+            *noria.tracking.http.routes(self.tracking, self.transfers),
             *noria.tracking.traces_http.routes(self.traces, self.evaluations),
             *noria.tracking.views.http.routes(self.views),
             *noria.registry.http.routes(self.registry),
@@ -129,6 +131,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms), remotes=config.remotes)
     jobs.register("dataset.profile", datasets.run_profile)
     tracking = Tracking(db, blobs, ticks, datasets)
+    transfers = Transfers(db, blobs, tracking, limit_bytes=config.upload_limit_mb << 20, is_direct=config.direct_transfers)
     traces, evaluations = Traces(db, tracking), Evaluations(db)
     registry = Registry(db, blobs, tracking)
     pipelines = Pipelines(db, ops, blobs, ticks, access, datasets, tracking, registry, lease_s=config.lease_s)
@@ -148,11 +151,12 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         datasets.adopter(lambda: ops.system("datasets")),
         Sweeper(pipelines), schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
+        transfers,
     ]  # fmt: skip
     return App(
         config=config, clock=clock, db=db, blobs=blobs, collector=collector, ticks=ticks, ops=ops, access=access, jobs=jobs,
-        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, traces=traces, evaluations=evaluations,
-        views=Views(db, tracking),
+        pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, transfers=transfers, traces=traces,
+        evaluations=evaluations, views=Views(db, tracking),
         registry=registry,
         pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, loops=loops,

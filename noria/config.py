@@ -43,6 +43,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("body_limit_mb", "The largest body of an ordinary request, in MiB.", 16, int),
     Setting("upload_limit_mb", "The largest single upload (artifact, blob), in MiB.", 8192, int),
+    Setting(
+        "direct_transfers",
+        "yes or no: MLflow clients move large files straight to and from an S3, GCS or Azure store, by links signed for them.",
+        False,
+        bool,
+    ),
     Setting("workers", "How many pipeline steps run at once on this machine.", 2, int),
     Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
     Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
@@ -74,6 +80,7 @@ class Config(Struct, frozen=True, kw_only=True):
     remotes: tuple[str, ...] = ()
     body_limit_mb: int = 16
     upload_limit_mb: int = 8192
+    direct_transfers: bool = False
     workers: int = 2
     seal_s: float = 2.0
     lease_s: float = 30.0
@@ -145,6 +152,8 @@ def _read(setting: Setting, value: Any) -> Any:
         return Path(value)
     if setting.name in ("allowed_hosts", "remotes"):
         return tuple(h.strip() for h in str(value).split(",") if h.strip())
+    if setting.kind is bool:
+        return _yes(setting, value)
     if setting.kind is Secret:
         return value if isinstance(value, Secret) else Secret(str(value))
     try:
@@ -155,7 +164,16 @@ def _read(setting: Setting, value: Any) -> Any:
         ) from cause
 
 
+def _yes(setting: Setting, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in ("yes", "no", "true", "false", "1", "0"):
+        raise Invalid(f"{setting.variable} is {value!r}; yes or no is needed.", where=setting.name)
+    return word in ("yes", "true", "1")
+
+
 def _write(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Secret):
         return value.reveal()
     return ",".join(value) if isinstance(value, tuple) else str(value)

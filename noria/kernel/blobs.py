@@ -6,11 +6,13 @@ orphan, which the collector removes after a grace time.
 
 from __future__ import annotations
 
+import builtins
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from blake3 import blake3
 from msgspec import Struct
@@ -18,6 +20,7 @@ from msgspec import Struct
 from noria.kernel.errors import Invalid, NotFound, Unavailable
 
 READ_BYTES = 4 << 20
+PUT_BYTES, PUTS_AT_ONCE = 5 << 20, 4  # S3 takes no smaller pieces
 _DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
 _KEY = re.compile(r"^[a-z0-9_\-]+(/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+\Z")
 
@@ -27,6 +30,14 @@ class BlobInfo(Struct, frozen=True):
 
     digest: str
     size_bytes: int
+
+
+class Named(Struct, frozen=True):
+    """An object under a name of its own, such as a part of an upload. `etag` is what the store calls its content."""
+
+    key: str
+    size_bytes: int
+    etag: str
 
 
 class BlobStore(Protocol):
@@ -39,9 +50,14 @@ class BlobStore(Protocol):
     def size(self, digest: str) -> int: ...
     def delete(self, digest: str) -> None: ...
     def list(self) -> Iterator[BlobInfo]: ...
-    def put_at(self, key: str, data: bytes) -> None: ...
+    def put_at(self, key: str, data: bytes | Path) -> None: ...
     def get_at(self, key: str) -> bytes: ...
+    def open_at(self, key: str) -> Iterator[bytes]: ...
+    def delete_at(self, key: str) -> None: ...
     def keys(self, prefix: str) -> Iterator[str]: ...
+    def named(self, prefix: str) -> builtins.list[Named]: ...
+    def link_to_put(self, key: str, for_s: float) -> str: ...
+    def link_to_get(self, digest: str, for_s: float) -> str: ...
 
 
 def check_digest(digest: str) -> str:
@@ -116,12 +132,25 @@ class ObstoreBlobs:
             for found in batch:
                 yield BlobInfo(found["path"].rsplit("/", 1)[-1], int(found["size"]))
 
-    def put_at(self, key: str, data: bytes) -> None:
+    def put_at(self, key: str, data: bytes | Path) -> None:
         """Store named bytes, such as a checkpoint. Keys come from code, never from input."""
         self._put(_named(key), data)
 
     def get_at(self, key: str) -> bytes:
         return bytes(self._read(_named(key)).bytes())
+
+    def open_at(self, key: str) -> Iterator[bytes]:
+        """Named bytes in chunks. Raises NotFound."""
+        return (bytes(chunk) for chunk in self._read(_named(key)).stream(READ_BYTES))
+
+    def delete_at(self, key: str) -> None:
+        """Remove named bytes; when there are none, that is fine."""
+        import obstore
+
+        try:
+            obstore.delete(self._store, _named(key))
+        except FileNotFoundError:
+            return
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys under `prefix`, sorted."""
@@ -130,10 +159,37 @@ class ObstoreBlobs:
         found = [f["path"] for batch in obstore.list(self._store, prefix="named/" + prefix) for f in batch]
         yield from sorted(path.removeprefix("named/") for path in found)
 
+    def named(self, prefix: str) -> builtins.list[Named]:
+        """The objects under `prefix`, by key."""
+        import obstore
+
+        found = [f for batch in obstore.list(self._store, prefix="named/" + prefix) for f in batch]
+        made = [Named(f["path"].removeprefix("named/"), int(f["size"]), (f.get("e_tag") or "").strip('"')) for f in found]
+        return sorted(made, key=lambda item: item.key)
+
+    def link_to_put(self, key: str, for_s: float) -> str:
+        """A link by which anybody may store the named bytes for a while; '' when this kind of store has none."""
+        return self._link("PUT", _named(key), for_s)
+
+    def link_to_get(self, digest: str, for_s: float) -> str:
+        """A link by which anybody may read a blob for a while; '' when this kind of store has none."""
+        return self._link("GET", _path(digest), for_s)
+
+    def _link(self, method: Literal["GET", "PUT"], path: str, for_s: float) -> str:
+        import obstore
+        from obstore.store import AzureStore, GCSStore, S3Store
+
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return ""
+        return str(obstore.sign(self._store, method, path, timedelta(seconds=for_s)))
+
     def _put(self, path: str, data: Any) -> None:
         import obstore
 
-        obstore.put(self._store, path, data)
+        if isinstance(data, bytes):
+            obstore.put(self._store, path, data)
+        else:  # pieces under way at a time: each is memory, and uploads come many at a time
+            obstore.put(self._store, path, data, chunk_size=PUT_BYTES, max_concurrency=PUTS_AT_ONCE)
 
     def _put_file(self, file: Any, info: BlobInfo) -> BlobInfo:
         if not self.has(info.digest):

@@ -11,6 +11,7 @@ answers no for a condemned blob, so whoever relies on it stores it again. A cras
 
 from __future__ import annotations
 
+import builtins
 import logging
 import re
 import tempfile
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from noria.kernel.blobs import BlobInfo, BlobStore
+from noria.kernel.blobs import BlobInfo, BlobStore, Named
 from noria.kernel.crash import crash_here
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Unavailable
@@ -210,14 +211,29 @@ class KeptBlobs:
     def list(self) -> Iterator[BlobInfo]:
         return self._store.list()
 
-    def put_at(self, key: str, data: bytes) -> None:
+    def put_at(self, key: str, data: bytes | Path) -> None:
         self._store.put_at(key, data)
 
     def get_at(self, key: str) -> bytes:
         return self._store.get_at(key)
 
+    def open_at(self, key: str) -> Iterator[bytes]:
+        return self._store.open_at(key)
+
+    def delete_at(self, key: str) -> None:
+        self._store.delete_at(key)
+
     def keys(self, prefix: str) -> Iterator[str]:
         return self._store.keys(prefix)
+
+    def named(self, prefix: str) -> builtins.list[Named]:
+        return self._store.named(prefix)
+
+    def link_to_put(self, key: str, for_s: float) -> str:
+        return self._store.link_to_put(key, for_s)
+
+    def link_to_get(self, digest: str, for_s: float) -> str:
+        return self._store.link_to_get(digest, for_s)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)  # what one kind of store can do besides

@@ -144,7 +144,9 @@ class Registry:
         """Remove a model with its versions. Raises NotFound, and Conflict while anything relies on one of them."""
         op.require("model.delete", Ref("model", name))
         with self._db.write(op) as tx:
-            found = store.model(tx, name)
+            # The model's row first, then a version's, then what hangs on it: writers in other orders deadlock on PostgreSQL.
+            store.lock_model(tx, store.model(tx, name).id, at_ms=op.at_ms)
+            found = store.model(tx, name)  # another writer may have removed it while we waited
             versions = self._require_unused(tx, found)
             for version in versions:
                 store.remove_version(tx, version.id)
@@ -370,11 +372,11 @@ class Registry:
         check_tags(changes.tags)
         with self._db.write(op) as tx:
             found = store.version(tx, model, number)
+            store.touch_version(tx, found.id, at_ms=op.at_ms)
             if changes.description is not None:
                 check_description(changes.description)
                 store.describe_version(tx, found.id, changes.description)
             store.set_version_tags(tx, found.id, changes.tags)
-            store.touch_version(tx, found.id, at_ms=op.at_ms)
             tx.emit(
                 "model_version.updated", found.ref, model=model, number=number, description=changes.description,
                 tags=changes.tags,

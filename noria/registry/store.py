@@ -297,9 +297,9 @@ def remove_version(tx: Write, version_id: ModelVersionId) -> None:
     """The version's rows and its own edges. Its alias moves stay: what was production remains known."""
     files = tx.tuples("select digest, size_bytes from model_file where version_id = :id", id=version_id)
     condemn(tx, [(digest, size) for digest, size in files], tx.op.at_ms if tx.op else 0)
+    tx.run("delete from model_version where id = :id", id=version_id)
     for table in ("model_file", "model_version_tag", "evaluation"):
         tx.run(f"delete from {table} where version_id = :id", id=version_id)
-    tx.run("delete from model_version where id = :id", id=version_id)
     tx.run("delete from edge where src = :ref", ref=str(Ref("model_version", version_id)))
 
 

@@ -60,6 +60,21 @@ class BlobContract:
         assert list(store.keys("checkpoints")) == ["checkpoints/a.txt", "checkpoints/b.txt"]
         assert store.get_at("other/c.txt") == b"other/c.txt"
 
+    def test_named_objects_are_streamed_and_removed(self, store: BlobStore, tmp_path: Path) -> None:
+        path = tmp_path / "part"
+        path.write_bytes(b"0123456789" * 600_000)
+        store.put_at("parts/x/00001", path)
+        store.put_at("parts/x/00002", b"")
+        assert b"".join(store.open_at("parts/x/00001")) == path.read_bytes()
+        assert b"".join(store.open_at("parts/x/00002")) == b""
+        assert [(item.key, item.size_bytes) for item in store.named("parts/x")] == [
+            ("parts/x/00001", 6_000_000), ("parts/x/00002", 0),
+        ]  # fmt: skip
+        store.delete_at("parts/x/00001")
+        store.delete_at("parts/x/00001")
+        assert list(store.keys("parts")) == ["parts/x/00002"]
+        _raises(NotFound, lambda: store.open_at("parts/x/00001"))
+
 
 def _raises(kind: type[Exception], call: Any) -> None:
     try:

@@ -16,7 +16,7 @@ from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
 from noria.kernel.preview import Note, Preview, render_markdown
-from noria.tracking import imports_http, lifecycle_http, mlflow, mlflow_files, mlflow_server, unserved
+from noria.tracking import imports_http, lifecycle_http, mlflow, mlflow_files, mlflow_server, transfers_mlflow, unserved
 from noria.tracking.batch import RunsAct, RunsDone
 from noria.tracking.columns import ColumnCatalogue
 from noria.tracking.files import knock, stored
@@ -24,6 +24,7 @@ from noria.tracking.model import Artifact, Experiment, LogPage, LogText, NewRun,
 from noria.tracking.rules import wire_value
 from noria.tracking.series import BUCKETS_DEFAULT, BUCKETS_MAX
 from noria.tracking.service import Tracking
+from noria.tracking.transfers import Transfers
 
 RUNS_PER_PAGE = 10_000  # columns are small; the table draws what is in view
 RUNS_COMPARED_MAX = 20
@@ -33,7 +34,7 @@ _STAGES = {"active": ["active"], "deleted": ["deleted"], "all": ["active", "dele
 SAFE = {"content-security-policy": "sandbox; default-src 'none'"}  # `nosniff` is said by the door
 
 
-def routes(tracking: Tracking) -> Routes:
+def routes(tracking: Tracking, transfers: Transfers) -> Routes:
     @get("/api/v1/experiments", action="experiment.read")
     def list_experiments(
         op: Op,
@@ -205,7 +206,7 @@ def routes(tracking: Tracking) -> Routes:
         read_note, delete_run, restore_run, read_series, compare_series, list_artifacts, read_artifact, preview_artifact, write_artifact,
         append_log, read_log, *lifecycle_http.routes(tracking), *imports_http.routes(tracking),
         *mlflow.routes(tracking), *mlflow_files.routes(tracking),
-        *mlflow_server.routes(), *unserved.routes(),
+        *transfers_mlflow.routes(transfers, tracking), *mlflow_server.routes(transfers), *unserved.routes(),
     ]  # fmt: skip
 
 

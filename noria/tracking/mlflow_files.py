@@ -18,11 +18,9 @@ from noria.tracking.files import artifact_path_of, knock, stored
 from noria.tracking.mlflow import OfRun, files_out, needed, rpc, run_id
 from noria.tracking.model import Artifact, check_path
 from noria.tracking.service import Tracking
-from noria.tracking.unserved import refuse
 
 FILES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 PAGES = ("/ajax-api/2.0/mlflow",)  # asked by MLflow's own pages only
-NO_MULTIPART = "Multipart upload is not supported for the current artifact repository"  # the client looks for these words
 
 
 class ListFiles(OfRun):
@@ -106,8 +104,6 @@ def _proxy(tracking: Tracking) -> list[HTTPRouteHandler]:
         rpc(get, "/artifacts/list", "run.read", ListFiles, list_of_run),
         rpc(get, "/artifacts", "run.read", ListFiles, list_at, prefixes=FILES),
         download, upload, remove,
-        *refuse([f"{prefix}/mpu/{verb}/{{path:path}}" for prefix in FILES for verb in ("create", "complete", "abort")],
-                "multipart", NO_MULTIPART + ": "),
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from noria.http.route import Routes, delete, get, patch, post
 from noria.kernel.errors import NotFound
 from noria.kernel.op import Op
 from noria.tracking.mlflow import WORKSPACE, needed, rpc
+from noria.tracking.transfers import Transfers
 from noria.tracking.unserved import MIRRORS, PUBLIC, refuse
 
 SPEAKS = "3.17.2"  # the version of MLflow whose API this is; docs/reference/mlflow.md lists it
@@ -25,16 +26,17 @@ class OfWorkspace(Struct):
     workspace_name: str | None = None
 
 
-def routes() -> Routes:
-    return [*_server(), *_workspaces()]
+def routes(transfers: Transfers) -> Routes:
+    return [*_server(transfers), *_workspaces()]
 
 
-def _server() -> list[HTTPRouteHandler]:
+def _server(transfers: Transfers) -> list[HTTPRouteHandler]:
     @get([f"{prefix}/server-info" for prefix in NEWER], action=PUBLIC, include_in_schema=False)
     async def mlflow_server_info() -> dict[str, Any]:
         return {
             "store_type": "SqlStore", "workspaces_enabled": True, "trace_archival_enabled": False,
-            "multipart_uploads_enabled": False, "multipart_downloads_enabled": False,
+            # Said when it spares the server work; a client that wants parts anyway sets MLFLOW_ENABLE_PROXY_MULTIPART_….
+            "multipart_uploads_enabled": transfers.is_direct, "multipart_downloads_enabled": transfers.is_direct,
             "presigned_upload_run_id_supported": False, "presigned_upload_model_id_supported": False,
             "features_enabled": {"gateway": False},
         }  # fmt: skip

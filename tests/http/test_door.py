@@ -120,7 +120,7 @@ def noria_token(noria: Noria, name: str, roles: list[str]) -> str:
 
 
 def test_the_public_routes_are_few(noria: Noria) -> None:
-    """Sign-in, health, the UI's files, the API's description; and what MLflow's clients ask that is refused to everybody."""
+    """Sign-in, health, the UI's files, the API's description; what a secret of its own opens; what is refused to everybody."""
     public = {path for _, path, action in route_table(noria.app.routes()) if action == PUBLIC}
     known = {
         "/", "/{path:path}", "/{path}", "/health", "/metrics", "/login", "/setup", "/static/{digest}/{path}",
@@ -128,7 +128,12 @@ def test_the_public_routes_are_few(noria: Noria) -> None:
     }  # fmt: skip
     refusing = [h for h in noria.app.routes() if h.opt.get("unserved")]
     refused = {path for _, path, _ in route_table(refusing)}
-    for path in public - known - refused:
+    secret = {
+        f"/{m}/2.0/mlflow-artifacts/{p}"
+        for m in ("api", "ajax-api")
+        for p in ("mpu/parts/{upload_id}/{number}", "links/{link_id}")
+    }
+    for path in public - known - refused - secret:
         assert path.endswith("/mlflow/server-info"), path
     for path in refused:
         assert noria.http.post(fill(path)).status_code == 501, path

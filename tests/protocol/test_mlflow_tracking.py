@@ -140,9 +140,12 @@ def test_files_go_up_and_come_back(client: Any, tmp_path: Path) -> None:
     assert [f.path for f in client.list_artifacts(run_id)] == ["a b.txt", "a.json", "notes"]
 
 
-def test_a_large_file_falls_back_from_multipart(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_goes_up_in_parts_and_comes_down_by_a_link(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
     monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", "300000")
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "true")
     (tmp_path / "big.bin").write_bytes(b"x" * 1_000_000)
     with mlflow.start_run() as run:
