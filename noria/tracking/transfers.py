@@ -90,23 +90,19 @@ class Transfers:
             raise Invalid(f"The upload has the parts 1 to {found.parts}.", where="part_number")
         return found
 
-    def put_part(self, upload_id: str, secret: str, number: int, file: Path) -> str:
+    def put_part(self, upload_id: str, secret: str, number: int, part: bytes | Path) -> str:
         """Store one part; a repeated part takes the place of the first. Gives its digest. Raises NotFound, TooLarge."""
-        size = file.stat().st_size
+        size = len(part) if isinstance(part, bytes) else part.stat().st_size
         if size > min(PART_BYTES_MAX, self._limit_bytes):
             raise TooLarge(f"A part has at most {PART_BYTES_MAX >> 20} MiB.", hint="Send smaller parts.")
-        self._blobs.put_at(_key(upload_id, number), file)
+        self._blobs.put_at(_key(upload_id, number), part)
         crash_here("part.stored")
         try:
             self.check_part(upload_id, secret, number)
         except NotFound:
             self._blobs.delete_at(_key(upload_id, number))  # it ended meanwhile
             raise
-        hasher = blake3()
-        with file.open("rb") as read:
-            while chunk := read.read(READ_BYTES):
-                hasher.update(chunk)
-        return hasher.hexdigest()
+        return _digest(part)
 
     def complete(self, op: Op, upload_id: str, uri: str, etags: dict[int, str]) -> Artifact:
         """Make the parts one artifact; a finished upload may be completed again. Raises Invalid, NotFound, Forbidden."""
@@ -232,6 +228,16 @@ class Transfers:
 
 def _key(upload_id: str, number: int) -> str:
     return f"uploads/{upload_id}/{number:05d}"
+
+
+def _digest(part: bytes | Path) -> str:
+    if isinstance(part, bytes):
+        return blake3(part).hexdigest()
+    hasher = blake3()
+    with part.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def _hashed(secret: str) -> str:
