@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,9 +47,35 @@ def mlflow(
         opened.close()
 
 
-def _opened(source: str, artifacts: str) -> Any:
-    from pathlib import Path
+@group.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--experiment", "-e", "experiments", multiple=True, help="Only of this one, by name; may be given several times."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would come.")
+@click.option("--verify", is_flag=True, help="Afterwards, compare every value with the export.")
+@json_option
+def runs(path: Path, experiments: tuple[str, ...], dry_run: bool, verify: bool, as_json: bool) -> None:
+    """Import what `noria run export` wrote, a folder or an archive, into this Noria, with its ids.
 
+    Its digests are checked before anything is sent. May be stopped and repeated at any point.
+
+    \b
+    Example:
+      noria import runs ./flights
+      noria import runs flights.zip --verify
+    """
+    from noria.client.moving.exported import Exported
+
+    with progress("Checking") as say:
+        opened = Exported(path, say=say)
+    try:
+        _import(opened, experiments, dry_run=dry_run, verify=verify, as_json=as_json)
+    finally:
+        opened.close()
+
+
+def _opened(source: str, artifacts: str) -> Any:
     if source.startswith(("http://", "https://")):
         from noria.client.moving.mlflow_server import MlflowServer
 

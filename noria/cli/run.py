@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from noria.cli.base import Group, api, emit, json_option
+from noria.cli.run_export import export
 from noria.cli.run_gc import gc
 from noria.cli.run_sync import sync
 from noria.kernel.errors import Invalid
@@ -242,3 +243,4 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
 
 group.add_command(sync)
 group.add_command(gc)
+group.add_command(export)

@@ -56,6 +56,11 @@ class Api:
         """What this connection signs in with; '' for nothing."""
         return str(self._http.headers.get("authorization", "")).removeprefix("Bearer ")
 
+    @property
+    def http(self) -> httpx.Client:
+        """The client itself, for who speaks MLflow's protocol over it."""
+        return self._http
+
     def get(self, path: str, /, **params: Any) -> Any:
         """GET `/api/v1` + path; None parameters are left out."""
         return self._json("GET", path, params={k: v for k, v in params.items() if v is not None})

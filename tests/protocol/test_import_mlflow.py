@@ -17,9 +17,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from noria.tracking.model import DatasetInput, Point
 from scripts import mlflow_clients
 from tests.protocol.test_mlflow_tracking import Server
 
+MLMODEL = b"artifact_path: m\nflavors:\n  python_function:\n    loader_module: x\n"
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 300
 pytestmark = [pytest.mark.protocol, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -211,6 +213,57 @@ def test_an_mlflow_schema_that_is_not_known_is_refused(theirs: Mlflow, server: S
         db.commit()
     error = noria(server, "import", "mlflow", f"sqlite:///{tmp_path}/later.db", code=3)["error"]
     assert "fffffffffff0" in error["message"] and "Start an MLflow server" in error["hint"]
+
+
+def test_everything_goes_back_into_mlflow_with_its_own_client(theirs: Mlflow, server: Server) -> None:
+    """The way that docs/guides/import-export.md shows. Last in this file: it writes into MLflow."""
+    op, tracking, registry = server.app.ops.system("test"), server.app.tracking, server.app.registry
+    experiment = tracking.create_experiment(op, "back", {"team": "b"})
+    run = tracking.create_run(op, experiment.id, "home", {"k": "v"}, started_at_ms=1_700_000_000_000)
+    points = [Point(key="loss", value=1 / (i + 1), at_ms=1_700_000_000_000 + i, step=i) for i in range(1_000)]
+    tracking.log_batch(op, run.id, points)
+    tracking.log_batch(op, run.id, [Point(key="loss", value=9.0, at_ms=1, step=5_000)], {"lr": "0.1"})
+    tracking.put_artifact(op, run.id, "notes/a.txt", b"hello")
+    tracking.log_inputs(op, run.id, [DatasetInput(name="d", digest="1", source_type="x", source="{}", tags={"a": "b"})])
+    model = tracking.models.create(op, experiment.id, name="m", run_id=run.id, params={"p": "1"})
+    tracking.put_at(op, tracking.place(op, f"models:/{model.id}/MLmodel"), MLMODEL)
+    tracking.models.finalize(op, model.id, "LOGGED_MODEL_READY")
+    tracking.finish_run(op, run.id, "FAILED", 1_700_000_009_000)
+    registry.create_version(op, "back", source=f"models:/{model.id}", description="one", tags={"v": "1"})
+    registry.create_version(op, "back", source="models:/back/1")
+    registry.promote(op, "back@2", "champion")
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTHON"))}
+    for _ in range(2):  # the second time nothing is copied again
+        done = subprocess.run(
+            [str(mlflow_clients.python_of("server")), "-W", "ignore", str(ROOT / "examples" / "to_mlflow.py"), server.url, theirs.url],
+            capture_output=True, text=True, timeout=LIMIT_S, env=plain, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    with httpx.Client(base_url=theirs.url) as there, httpx.Client(base_url=server.url) as here:
+        name = {"experiment_name": "back"}
+        found = there.get("/api/2.0/mlflow/experiments/get-by-name", params=name).json()["experiment"]
+        asked = {"experiment_ids": [found["experiment_id"]], "max_results": 10}
+        runs = there.post("/api/2.0/mlflow/runs/search", json=asked).json()["runs"]
+        assert len(runs) == 1
+        copy = run_of(there, runs[0]["info"]["run_id"])
+        assert copy["tags"].pop("noria.run_id") == run.id
+        ours = run_of(here, run.id)
+        for name_ in ("tags", "params", "metrics", "inputs"):
+            assert copy[name_] == ours[name_]
+        kept = ("run_name", "status", "start_time", "end_time")
+        assert [copy["info"][k] for k in kept] == [ours["info"][k] for k in kept]
+        copied_id = runs[0]["info"]["run_id"]
+        assert history(there, copied_id, "loss") == history(here, run.id, "loss")
+        assert files(there, copied_id) == {"notes/a.txt": 5}
+        back = [
+            v for v in there.get("/api/2.0/mlflow/model-versions/search").json()["model_versions"] if v["name"] == "back"
+        ]
+        assert [(v["version"], v["run_id"]) for v in sorted(back, key=lambda v: v["version"])] == [
+            ("1", copied_id),
+            ("2", copied_id),
+        ]
+        models = there.get("/api/2.0/mlflow/registered-models/search").json()["registered_models"]
+        assert [m["aliases"] for m in models if m["name"] == "back"] == [[{"alias": "champion", "version": "2"}]]
 
 
 # --- both sides, as MLflow's protocol shows them ------------------------------------------------------------------------

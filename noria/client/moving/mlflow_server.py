@@ -24,16 +24,14 @@ V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 class MlflowServer:
     """See `Source`. Credentials as MLflow's client takes them: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN."""
 
-    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    @staticmethod
+    def number(value: Any) -> float:
+        """What a value of its JSON means."""
+        return words.number(value)
+
+    def __init__(self, url: str, *, http: httpx.Client | None = None) -> None:
         self.label = re.sub(r"//[^/@]*@", "//", url).rstrip("/")  # without a password
-        env = os.environ
-        user, password, token = (env.get(f"MLFLOW_TRACKING_{n}", "") for n in ("USERNAME", "PASSWORD", "TOKEN"))
-        self._http = httpx.Client(
-            base_url=url.rstrip("/"), timeout=TIMEOUT_S, transport=transport, follow_redirects=True,
-            auth=(user, password) if user else None,
-            headers={"authorization": f"Bearer {token}"} if token and not user else {},
-            verify=env.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1"),
-        )  # fmt: skip
+        self._http = http or _client(url)
         self._knock()
 
     def _knock(self) -> None:
@@ -66,7 +64,7 @@ class MlflowServer:
                 asked = {"run_id": run.id, "metric_key": key, "max_results": POINTS_PER_PAGE, "page_token": token}
                 page = self._get(f"{V2}/metrics/get-history", asked)
                 for found in page.get("metrics") or []:
-                    yield words.point(key, found)
+                    yield words.point(key, found, self.number)
                 token = page.get("next_page_token")
                 if not token:
                     break
@@ -74,9 +72,12 @@ class MlflowServer:
     def logged_models(self, experiment: Experiment) -> Iterator[Model]:
         asked = {"experiment_ids": [experiment.id], "max_results": MODELS_PER_PAGE}
         try:
-            yield from map(words.logged_model, self._pages(f"{V2}/logged-models/search", "models", asked))
+            yield from map(self._logged_model, self._pages(f"{V2}/logged-models/search", "models", asked))
         except NotFound:
             return  # before MLflow 3 there were none
+
+    def _logged_model(self, found: dict[str, Any]) -> Model:
+        return words.logged_model(found, self.number)
 
     def registered(self) -> Iterator[Registered]:
         for found in self._listed(f"{V2}/registered-models/search", "registered_models", {"max_results": 100}):
@@ -211,3 +212,13 @@ class MlflowServer:
             return Forbidden(f"{self.label} does not let this account read everything: {said}")
         kind = NotFound if answer.status_code == 404 else Invalid if answer.status_code < 500 else Unavailable
         return kind(f"{self.label} answered {answer.status_code}: {said}")
+
+
+def _client(url: str) -> httpx.Client:
+    env = os.environ
+    user, password, token = (env.get(f"MLFLOW_TRACKING_{n}", "") for n in ("USERNAME", "PASSWORD", "TOKEN"))
+    return httpx.Client(
+        base_url=url.rstrip("/"), timeout=TIMEOUT_S, follow_redirects=True, auth=(user, password) if user else None,
+        headers={"authorization": f"Bearer {token}"} if token and not user else {},
+        verify=env.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1"),
+    )  # fmt: skip

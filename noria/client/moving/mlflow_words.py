@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from noria.client.moving.model import Experiment, Input, Model, ModelNumber, Number, Registered, Run, Use, Version
@@ -60,11 +61,11 @@ def dataset(found: dict[str, Any]) -> Input:
     )  # fmt: skip
 
 
-def point(key: str, found: dict[str, Any]) -> Number:
+def point(key: str, found: dict[str, Any], number: Callable[[Any], float] = number) -> Number:
     return Number(key, number(found["value"]), int(found["timestamp"]), int(found.get("step") or 0))
 
 
-def logged_model(found: dict[str, Any]) -> Model:
+def logged_model(found: dict[str, Any], number: Callable[[Any], float] = number) -> Model:
     info, data = found["info"], found.get("data") or {}
     return Model(
         id=info["model_id"], experiment_id=str(info["experiment_id"]), name=info.get("name") or "",

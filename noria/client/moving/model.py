@@ -45,6 +45,7 @@ class Input(Struct, frozen=True, kw_only=True):
     schema: str = ""
     profile: str = ""
     tags: dict[str, str] = {}
+    dataset_version: str = ""  # the id of a version in Noria, when it is one
 
 
 class Use(Struct, frozen=True, kw_only=True):

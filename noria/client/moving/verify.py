@@ -92,8 +92,7 @@ def _numbers_here(api: Api, run_id: str, key: str) -> Iterator[Number]:
         )
         page = api.request("GET", "/api/2.0/mlflow/metrics/get-history", params=asked).json()
         for found in page.get("metrics") or []:
-            value = float(found["value"])  # as it is: here an infinity is one
-            yield words.point(key, found)._replace(value=value)
+            yield words.point(key, found, float)  # as it is: here an infinity is one
         token = page.get("next_page_token")
         if not token:
             return
