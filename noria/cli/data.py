@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from noria.cli import data_branches, data_expectations, data_stores
+from noria.cli import data_branches, data_expectations, data_stores, data_subjects
 from noria.cli.base import api, emit, json_option, progress
 from noria.cli.data_group import group, open_dataset, plain, resolve, size
 from noria.client.datasets import Version
@@ -394,4 +394,10 @@ def _row(version: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-__all__ = ["data_branches", "data_expectations", "data_stores", "group"]  # the commands of the other files come with them
+__all__ = [
+    "data_branches",
+    "data_expectations",
+    "data_stores",
+    "data_subjects",
+    "group",
+]  # the commands of the other files come with them

@@ -23,6 +23,7 @@ from noria.repository.links import read_linked
 from noria.repository.packs import RECIPE, Place, decode_recipe, encode_recipe
 from noria.repository.repository import Repository, Writing
 
+READ_BYTES = 4 << 20
 CHUNK_BYTES_MAX = 16 << 20  # a chunk is read at once to be checked; other clients may cut larger than ours
 _UPLOAD_HINT = "Ask which blobs are missing, upload those, and commit again."
 
@@ -52,6 +53,18 @@ class Contents:
                     squeeze.add(writing, digest, blob)
             writing.finish()
         return [d.hex() for d in digests]
+
+    def store_file(self, path: Path) -> tuple[str, int]:
+        """Put a file of any size into packs; returns its digest and size."""
+        size = path.stat().st_size
+        if size <= SMALL_FILE_BYTES:
+            return self.store([path.read_bytes()])[0], size
+        with self._repository.writing() as writing, path.open("rb") as file:
+            pieces = (memoryview(piece) for piece in iter(lambda: file.read(READ_BYTES), b""))
+            chunks, whole = store_stream(pieces, writing, Squeeze())
+            writing.writer.add(whole, encode_recipe(chunks), kind=RECIPE)
+            writing.finish()
+        return whole.hex(), size
 
     # --- checking before a commit -------------------------------------------------------------------------------------
 

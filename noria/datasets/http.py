@@ -19,6 +19,7 @@ from noria.datasets.model import (
     DatasetVersion,
     Diff,
     Digests,
+    Erased,
     LinkRequest,
     Merged,
     MergeRequest,
@@ -31,6 +32,8 @@ from noria.datasets.model import (
     RemoteRequest,
     Sample,
     Stored,
+    SubjectFound,
+    SubjectRequest,
     Verified,
     VersionFile,
 )
@@ -226,6 +229,16 @@ def routes(service: Datasets) -> Routes:
         """Put back what is damaged or missing here from another store."""
         return service.remotes.repair(op, data.remote)
 
+    @post("/api/v1/datasets/{name:str}/subject", action="blob.read")
+    def find_subject(op: Op, name: str, data: SubjectRequest) -> SubjectFound:
+        """Which versions hold a subject's rows, and which runs, models and endpoints rest on them."""
+        return service.subjects.find(op, name, data)
+
+    @post("/api/v1/datasets/{name:str}/subject/erase", action="dataset.delete")
+    def erase_subject(op: Op, name: str, data: SubjectRequest) -> Erased:
+        """Make every branch anew without the rows, and delete the versions that have them where nothing needs them."""
+        return service.subjects.erase(op, name, data)
+
     @get("/api/v1/datasets/blobs/usage", action="dataset.read")
     def read_datasets_usage(op: Op) -> list[Usage]:
         """What each dataset takes: as files, stored, and stored for it alone."""
@@ -233,7 +246,7 @@ def routes(service: Datasets) -> Routes:
 
     return [
         list_dataset_names, make_dataset_branch, remove_dataset_branch, set_dataset_tag, remove_dataset_tag, merge_dataset,
-        push_dataset, pull_dataset, link_dataset, list_remote_datasets, repair_datasets,
+        find_subject, erase_subject, push_dataset, pull_dataset, link_dataset, list_remote_datasets, repair_datasets,
         collect_datasets, read_datasets_usage, read_dataset_expectations, set_dataset_expectations, check_dataset_version,
         list_datasets, read_dataset, list_dataset_versions, commit_dataset_version, list_missing_blobs, store_blobs, read_dataset_version,
         delete_dataset_version, list_dataset_files, read_dataset_file, verify_dataset_version, move_dataset_alias,

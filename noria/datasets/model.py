@@ -152,6 +152,50 @@ class LinkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     as_files: bool = False
 
 
+class SubjectRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rows whose `column`, read as text, is `value`; in versions with a number beyond `after`."""
+
+    column: str
+    value: str
+    after: int = 0
+
+
+class SubjectIn(Struct, frozen=True, kw_only=True):
+    """A table of a version that has rows of the subject."""
+
+    id: DatasetVersionId
+    number: int
+    path: str
+    rows: int
+
+
+class SubjectFound(Struct, frozen=True, kw_only=True):
+    """Where a subject's rows are. `dependents`: runs, models and endpoints that rest on those versions; `unread`: what could not
+    be looked into; `next`: the version to go on after, 0 when all were read."""
+
+    versions: list[SubjectIn]
+    dependents: list[str]
+    unread: list[str] = []
+    next: int = 0
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A version that was not deleted, and what needs it."""
+
+    number: int
+    why: str
+
+
+class Erased(Struct, frozen=True, kw_only=True):
+    """What erasing did: versions made without the rows, versions deleted, and versions that still have them. `subject`: a hash."""
+
+    made: list[int]
+    deleted: list[int]
+    kept: list[Kept]
+    rows: int
+    subject: str
+
+
 class Committed(Struct, frozen=True, kw_only=True):
     """The answer to a commit. `is_new` is False when the latest version already had exactly this content."""
 
@@ -449,6 +493,17 @@ class DatasetPulled(Fact):
     versions: int
     sent_bytes: int
     moved: list[str] = []
+
+
+@fact("subject.erased")
+class SubjectErased(Fact):
+    """Rows of a subject, named by a hash, were taken out of a dataset; `kept` are versions that still have them."""
+
+    subject: str
+    column: str
+    made: list[int]
+    deleted: list[int]
+    kept: list[int] = []
 
 
 @fact("dataset.expected")

@@ -46,6 +46,7 @@ from noria.datasets.model import (
 )
 from noria.datasets.profiles import Profiles, merge_schemas
 from noria.datasets.remotes import Remotes
+from noria.datasets.subjects import Subjects
 from noria.kernel.blobs import BlobStore, check_digest
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.edges import require_unprotected
@@ -77,6 +78,7 @@ class Datasets:
     ) -> None:
         self._db, self._blobs, self._ticks, self._repository = db, blobs, ticks, repository
         self.remotes = Remotes(db, repository, self, remotes)
+        self.subjects = Subjects(db, Contents(repository, blobs), self)
         self._contents = Contents(repository, blobs)
         self._index = Index(repository)
         self._profiles = Profiles(db, self._contents)
@@ -220,6 +222,17 @@ class Datasets:
         if not link:
             return self._contents
         return LinkedContents(self._repository, self._blobs, self.remotes.allowed(link))
+
+    def is_link(self, version: DatasetVersion) -> bool:
+        """Do its files stay where they are?"""
+        return bool(self._repository.commit(version.id).link)
+
+    def heads(self, op: Op, name: str) -> dict[str, str]:
+        """The branches and the versions they point at. Raises NotFound."""
+        op.require("dataset.read", on=Ref("dataset", name))
+        with self._db.read() as tx:
+            self._dataset(tx, op, name)
+        return dict(self._repository.refs(document_of(op.workspace, name)).branches)
 
     def follow(self, op: Op, name: str) -> None:
         """Bring the rows of a dataset up to its references, which moved already."""

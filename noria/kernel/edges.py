@@ -40,6 +40,21 @@ def require_unprotected(tx: Read, ref: Ref) -> None:
         )
 
 
+def dependents(tx: Read, refs: list[str], kinds: frozenset[str], *, depth: int = 8) -> list[str]:
+    """Everything that rests on `refs`: what points at them by an edge of `kinds`, what points at that, and so on."""
+    frontier, seen = set(refs), set(refs)
+    for _ in range(depth):
+        if not frontier or len(seen) >= EDGES_PER_WALK:
+            break
+        found = tx.column(
+            "select distinct src from edge where dst in :refs and kind in :kinds limit :limit",
+            refs=sorted(frontier), kinds=sorted(kinds), limit=EDGES_PER_WALK,
+        )  # fmt: skip
+        frontier = {str(src) for src in found} - seen
+        seen |= frontier
+    return sorted(seen - set(refs))
+
+
 def walk(tx: Read, ref: Ref, *, depth: int = 2) -> list[Edge]:
     """The edges within `depth` hops of `ref`, both ways, nearest first; one query per hop."""
     found: dict[tuple[str, str, str], Edge] = {}
