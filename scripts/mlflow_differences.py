@@ -29,6 +29,7 @@ EVERYWHERE = (
     Difference("writes its sentence", "writes another one", "Clients act on `error_code`; people read the sentence and its hint."),
     Difference("stores ±Infinity as ±1.797…e308", "keeps it", "What was sent is what is read back."),
     Difference("does not say who made a registered model or version", "`user_id` says it", "It is known."),
+    Difference("does not name the aliases of versions in a list", "names them", "They are asked for next."),
     Difference("gives the experiment 0 the time of its first start", "0", "Nobody made it."),
 )  # fmt: skip
 
@@ -120,10 +121,6 @@ APART = (
         "says `INVALID_PARAMETER_VALUE` of an alias in a source, and looks for a version -1",
         "says `RESOURCE_DOES_NOT_EXIST` of the alias, and that -1 is no version number", "What is meant is said.",
         ("version of models:/flights@none", "version negative"),
-    ),
-    Difference(
-        "does not name the aliases of a model's latest versions", "names them", "They are asked for next.",
-        ("registered with aliases",),
     ),
     Difference(
         "answers an upload with nothing", "with `{}`", "It is JSON, as everywhere; clients do not read it.", ("file up*",),

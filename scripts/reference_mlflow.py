@@ -20,7 +20,7 @@ FILE = Path(__file__).parent / "data" / "mlflow-endpoints.txt"
 # What is worth knowing of an endpoint that is served; docs/internals/tracking.md argues each.
 NOTES = {
     "POST /api/2.0/mlflow/experiments/create": "`artifact_location` other than the server's own store is refused",
-    "POST /api/2.0/mlflow/model-versions/create": "the source must lie on this server",
+    "POST /api/2.0/mlflow/model-versions/create": "the source must lie on this server; the text of a prompt is its own",
     "POST /api/2.0/mlflow/model-versions/transition-stage": "kept as a tag; says nothing about what is served",
     "POST /api/2.0/mlflow/registered-models/alias": "policies may refuse; every move is kept",
     "GET /": "Noria's own pages",

@@ -11,10 +11,10 @@ from msgspec import Struct
 from noria.kernel.errors import Invalid
 from noria.kernel.filters import Comparison, OrderBy
 from noria.registry.model import Model, ModelVersion
+from noria.registry.prompts import PROMPT_TAG
 
 _ATTRIBUTES = ("", "attribute", "attributes", "attr")
 _TAGS = ("tag", "tags")
-PROMPT_TAG = "mlflow.prompt.is_prompt"  # The client adds "… != 'true'" to every search and means: also where it is absent.
 _INT64 = 1 << 63
 _PLAIN = frozenset({"=", "!=", "<", "<=", ">", ">="})
 
@@ -117,7 +117,7 @@ def _condition(
         has = f"exists (select 1 from {table} t where t.{owner} = {tie.sql} and t.key = :{name}k"
         if c.op in ("is null", "is not null"):
             return ("not " if c.op == "is null" else "") + has + ")"
-        if c.key == PROMPT_TAG and c.op == "!=":
+        if c.key == PROMPT_TAG and c.op == "!=":  # MLflow's client means: also where it is absent
             params[name] = _typed(c.value, str, c.key)
             return f"not {has} and t.value = :{name})"
         return f"{has} and {_compare(dialect, 't.value', str, c, name, params)})"

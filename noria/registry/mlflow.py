@@ -15,6 +15,7 @@ from noria.http.route import Routes, delete, get, patch, post
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.op import Op
 from noria.kernel.paging import PAGE_LIMIT_MAX, check_limit
+from noria.registry import prompts
 from noria.registry.model import Changes, Model, ModelVersion, NewModel
 from noria.registry.service import VERSIONS_PER_SEARCH, Registry
 from noria.registry.sources import VERSION_FOLDER
@@ -48,7 +49,7 @@ class MlflowVersion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str
     description: str
     run_link: str
-    run_id: str = ""
+    run_id: str
     tags: list[Tag] = []
     aliases: list[str] = []
     model_id: str = ""
@@ -222,7 +223,7 @@ def _model_routes(registry: Registry) -> Routes:
         op: Op, filter: str = "", max_results: int = MODELS_PER_PAGE, order_by: list[str] | None = None, page_token: str = ""
     ) -> ModelsAnswer:
         limit = check_limit(max_results, most=MODELS_MAX)
-        found = registry.models(op, filter=filter, order_by=order_by, limit=limit, page=page_token)
+        found = registry.models(op, filter=prompts.conditions(filter), order_by=order_by, limit=limit, page=page_token)
         return ModelsAnswer(_models(registry, op, found.items), found.next or "")
 
     @get(_at("registered-models/get-latest-versions"), action="model.read", **HIDDEN)
@@ -311,7 +312,9 @@ def _version_routes(registry: Registry) -> Routes:
         page_token: str = "",
     ) -> VersionsAnswer:
         limit = min(check_limit(max_results, most=VERSIONS_MAX), VERSIONS_PER_SEARCH)
-        found = registry.search_versions(op, filter=filter, order_by=order_by, limit=limit, page=page_token)
+        found = registry.search_versions(
+            op, filter=prompts.conditions(filter), order_by=order_by, limit=limit, page=page_token
+        )
         return VersionsAnswer([_version(v) for v in found.items], found.next or "")
 
     @get(_at("model-versions/get-download-uri"), action="model.read", **HIDDEN)

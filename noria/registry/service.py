@@ -17,7 +17,7 @@ from noria.kernel import edges
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import AlreadyExists, Forbidden, Invalid, NotFound
-from noria.kernel.filters import parse_filter, parse_order
+from noria.kernel.filters import Comparison, parse_filter, parse_order
 from noria.kernel.ids import ModelVersionId, Ref, check_name, new_id, parse_handle
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
@@ -46,10 +46,12 @@ from noria.registry.model import (
     check_tags,
 )
 from noria.registry.passport import passport
+from noria.registry.prompts import check_fixed, is_prompt, template_of
 from noria.registry.sources import VERSION_FOLDER, parse_source
 from noria.tracking.model import Artifact, Run
 from noria.tracking.service import Tracking
 
+Filter = str | list[Comparison]  # as people write it, or read already
 VERSIONS_PER_PAGE = 50
 VERSIONS_PER_SEARCH = 10_000  # what MLflow's clients ask for unless told otherwise
 
@@ -98,14 +100,14 @@ class Registry:
             return ModelPage(model=found, versions=store.versions_of(tx, found.id, before=None, limit=VERSIONS_PER_PAGE))
 
     def models(
-        self, op: Op, *, filter: str = "", order_by: list[str] | None = None, limit: int | None = None, page: str = ""
+        self, op: Op, *, filter: Filter = "", order_by: list[str] | None = None, limit: int | None = None, page: str = ""
     ) -> Page[Model]:
         """Models that the caller may see. Raises Invalid for a filter, sort key or token that cannot be read."""
         order = parse_order(order_by or [])
         after = decode_token(page, size=filters.key_size(order, of=Model)) if page else None
         with self._db.read() as tx:
             items, last = store.models(
-                tx, _visible(op), where=parse_filter(filter), order=order, after=after, limit=check_limit(limit)
+                tx, _visible(op), where=_where(filter), order=order, after=after, limit=check_limit(limit)
             )
         return Page(items, encode_token(*last) if last else None)
 
@@ -189,7 +191,10 @@ class Registry:
         check_name(model, what="model")
         check_description(description)
         check_tags(dict(tags or {}))
-        files, run_id, logged_model = self.collect(op, source, run_id)
+        if is_prompt(tags or {}):
+            files, run_id, logged_model = template_of(tags or {}, source, self._blobs), "", ""
+        else:
+            files, run_id, logged_model = self.collect(op, source, run_id)
         described = describe(files, lambda file: self._blobs.get(file.digest))
         with self._db.write(op) as tx:
             model_id = store.find_model(tx, model)
@@ -224,6 +229,8 @@ class Registry:
         source = parse_source(text)
         if source.kind == "version":
             origin = self.version(op, source.id if "@" in source.id else f"model_version:{source.id}")
+            if is_prompt(origin.tags):
+                raise Invalid(f"{origin.label} is a prompt, not a model.", where="source")
             return self.files(op, origin), run_id or origin.run_id, origin.logged_model
         if source.kind == "logged_model":
             logged = self._tracking.models.get(op, source.id)
@@ -289,14 +296,14 @@ class Registry:
         return Page(found[:limit], encode_token(found[limit - 1].number) if len(found) > limit else None)
 
     def search_versions(
-        self, op: Op, *, filter: str = "", order_by: list[str] | None = None, limit: int | None = None, page: str = ""
+        self, op: Op, *, filter: Filter = "", order_by: list[str] | None = None, limit: int | None = None, page: str = ""
     ) -> Page[ModelVersion]:
         """Versions of any model that the caller may see. Raises Invalid."""
         order = parse_order(order_by or [])
         after = decode_token(page, size=filters.key_size(order, of=ModelVersion)) if page else None
         with self._db.read() as tx:
             items, last = store.versions(
-                tx, _visible(op), where=parse_filter(filter), order=order, after=after,
+                tx, _visible(op), where=_where(filter), order=order, after=after,
                 limit=check_limit(limit, most=VERSIONS_PER_SEARCH),
             )  # fmt: skip
         return Page(items, encode_token(*last) if last else None)
@@ -372,6 +379,7 @@ class Registry:
         check_tags(changes.tags)
         with self._db.write(op) as tx:
             found = store.version(tx, model, number)
+            check_fixed(found.tags, changes.tags)
             store.touch_version(tx, found.id, at_ms=op.at_ms)
             if changes.description is not None:
                 check_description(changes.description)
@@ -540,6 +548,10 @@ class Registry:
             return run, self._tracking.experiment(op, run.experiment_id).name if run else ""
         except (NotFound, Forbidden):
             return None, ""
+
+
+def _where(filter: Filter) -> list[Comparison]:
+    return parse_filter(filter) if isinstance(filter, str) else filter
 
 
 def _visible(op: Op) -> store.Scope:

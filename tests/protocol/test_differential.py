@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scripts.mlflow_differences import APART, apart
-from tests.protocol.differential import errors, files, registry, tracking
+from tests.protocol.differential import errors, files, prompts, registry, tracking
 from tests.protocol.differential.api import Api
 from tests.protocol.differential.server import MlflowServer
 from tests.protocol.test_mlflow_tracking import Server
@@ -34,7 +34,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Answers,
 
 def played(url: str) -> Answers:
     api = Api(url)
-    for part in (tracking, errors, registry, files):
+    for part in (tracking, errors, registry, prompts, files):
         part.play(api)
     return {step: (status, everywhere(answer)) for step, (status, answer) in api.answers.items()}
 
@@ -43,7 +43,9 @@ def everywhere(found: Any, key: str = "") -> Any:
     """An answer without what differs everywhere."""
     if isinstance(found, dict):
         made = key in ("registered_model", "registered_models", "latest_versions", "model_version", "model_versions")
-        return {k: everywhere(v, k) for k, v in found.items() if not (made and k == "user_id")}
+        listed = key in ("latest_versions", "model_versions")
+        left_out = ({"user_id"} if made else set()) | ({"aliases"} if listed else set())
+        return {k: everywhere(v, k) for k, v in found.items() if k not in left_out}
     if isinstance(found, list):
         return [everywhere(item, key) for item in found]
     if isinstance(found, float) and abs(found) == sys.float_info.max:
