@@ -224,7 +224,11 @@ def test_everything_goes_back_into_mlflow_with_its_own_client(theirs: Mlflow, se
     tracking.log_batch(op, run.id, points)
     tracking.log_batch(op, run.id, [Point(key="loss", value=9.0, at_ms=1, step=5_000)], {"lr": "0.1"})
     tracking.put_artifact(op, run.id, "notes/a.txt", b"hello")
-    tracking.log_inputs(op, run.id, [DatasetInput(name="d", digest="1", source_type="x", source="{}", tags={"a": "b"})])
+    tracking.log_inputs(
+        op,
+        run.id,
+        [DatasetInput(name="d", digest="1", source_type="x", source="{}", schema="{}", profile="{}", tags={"a": "b"})],
+    )
     model = tracking.models.create(op, experiment.id, name="m", run_id=run.id, params={"p": "1"})
     tracking.put_at(op, tracking.place(op, f"models:/{model.id}/MLmodel"), MLMODEL)
     tracking.models.finalize(op, model.id, "LOGGED_MODEL_READY")
