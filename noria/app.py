@@ -10,6 +10,7 @@ from msgspec import Struct
 import noria.access.http
 import noria.datasets.http
 import noria.governance.http
+import noria.governance.mlflow
 import noria.http.static
 import noria.http.system
 import noria.loops.http
@@ -25,6 +26,7 @@ from noria.config import Config, load_config
 from noria.datasets.service import Datasets
 from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
+from noria.governance.mlflow_hooks import MlflowHooks
 from noria.governance.policies import Policies
 from noria.governance.webhooks import JOB_KIND, Webhooks
 from noria.http.asgi import asgi
@@ -85,6 +87,7 @@ class App(Struct, frozen=True, kw_only=True):
     approvals: Approvals
     audit: Audit
     webhooks: Webhooks
+    mlflow_hooks: MlflowHooks
     loops: Loops
 
     def routes(self) -> list[HTTPRouteHandler]:
@@ -102,6 +105,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
+            *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
         ]
 
@@ -159,7 +163,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         evaluations=evaluations, views=Views(db, tracking),
         registry=registry,
         pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
-        approvals=approvals, audit=audit, webhooks=webhooks, loops=loops,
+        approvals=approvals, audit=audit, webhooks=webhooks, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
     )  # fmt: skip
 
 

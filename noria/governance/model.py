@@ -580,6 +580,10 @@ class Webhook(Struct, frozen=True, kw_only=True):
     created_at_ms: int
     updated_at_ms: int
     from_seq: int
+    format: Literal["noria", "mlflow"] = "noria"  # whose messages it gets
+    id: str = ""  # of those that get MLflow's, like the two below
+    description: str = ""
+    events: list[str] = []
     secret: str | UnsetType = UNSET  # only in the answer that made it
 
 

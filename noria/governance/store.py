@@ -357,7 +357,9 @@ def _with_votes(tx: Read, found: list[Approval]) -> list[Approval]:
 
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
-_WEBHOOK = "name, url, kinds, enabled, allow_private, created_at_ms, updated_at_ms, from_seq"
+_WEBHOOK = (
+    "name, url, kinds, enabled, allow_private, created_at_ms, updated_at_ms, from_seq, format, id, description, events"
+)
 
 
 def webhooks(tx: Read, workspace: str) -> list[Webhook]:
@@ -398,14 +400,25 @@ def patterns_wanted(tx: Read) -> list[str]:
 def save_webhook(tx: Write, workspace: str, hook: Webhook, secret: str) -> None:
     tx.run(
         f"""insert into webhook ({_WEBHOOK}, secret, workspace)
-            values (:name, :url, :kinds, :enabled, :allow_private, :created, :updated, :from_seq, :secret, :workspace)
+            values (:name, :url, :kinds, :enabled, :allow_private, :created, :updated, :from_seq, :format, :id, :description,
+                    :events, :secret, :workspace)
             on conflict (name) do update set
                 url = excluded.url, kinds = excluded.kinds, enabled = excluded.enabled,
-                allow_private = excluded.allow_private,
+                allow_private = excluded.allow_private, description = excluded.description, events = excluded.events,
                 updated_at_ms = excluded.updated_at_ms, secret = excluded.secret, from_seq = excluded.from_seq""",
         name=hook.name, url=hook.url, kinds=js(hook.kinds), enabled=hook.enabled, allow_private=hook.allow_private,
         created=hook.created_at_ms, updated=hook.updated_at_ms, from_seq=hook.from_seq, secret=secret, workspace=workspace,
+        format=hook.format, id=hook.id, description=hook.description, events=js(hook.events),
     )  # fmt: skip
+
+
+def rename_webhook(tx: Write, workspace: str, name: str, new_name: str) -> None:
+    """Give a webhook another name; what was sent to it stays its own."""
+    tx.run(
+        "update webhook set name = :new_name where workspace = :workspace and name = :name",
+        workspace=workspace, name=name, new_name=new_name,
+    )  # fmt: skip
+    tx.run("update delivery set webhook = :new_name where webhook = :name", name=name, new_name=new_name)
 
 
 def delete_webhook(tx: Write, workspace: str, name: str) -> int:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from noria.governance import sending, store
+from noria.governance import mlflow_events, sending, store
 from noria.governance.model import Delivery, NewWebhook, Webhook, check_kinds, matches_kind
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
@@ -69,6 +69,11 @@ class Webhooks:
             sending.check_secret(new.secret)
         with self._db.write(op) as tx:
             found = next((h for h in store.webhooks(tx, op.workspace) if h.name == name), None)
+            if found and found.format == "mlflow" and new.kinds != found.kinds:
+                raise Invalid(
+                    f"{name} gets MLflow's messages of {', '.join(found.kinds)}.", where="kinds",
+                    hint="Change its events through MLflow's API, the rest here.",
+                )  # fmt: skip
             if found is None and len(store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
                 raise TooMuch(f"There are {WEBHOOKS_MAX} webhooks already.", hint="Delete one first.")
             secret = new.secret or (store.webhook_secret(tx, name) if found else sending.new_secret())
@@ -78,9 +83,13 @@ class Webhooks:
                 name=name, url=new.url, kinds=new.kinds, enabled=new.enabled, allow_private=new.allow_private,
                 created_at_ms=found.created_at_ms if found else op.at_ms, updated_at_ms=op.at_ms, from_seq=from_seq,
             )  # fmt: skip
+            if found:
+                hook = replace(
+                    hook, format=found.format, id=found.id, description=found.description, events=found.events
+                )  # fmt: skip
             store.save_webhook(tx, op.workspace, hook, secret)
             tx.emit(
-                "webhook.saved", Ref("webhook", name), url=_without_query(new.url), kinds=new.kinds, enabled=new.enabled,
+                "webhook.saved", Ref("webhook", name), url=without_query(new.url), kinds=new.kinds, enabled=new.enabled,
                 allow_private=new.allow_private,
             )  # fmt: skip
         return replace(hook, secret=UNSET if found or new.secret else secret)
@@ -121,7 +130,7 @@ class Webhooks:
             return
         with self._db.read() as tx:
             hooks = store.enabled_webhooks(tx, event.workspace, event.seq)
-        wanted = [h for h in hooks if matches_kind(h.kinds, event.kind)]
+        wanted = [h for h in hooks if matches_kind(h.kinds, event.kind) and _concerns(h, event)]
         if not wanted:
             return
         op = self._ops.system("webhooks", cause=event.seq)
@@ -165,6 +174,8 @@ class Webhooks:
         raise (Invalid if answer.status == 410 else Unavailable)(f"{hook.name}: {text}")
 
     def _send(self, hook: Webhook, event: Event, secret: str) -> sending.Answer:
+        if hook.format == "mlflow":
+            return self._send_all(hook, event, secret)
         body = msgspec.json.encode(event)
         message_id, timestamp_s = f"{hook.name}-{event.seq}".replace(" ", "_"), self._ops.clock.now_ms() // 1000
         headers = {
@@ -178,6 +189,25 @@ class Webhooks:
             hook.url, body, headers, allow_private=hook.allow_private, clock=self._db.clock, resolve=self._resolve
         )
 
+    def _send_all(self, hook: Webhook, event: Event, secret: str) -> sending.Answer:
+        """Each message of a fact; the last answer, or the first that is no success. Tried again, they have the same ids."""
+        answer = sending.Answer(204, "")
+        for i, message in enumerate(mlflow_events.messages(event, hook.events)):
+            answer = self.send_mlflow(hook, message, secret, delivery_id=f"{hook.id}-{event.seq}-{i}", at_ms=event.at_ms)
+            if not 200 <= answer.status < 300:
+                break
+        return answer
+
+    def send_mlflow(
+        self, hook: Webhook, message: mlflow_events.Message, secret: str, *, delivery_id: str, at_ms: int
+    ) -> sending.Answer:
+        """One message in MLflow's form. Raises Invalid, Unavailable."""
+        body = mlflow_events.envelope(message, at_ms)
+        return sending.send(
+            hook.url, body, mlflow_events.headers(body, delivery_id, self._ops.clock.now_ms() // 1000, secret),
+            allow_private=hook.allow_private, clock=self._db.clock, resolve=self._resolve,
+        )  # fmt: skip
+
     def _note(self, delivery: Delivery, state: str, status: int | None, error: str, answer: str) -> None:
         done = None if state == "queued" else self._ops.clock.now_ms()
         kept = answer.replace("\x00", "")[:ANSWER_KEPT].encode("utf-8", "replace").decode()
@@ -185,6 +215,11 @@ class Webhooks:
             store.note_attempt(tx, delivery.id, state=state, status=status, error=error, answer=kept, done_at_ms=done)
 
 
-def _without_query(url: str) -> str:
+def _concerns(hook: Webhook, event: Event) -> bool:
+    """Does a fact of a kind that is wanted say anything that is?"""
+    return hook.format == "noria" or bool(mlflow_events.messages(event, hook.events))
+
+
+def without_query(url: str) -> str:
     """What the record may hold of an address: queries often carry somebody's key."""
     return url.partition("?")[0]

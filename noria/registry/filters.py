@@ -10,8 +10,7 @@ from msgspec import Struct
 
 from noria.kernel.errors import Invalid
 from noria.kernel.filters import Comparison, OrderBy
-from noria.registry.model import Model, ModelVersion
-from noria.registry.prompts import PROMPT_TAG
+from noria.registry.model import PROMPT_TAG, Model, ModelVersion
 
 _ATTRIBUTES = ("", "attribute", "attributes", "attr")
 _TAGS = ("tag", "tags")

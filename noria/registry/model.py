@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, NewType
 
 from msgspec import Struct
@@ -21,6 +22,12 @@ TAGS_PER_REQUEST = 1_000  # Each is a row, written in one transaction.
 DESCRIPTION_LENGTH_MAX = 100_000
 METRICS_PER_EVALUATION = 1_000
 REASON_LENGTH_MAX = 2_000
+
+# The tags that make a model, or a version of it, a prompt. Source: mlflow/prompt/constants.py of MLflow 3.
+PROMPT_TAG = "mlflow.prompt.is_prompt"
+TEXT_TAG = "mlflow.prompt.text"
+TYPE_TAG = "_mlflow_prompt_type"
+FIXED_TAGS = (PROMPT_TAG, TEXT_TAG, TYPE_TAG)
 _ALIAS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_\-.]{0,254}\Z")
 _NOT_AN_ALIAS = re.compile(r"^(?:latest|v?\d+|[0-9a-f]{32})\Z", re.IGNORECASE)
 
@@ -193,6 +200,9 @@ class Changes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ModelCreated(Fact):
     """A model came to be."""
 
+    description: str = ""
+    tags: dict[str, str] = {}
+
 
 @fact("model.updated")
 class ModelUpdated(Fact):
@@ -200,6 +210,7 @@ class ModelUpdated(Fact):
 
     description: str | None = None
     tags: dict[str, str | None] = {}
+    prompt: bool = False
 
 
 @fact("model.renamed")
@@ -224,6 +235,9 @@ class ModelVersionCreated(Fact):
     number: int
     run_id: str
     digest: str
+    source: str = ""
+    description: str = ""
+    tags: dict[str, str] = {}
 
 
 @fact("model_version.updated")
@@ -234,6 +248,7 @@ class ModelVersionUpdated(Fact):
     number: int
     description: str | None = None
     tags: dict[str, str | None] = {}
+    prompt: bool = False
 
 
 @fact("model_version.promoted")
@@ -246,6 +261,7 @@ class ModelVersionPromoted(Fact):
     was: int | None
     generation: int
     reason: str = ""
+    prompt: bool = False
 
 
 @fact("model_version.demoted")
@@ -257,6 +273,7 @@ class ModelVersionDemoted(Fact):
     alias: str
     generation: int
     reason: str = ""
+    prompt: bool = False
 
 
 @fact("model_version.evaluated")
@@ -288,6 +305,10 @@ def check_alias(name: str) -> str:
     if _NOT_AN_ALIAS.match(name):
         raise Invalid(f"{name!r} reads as a version, so it cannot be an alias.", where="alias", hint="Try champion.")
     return name
+
+
+def is_prompt(tags: Mapping[str, str | None]) -> bool:
+    return str(tags.get(PROMPT_TAG, "")).lower() == "true"
 
 
 def check_tags(tags: dict[str, str | None]) -> None:

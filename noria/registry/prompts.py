@@ -2,7 +2,6 @@
 
 A version of a prompt says so in a tag, and carries its template in another. Noria makes the template the version's only file, so
 that its digest is the digest of the text, and lets neither tag change: a prompt's version is as fixed as any other.
-Source of the tags: mlflow/prompt/constants.py of MLflow 3.
 """
 
 from __future__ import annotations
@@ -12,17 +11,9 @@ from collections.abc import Mapping
 from noria.kernel.blobs import BlobStore
 from noria.kernel.errors import Invalid
 from noria.kernel.filters import Comparison, parse_filter
-from noria.registry.model import ModelFile
+from noria.registry.model import FIXED_TAGS, PROMPT_TAG, TEXT_TAG, TYPE_TAG, ModelFile, is_prompt
 
-PROMPT_TAG = "mlflow.prompt.is_prompt"
-TEXT_TAG = "mlflow.prompt.text"
-TYPE_TAG = "_mlflow_prompt_type"
-FIXED_TAGS = (PROMPT_TAG, TEXT_TAG, TYPE_TAG)
 SOURCES = ("prompt-template", "dummy-source")  # what MLflow's clients write where a source is wanted and there is none
-
-
-def is_prompt(tags: Mapping[str, str | None]) -> bool:
-    return str(tags.get(PROMPT_TAG, "")).lower() == "true"
 
 
 def template_of(tags: Mapping[str, str], source: str, blobs: BlobStore) -> list[ModelFile]:

@@ -44,9 +44,10 @@ from noria.registry.model import (
     check_evaluation,
     check_reason,
     check_tags,
+    is_prompt,
 )
 from noria.registry.passport import passport
-from noria.registry.prompts import check_fixed, is_prompt, template_of
+from noria.registry.prompts import check_fixed, template_of
 from noria.registry.sources import VERSION_FOLDER, parse_source
 from noria.tracking.model import Artifact, Run
 from noria.tracking.service import Tracking
@@ -83,7 +84,7 @@ class Registry:
         if not store.add_model(tx, model_id, new.name, new.description, actor=op.actor.label, at_ms=op.at_ms):
             return False
         store.set_model_tags(tx, model_id, dict(new.tags))
-        tx.emit("model.created", Ref("model", new.name))
+        tx.emit("model.created", Ref("model", new.name), description=new.description, tags=dict(new.tags))
         return True
 
     def model(self, op: Op, name: str) -> Model:
@@ -122,7 +123,9 @@ class Registry:
                 check_description(changes.description)
                 store.describe_model(tx, found.id, changes.description)
             store.set_model_tags(tx, found.id, changes.tags)
-            tx.emit("model.updated", found.ref, description=changes.description, tags=changes.tags)
+            tx.emit(
+                "model.updated", found.ref, description=changes.description, tags=changes.tags, prompt=is_prompt(found.tags)
+            )
             return store.model(tx, name)
 
     def rename_model(self, op: Op, name: str, new_name: str) -> Model:
@@ -213,7 +216,10 @@ class Registry:
             )  # fmt: skip
             store.add_version(tx, model_id, made, files)
             self.link(tx, made)
-            tx.emit("model_version.created", made.ref, model=model, number=made.number, run_id=run_id, digest=made.digest)
+            tx.emit(
+                "model_version.created", made.ref, model=model, number=made.number, run_id=run_id, digest=made.digest,
+                source=source, description=description, tags=dict(made.tags),
+            )  # fmt: skip
             return store.version(tx, model, made.number)
 
     def link(self, tx: Write, made: ModelVersion) -> None:
@@ -387,7 +393,7 @@ class Registry:
             store.set_version_tags(tx, found.id, changes.tags)
             tx.emit(
                 "model_version.updated", found.ref, model=model, number=number, description=changes.description,
-                tags=changes.tags,
+                tags=changes.tags, prompt=is_prompt(found.tags),
             )  # fmt: skip
             return store.version(tx, model, number)
 
@@ -477,13 +483,13 @@ class Registry:
             if now is None:
                 tx.emit(
                     "model_version.demoted", version.ref, model=model.name, number=version.number, alias=alias,
-                    generation=generation, reason=reason,
+                    generation=generation, reason=reason, prompt=is_prompt(version.tags),
                 )  # fmt: skip
             else:
                 tx.link(name, "names", version.ref, protects=True)
                 tx.emit(
                     "model_version.promoted", version.ref, model=model.name, number=version.number, alias=alias, was=was,
-                    generation=generation, reason=reason,
+                    generation=generation, reason=reason, prompt=is_prompt(version.tags),
                 )  # fmt: skip
             return now
 

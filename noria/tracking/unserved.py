@@ -37,7 +37,6 @@ UNSERVED: tuple[tuple[str, str], ...] = (
     (r".*/mlflow/workspaces(/.*)?", "A Noria server has one workspace, `default`; it is neither made nor changed."),
     (r".*/mlflow/(traces|unified-traces|get-trace-artifact|get-online-trace-details)(/.*)?", "Noria does not serve this of traces."),
     (r".*/mlflow/datasets(/.*)?", "Noria does not serve this of evaluation datasets."),
-    (r".*/mlflow/webhooks(/.*)?", "MLflow's webhooks are not served yet."),
     (r"/api/2\.0mlflow/.*", "A misspelt path of MLflow's own; the right one is served."),
 )  # fmt: skip
 UNKNOWN = "Noria does not serve this part of MLflow's API."
