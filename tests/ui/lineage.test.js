@@ -1,6 +1,6 @@
 import test from 'node:test';
 import assert from 'node:assert/strict';
-import { around, merged, next, wayOf } from '../../noria/ui/lib/lineage.js';
+import { around, madeFrom, merged, next, wayOf } from '../../noria/ui/lib/lineage.js';
 
 // A version built by a run that read some data; it and another version were measured on other data, which another run read.
 const EDGES = [
@@ -19,6 +19,11 @@ test('a run read what its own edge says, not what its version was measured on', 
 test('the way of a version has no run that only read the same data', () => {
   assert.deepEqual(refs(wayOf(of(EDGES), 'model_version:b')), ['dataset_version:d', 'endpoint:x', 'model_version:b', 'revision:v', 'run:r']);
   assert.deepEqual(refs(wayOf(of(EDGES), 'endpoint:x')), ['dataset_version:d', 'endpoint:x', 'model_version:b', 'revision:v', 'run:r']);
+});
+test('what was made from data are its readers, their models and what serves those', () => {
+  assert.deepEqual(refs(madeFrom(of(EDGES), 'dataset_version:d')), ['endpoint:x', 'model_version:b', 'revision:v', 'run:r']);
+  assert.deepEqual(refs(madeFrom(of(EDGES), 'dataset_version:e')), ['run:s']);
+  assert.deepEqual(madeFrom(null, 'dataset_version:d'), []);
 });
 test('around a version there are its own ties, not those of its neighbours', () => {
   const near = around(of(EDGES), 'model_version:b');

@@ -53,7 +53,7 @@ function JsonText({ text }) {
 }
 
 /** A picture from bytes that were looked at: only what is a picture by its first bytes is shown. @param {{at: string, size: number, name: string}} props */
-function Picture({ at, size, name }) {
+export function Picture({ at, size, name }) {
   const [url, setUrl] = useState(''), [why, setWhy] = useState(size > IMAGE_BYTES_MAX ? 'The picture is too large to be shown here.' : '');
   useEffect(() => {
     if (size > IMAGE_BYTES_MAX) return undefined;

@@ -51,5 +51,5 @@ export class Boundary extends Component {
 export function Show({ of, children, lines = 4 }) {
   if (of.data) return children(of.data);
   if (of.error) return html`<${Problem} error=${of.error} retry=${of.reload} />`;
-  return html`<div class="stack" aria-busy="true" aria-label="Reading">${Array.from({ length: lines }, (_, i) => html`<div class="skeleton" key=${i}></div>`)}</div>`;
+  return html`<div class="stack" role="status" aria-busy="true" aria-label="Reading">${Array.from({ length: lines }, (_, i) => html`<div class="skeleton" key=${i}></div>`)}</div>`;
 }

@@ -14,6 +14,16 @@ export function next(lineage, ref, kind, way) {
   return (lineage?.nodes ?? []).filter((n) => ends.has(n.ref));
 }
 
+/** What was made from a thing, and from that, and so on. @param {Lineage | null | undefined} lineage @param {string} ref @returns {Node[]} */
+export function madeFrom(lineage, ref) {
+  const edges = (lineage?.edges ?? []).filter((e) => MADE_FROM.has(e.kind)), on = new Set([ref]);
+  for (let edge = [ref]; edge.length;) {
+    edge = edges.filter((e) => edge.includes(e.dst) && !on.has(e.src)).map((e) => e.src);
+    for (const r of edge) on.add(r);
+  }
+  return (lineage?.nodes ?? []).filter((n) => on.has(n.ref) && n.ref !== ref);
+}
+
 /** The nodes on the way from what a thing was made from to what was made from it, without their other relations. @param {Lineage | null | undefined} lineage @param {string} ref @returns {Node[]} */
 export function wayOf(lineage, ref) {
   const edges = (lineage?.edges ?? []).filter((e) => MADE_FROM.has(e.kind));

@@ -1,5 +1,5 @@
 // @ts-check
-/** One dataset, or one version of it: history on the right, what is inside on the left – columns, files, a sample, and the difference to another version. */
+/** One dataset, or one version of it: its versions as a graph on the right, what is inside on the left – columns, files, samples, pictures, what is expected, and the difference to another version. */
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
@@ -11,51 +11,49 @@ import { Command, Empty, Problem, Show } from '../components/empty.js';
 import { Aliases, Chip } from '../components/chips.js';
 import { DiffFiles, DiffMark } from '../components/diff.js';
 import { Histogram, TopValues } from '../components/histogram.js';
-import { Sparkline } from '../components/sparkline.js';
+import { Expected } from '../components/expectations.js';
+import { Pictures, isPicture } from '../components/pictures.js';
+import { VersionGraph } from '../components/version-graph.js';
 import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
 import { useResource } from '../components/use.js';
 import { enc, href, withQuery } from '../lib/api.js';
 import { bytes, count, percent, plural } from '../lib/format.js';
+import { madeFrom } from '../lib/lineage.js';
 
 /** @param {any} props */
 export default function DatasetPage({ params, query, setQuery }) {
   const { dataset: name } = params, selector = params.selector ?? 'latest';
-  const live = { kinds: ['dataset_version.', 'dataset_alias.', 'dataset.'] };
+  const live = { kinds: ['dataset_version.', 'dataset_alias.', 'dataset_branch.', 'dataset_tag.', 'dataset.'] };
   const versions = useResource(`/datasets/${enc(name)}/versions?limit=200`, live);
   const version = useResource(`/datasets/${enc(name)}/versions/${enc(selector)}`, live);
   const v = version.data, history = versions.data?.items ?? [];
   const previous = v && history.find((/** @type {any} */ h) => v.parents?.includes(h.id)) || (v && history.find((/** @type {any} */ h) => h.number < v.number));
-  const lineage = useResource(v ? `/lineage/${enc(`dataset_version:${v.id}`)}?depth=1` : null, { kinds: ['run.', 'model_version.'] });
-  const readers = (lineage.data?.edges ?? []).filter((/** @type {any} */ e) => e.dst === `dataset_version:${v?.id}`);
+  const names = useResource(`/datasets/${enc(name)}/names`, live), usage = useResource('/datasets/blobs/usage', live);
+  const lineage = useResource(v ? `/lineage/${enc(`dataset_version:${v.id}`)}?depth=4` : null, { kinds: ['run.', 'model_version.', 'endpoint.'] });
+  const uses = v ? madeFrom(lineage.data, `dataset_version:${v.id}`) : [], takes = (usage.data ?? []).find((/** @type {any} */ u) => u.dataset === name);
   const tab = query.get('tab') ?? 'columns';
   return html`<${Page} crumbs=${[['Datasets', '/datasets'], ...(params.selector ? [[name, `/datasets/${enc(name)}`], [v ? `@${v.number}` : `@${selector}`]] : [[name]])]} title=${v ? `${name}@${v.number}` : name} loading=${version.loading}
       actions=${v && html`<a class="button" href=${`/lineage/${enc(`dataset_version:${v.id}`)}`}><${Icon} name="waypoints" />Lineage</a>`}>
     <${Show} of=${version}>${() => html`<div class="split">
       <div class="stack loose">
         <div class="story"><h2>${name}@${v.number}<${Aliases} of=${v.aliases} /></h2>
-          <p><b><${Who} of=${v.actor} /></b> committed this version <${Time} at=${v.created_at_ms} />${v.message ? html`: “${v.message}”` : ''}. It has ${plural(v.files_count, 'file')} of ${bytes(v.size_bytes)}${v.rows_count !== null && v.rows_count !== undefined ? html`, ${count(v.rows_count)} rows` : ''}${v.schema?.length ? html` in ${plural(v.schema.length, 'column')}` : ''}.
-          ${readers.length ? html` ${plural(readers.length, 'thing')} read it: ${readers.slice(0, 4).map((/** @type {any} */ e, /** @type {number} */ i) => html`${i ? ', ' : ''}<${RefLink} to=${e.src} />`)}${readers.length > 4 ? ' and more' : ''}.` : ''}</p></div>
+          <p><b><${Who} of=${v.actor} /></b> committed this version <${Time} at=${v.created_at_ms} />${v.message ? html`: “${v.message}”` : ''}. It has ${plural(v.files_count, 'file')} of ${bytes(v.size_bytes)}${v.rows_count !== null && v.rows_count !== undefined ? html`, ${count(v.rows_count)} rows` : ''}${v.schema?.length ? html` in ${plural(v.schema.length, 'column')}` : ''}. <${Uses} of=${uses} /></p></div>
         <${Tabs} label="What is inside" value=${tab} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'columns' ? null : t })} tabs=${[
           { id: 'columns', label: 'Columns', count: v.schema?.length || null, body: () => html`<${Columns} name=${name} version=${v} />` },
           { id: 'files', label: 'Files', count: count(v.files_count), body: () => html`<${Files} name=${name} version=${v} query=${query} setQuery=${setQuery} />` },
           { id: 'sample', label: 'Sample', body: () => html`<${SampleTab} name=${name} version=${v} query=${query} setQuery=${setQuery} />` },
+          { id: 'pictures', label: 'Pictures', body: () => html`<${PicturesTab} name=${name} version=${v} />` },
+          { id: 'expected', label: 'Expected', body: () => html`<${Expected} name=${name} version=${v} />` },
           { id: 'diff', label: 'Difference', body: () => html`<${DiffTab} name=${name} version=${v} history=${history} previous=${previous} query=${query} setQuery=${setQuery} />` },
         ]} />
       </div>
       <div class="stack loose">
-        <${Block} title="History" count=${history.length || null}><${History} name=${name} history=${history} here=${v.number} /><//>
+        <${Block} title="Versions" count=${history.length || null}><${VersionGraph} name=${name} history=${history} names=${names.data ?? []} here=${v.number} /><//>
         <${Block} title="Use it"><div class="stack"><${Command} text=${`noria data checkout ${name}@${v.number} data/`} /><${Command} text=${`import noria\ntable = noria.dataset("${name}").version(${v.aliases?.[0] ? `"${v.aliases[0]}"` : v.number}).to_pandas()`} /></div><//>
         <${Block} title="Identity"><${Kv} items=${[['Root', html`<${Id} value=${v.root_digest} />`], ['Version id', html`<${Id} value=${v.id} />`], ['Parents', v.parents?.length ? plural(v.parents.length, 'version') : 'none']]} /><//>
+        ${takes && html`<${Block} title="Storage"><${Kv} items=${[['All versions', bytes(takes.size_bytes)], ['Stored', html`${bytes(takes.stored_bytes)} <span class="muted">equal bytes once, compressed</span>`], ['For it alone', html`${bytes(takes.only_here_bytes)} <span class="muted">freed if it went</span>`]]} /><//>`}
       </div></div>`}<//>
   <//>`;
-}
-
-/** The versions as a line with its sizes. @param {any} props */
-function History({ name, history, here }) {
-  if (!history.length) return null;
-  const sizes = history.map((/** @type {any} */ h) => h.size_bytes).reverse();
-  return html`<div class="stack">${history.length > 2 && html`<div class="row"><${Sparkline} values=${sizes} width=${220} height=${28} label="Size of each version" zero /><span class="muted">size</span></div>`}
-    <ul>${history.slice(0, 60).map((/** @type {any} */ h) => html`<li class="list-link" key=${h.id}><a href=${`/datasets/${enc(name)}/${h.number}`} aria-current=${h.number === here ? 'page' : undefined}>${h.number === here ? html`<b>@${h.number}</b>` : `@${h.number}`}</a><span class="truncate grow quiet" title=${h.message}>${h.message || html`<span class="muted">no message</span>`}</span><${Aliases} of=${h.aliases} /><span class="muted"><${Time} at=${h.created_at_ms} /></span></li>`)}</ul></div>`;
 }
 
 /** @param {any} props */
@@ -76,7 +74,7 @@ function Schema({ version }) {
 
 /** @param {any} props */
 function TableProfile({ table: t, only }) {
-  return html`<section class="stack">${!only && html`<h3><span class="mono">${t.path}</span> ${t.rows_count !== null && html`<span class="muted">${count(t.rows_count)} rows</span>`}</h3>`}
+  return html`<section class="stack">${!only && html`<h3><span class="mono">${t.path}</span> ${t.rows_count !== null && html`<span class="muted">${plural(t.rows_count, 'row')}</span>`}</h3>`}
     ${t.state === 'unreadable' && html`<div class="notice warn"><${Icon} name="triangle-alert" /><span>It could not be read as a table: ${t.reason}. The bytes are kept all the same.</span></div>`}
     ${t.state === 'pending' && html`<div class="skeleton"></div>`}
     ${t.columns.length > 0 && html`<${Table} label=${`Columns of ${t.path}`} rows=${t.columns} rowKey=${(/** @type {any} */ c) => c.name} columns=${[
@@ -104,6 +102,23 @@ function Files({ name, version, query, setQuery }) {
       { key: 'x', label: '', cell: (f) => (/\.(parquet|pq|csv|tsv|txt|json|jsonl|md|yaml|yml)$/i.test(f.path) ? html`<button type="button" class="button plain small" onClick=${() => setQuery({ tab: 'sample', path: f.path })}>Look</button>` : '') }]} />${a.next && html`<p class="muted">The first 500; narrow them above.</p>`}`}<//></div>`;
 }
 
+/** What was made from a version, counted. @param {{of: any[]}} props */
+function Uses({ of }) {
+  const some = (/** @type {string} */ kind) => of.filter((n) => n.ref.startsWith(`${kind}:`));
+  const runs = some('run'), models = some('model_version'), endpoints = some('endpoint');
+  const parts = [[runs, 'run'], [models, 'model version'], [endpoints, 'live endpoint']].filter(([found]) => found.length).map(([found, what]) => html`<b>${plural(found.length, /** @type {any} */ (what))}</b> (${/** @type {any} */ (found).slice(0, 2).map((/** @type {any} */ n, /** @type {number} */ i) => html`${i ? ', ' : ''}<${RefLink} key=${n.ref} to=${n.ref} />`)}${found.length > 2 ? ' …' : ''})`);
+  return parts.length ? html`It is used by ${parts.map((p, i) => html`${i ? (i === parts.length - 1 ? ' and ' : ', ') : ''}${p}`)}.` : html`<span class="muted">Nothing recorded that it read this version.</span>`;
+}
+
+/** @param {any} props */
+function PicturesTab({ name, version }) {
+  const base = `/datasets/${enc(name)}/versions/${version.number}`, files = useResource(`${base}/files?limit=5000`);
+  return html`<${Show} of=${files}>${(/** @type {any} */ a) => {
+    const found = a.items.filter((/** @type {any} */ f) => isPicture(f.path));
+    return found.length ? html`<${Pictures} base=${base} files=${found} more=${Boolean(a.next)} />` : html`<${Empty} icon="image" title="No pictures in this version." text="PNG, JPEG, GIF, WebP and BMP files are shown here." />`;
+  }}<//>`;
+}
+
 /** @param {any} props */
 function SampleTab({ name, version, query, setQuery }) {
   const files = useResource(`/datasets/${enc(name)}/versions/${version.number}/files?limit=200`);
@@ -118,11 +133,12 @@ function SampleTab({ name, version, query, setQuery }) {
 /** @param {any} props */
 function DiffTab({ name, version, history, previous, query, setQuery }) {
   const a = query.get('against') ?? previous?.number;
-  const [rows, setRows] = useState(false);
-  const diff = useResource(a ? withQuery(`/datasets/${enc(name)}/diff`, { a, b: version.number, rows: rows ? 1 : null }) : null);
+  const [rows, setRows] = useState(false), key = query.get('key') ?? '', [typed, setTyped] = useState(key);
+  const diff = useResource(a ? withQuery(`/datasets/${enc(name)}/diff`, { a, b: version.number, rows: rows ? 1 : null, key: rows ? key : null }) : null);
   if (!a) return html`<${Empty} icon="git-compare" title="There is nothing to compare with." text="This is the first version." />`;
   return html`<div class="stack"><div class="row wrap"><label class="inline">From <select class="select" value=${String(a)} onChange=${(/** @type {any} */ e) => setQuery({ against: e.currentTarget.value })}>${history.filter((/** @type {any} */ h) => h.number !== version.number).map((/** @type {any} */ h) => html`<option key=${h.number} value=${h.number} selected=${String(h.number) === String(a)}>@${h.number}</option>`)}</select> to @${version.number}</label>
-      <label class="inline"><input type="checkbox" class="check" checked=${rows} onChange=${() => setRows(!rows)} />Compare rows too</label></div>
+      <label class="inline"><input type="checkbox" class="check" checked=${rows} onChange=${() => setRows(!rows)} />Compare rows too</label>
+      ${rows && html`<label class="inline">by <input class="input small" placeholder="key columns, or whole rows" aria-label="Key columns" value=${typed} onInput=${(/** @type {any} */ e) => setTyped(e.currentTarget.value)} onChange=${(/** @type {any} */ e) => setQuery({ key: e.currentTarget.value.trim() || null })} /></label>`}</div>
     ${diff.error ? html`<${Problem} error=${diff.error} retry=${diff.reload} />` : html`<${Show} of=${diff}>${(/** @type {any} */ d) => html`<div class="stack loose">
       <div class="chips"><${Chip} tone="ok">+${count(d.added_count)} added<//><${Chip} tone="bad">−${count(d.removed_count)} removed<//><${Chip} tone="warn">~${count(d.changed_count)} changed<//></div>
       ${(d.tables ?? []).map((/** @type {any} */ t) => html`<${TableDiff} key=${t.path} table=${t} />`)}
