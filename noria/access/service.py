@@ -31,6 +31,7 @@ from noria.access.model import (
     TokenScope,
 )
 from noria.access.policy import ACTIONS, PUBLIC, ROLES
+from noria.access.proven import ProvenPasswords
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import AlreadyExists, Forbidden, Invalid, NotFound, TooMuch, Unauthenticated
@@ -66,6 +67,7 @@ class Access:
         self._has_accounts: tuple[float, bool] | None = None
         self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
         self._refused: dict[tuple[str, str], int] = {}
+        self._proven = ProvenPasswords(self._clock)
 
     # --- may they ---------------------------------------------------------------------------------------------------
 
@@ -217,17 +219,26 @@ class Access:
         return Actor(kind="user", id=principal.id, name=principal.name)
 
     def who_has_password(self, credentials: Credentials) -> Principal:
-        """Check a password. Raises Unauthenticated with the same words and in the same time for every reason."""
+        """Check a password. Raises Unauthenticated with the same words and in the same time for every reason.
+
+        One that was right a moment ago, for the hash that is still stored, needs no hashing.
+        """
+        name, password = credentials.name, credentials.password
         with self._db.read() as tx:
-            found = store.password_hash(tx, credentials.name)
+            found = store.password_hash(tx, name)
+            if found and self._proven.holds(name, password, found[1]):
+                principal = store.principal(tx, principal_id=found[0])
+                assert principal is not None
+                return principal
         if not self._hashing.acquire(timeout=5.0):
             raise TooMuch("Too many sign-ins at once.", retry_after_s=5)
         try:
-            is_right = passwords.is_right(found[1] if found else None, credentials.password)
+            is_right = passwords.is_right(found[1] if found else None, password)
         finally:
             self._hashing.release()
         if not is_right or found is None:
             raise Unauthenticated("The name or the password is wrong.")
+        self._proven.note(name, password, found[1])
         with self._db.read() as tx:
             principal = store.principal(tx, principal_id=found[0])
         assert principal is not None
