@@ -10,9 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from noria.kernel.errors import (
     AlreadyExists,
@@ -27,6 +25,9 @@ from noria.kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
+
+if TYPE_CHECKING:
+    import httpx  # takes a quarter of a second to load: where it is used, so that `noria.init()` need not wait for it
 
 TIMEOUT_S = 60.0
 _BY_CODE: dict[str, type[NoriaError]] = {
@@ -100,6 +101,8 @@ class Api:
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Any request under the server's root, with errors raised."""
+        import httpx
+
         try:
             answer = self._ask(method, url, options)
         except httpx.TransportError as cause:
@@ -113,6 +116,7 @@ class Api:
     def _ask(self, method: str, url: str, options: dict[str, Any]) -> httpx.Response:
         if not self._patience_s:
             return self._http.request(method, url, **options)
+        import httpx
         import stamina
 
         waits = {"timeout": self._patience_s, "attempts": None, "wait_initial": 0.1, "wait_max": 2.0}
@@ -127,6 +131,8 @@ class Api:
 
     @contextmanager
     def _stream(self, path: str, params: dict[str, Any]) -> Iterator[httpx.Response]:
+        import httpx
+
         try:
             with self._http.stream(
                 "GET", "/api/v1" + path, params={k: v for k, v in params.items() if v is not None}
@@ -153,6 +159,8 @@ def connect(url: str | None = None, token: str | None = None, *, home: str | Non
     token = token or os.environ.get("NORIA_TOKEN") or ""
     headers = {"authorization": f"Bearer {token}"} if token else {}
     if url:
+        import httpx
+
         limits = httpx.Limits(max_connections=20)
         return Api(
             httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, limits=limits), url=url, patience_s=patience_s
@@ -175,13 +183,20 @@ def running_server(home: str | None = None) -> str | None:
     note = home_folder(home) / "server.json"
     try:
         url = str(json.loads(note.read_text())["url"])
+    except (OSError, ValueError, KeyError):
+        return None
+    import httpx
+
+    try:
         httpx.get(url + "/health", timeout=2.0)
-    except (OSError, ValueError, KeyError, httpx.HTTPError):
+    except (ValueError, httpx.HTTPError, httpx.InvalidURL):
         return None
     return url
 
 
 def _in_process(home: str | None, headers: dict[str, str]) -> Api:
+    import httpx
+
     from noria.app import local_asgi  # the one place where a client brings its own server
     from noria.client.local import InProcess
 

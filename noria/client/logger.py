@@ -250,8 +250,9 @@ class Run:
             self._tee.close()
 
     def wait_known(self, timeout_s: float) -> bool:
-        """Wait until the server knows the run; False when it did not answer in time."""
-        return self._delivery.known.wait(timeout_s) and self._delivery.problem is None
+        """Wait until the server knows the run; False when it did not answer in time, at once when nobody is there to answer."""
+        delivery = self._delivery
+        return delivery.settled.wait(timeout_s) and delivery.known.is_set() and delivery.problem is None
 
 
 class Delivery:
@@ -259,7 +260,8 @@ class Delivery:
 
     def __init__(self, run: Run, token: str | None) -> None:
         self._run, self._token = run, token
-        self.known = threading.Event()  # the server knows the run
+        self.known = threading.Event()  # the server knows the run, or refused it
+        self.settled = threading.Event()  # that, or there is no server now: whoever waits need not wait longer
         self._stop, self._wake = threading.Event(), threading.Event()
         self._is_whole = False
         self._is_answering = False
@@ -311,7 +313,7 @@ class Delivery:
                     wait_s = self._stumbled(error, wait_s)
                 else:
                     self._given_up, self.problem = error.message, error
-                    self.known.set()
+                    self._settle()
                     _logger.warning("Run %s is not sent any more: %s %s", self._run.id, error.message, error.hint)
                     return
             if self._stop.is_set() and not self._is_answering:
@@ -335,12 +337,17 @@ class Delivery:
             if self._sender.run is not None and not self.known.is_set():
                 self._run._name = self._sender.run["name"]
                 self._run.experiment_id = self._sender.run["experiment_id"]
-                self.known.set()
+                self._settle()
+
+    def _settle(self) -> None:
+        self.known.set()
+        self.settled.set()
 
     def _stumbled(self, error: NoriaError, wait_s: float) -> float:
         if not isinstance(error, Unavailable):
             self.problem = error
             self.known.set()
+        self.settled.set()
         if self._is_answering or wait_s <= SHIP_EVERY_S:
             _logger.warning("%s %s What is logged is kept and sent later.", error.message, error.hint)
         self._is_answering = False

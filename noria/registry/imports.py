@@ -17,6 +17,7 @@ from noria.registry import store
 from noria.registry.import_model import ImportedModelName, ImportedVersion
 from noria.registry.mlmodel import describe, digest_of
 from noria.registry.model import Model, ModelFile, ModelId, ModelVersion, check_description, check_tags
+from noria.registry.prompts import is_prompt, template_of
 
 NUMBER_MAX = 10**9  # as many digits as a handle may have
 TIME_MAX = 1 << 62
@@ -61,7 +62,10 @@ class Imports:
         if not 1 <= wanted.number < NUMBER_MAX:
             raise Invalid(f"{wanted.number} cannot be the number of a version.", where="number")
         created, updated = _time(wanted.created_at_ms), _time(wanted.updated_at_ms)
-        files, run_id, logged_model = self._sources.collect(op, wanted.source, wanted.run_id)
+        if is_prompt(wanted.tags):
+            files, run_id, logged_model = template_of(wanted.tags, wanted.source, self._blobs), "", ""
+        else:
+            files, run_id, logged_model = self._sources.collect(op, wanted.source, wanted.run_id)
         described = describe(files, lambda file: self._blobs.get(file.digest))
         digest = digest_of(files)
         with self._db.write(op) as tx:

@@ -93,6 +93,10 @@ def fill(url: str) -> dict[str, object]:
     copied = client.copy_model_version(f"models:/echo/{third.version}", "copy")
     made |= {"versions": [int(from_model.version), int(third.version)], "copied": int(copied.version)}
 
+    mlflow.genai.register_prompt("greet", "Hello {{name}}!", commit_message="first", tags={"lang": "en"})
+    mlflow.genai.register_prompt("greet", "Good day, {{name}}!")
+    mlflow.genai.set_prompt_alias("greet", alias="polite", version=2)
+
     with mlflow.start_span(name="outer") as span:
         span.set_inputs({"question": "why"})
         with mlflow.start_span(name="inner") as inner:

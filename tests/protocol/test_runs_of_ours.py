@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -226,17 +227,25 @@ def test_what_was_logged_survives_a_kill_at_any_point(shell: Shell) -> None:
     assert not any(shell.journals.iterdir())
 
 
-def test_a_dead_server_is_not_waited_for(shell: Shell) -> None:
-    script = shell.script(
-        """
+TIMED = """
+import json, time
 import noria
+began = time.perf_counter()
 run = noria.init("later", name="kept")
+init_s, took = time.perf_counter() - began, []
 for step in range(1000):
+    began = time.perf_counter()
     noria.log({"loss": 1.0}, step=step)
+    took.append(time.perf_counter() - began)
+print(json.dumps([init_s, sorted(took)[500], max(took)]))
 """
-    )
-    done = shell.run(script, NORIA_URL="http://127.0.0.1:9")
+
+
+def test_a_dead_server_is_not_waited_for(shell: Shell) -> None:
+    done = shell.run(shell.script(TIMED), NORIA_URL="http://127.0.0.1:9")
     assert done.returncode == 0 and "noria run sync" in done.stderr
+    init_s, median_s, longest_s = json.loads(done.stdout.splitlines()[-1])
+    assert init_s < 4 and median_s < 0.001 and longest_s < 1, "nobody is there, and nobody is waited for"
     listed = json.loads(shell.run(shell.noria("run", "sync", "--status", "--json")).stdout)
     assert [(row["name"], row["state"]) for row in listed] == [("kept", "ended")] and listed[0]["waiting_bytes"] > 10_000
     failed = shell.run(shell.noria("run", "sync"), NORIA_URL="http://127.0.0.1:9")
@@ -245,6 +254,16 @@ for step in range(1000):
     assert "was sent" in done.stdout
     assert shell.last_run().id == listed[0]["run"] and len(shell.steps(listed[0]["run"])) == 1000
     assert "Nothing waits" in shell.run(shell.noria("run", "sync")).stdout
+
+
+def test_a_server_that_never_answers_holds_up_no_step(shell: Shell) -> None:
+    with socket.socket() as silent:  # takes connections, and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        done = shell.run(shell.script(TIMED), NORIA_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert done.returncode == 0 and "noria run sync" in done.stderr
+    init_s, median_s, longest_s = json.loads(done.stdout.splitlines()[-1])
+    assert init_s < 10 and median_s < 0.001 and longest_s < 1, "it is waited for once, at the beginning"
 
 
 def test_a_command_runs_without_a_server_too(shell: Shell) -> None:

@@ -107,3 +107,23 @@ def test_patterns_end_at_the_end() -> None:
         name for name, path in modules().items() if re.search(r're\.(compile|match)\(\s*r"[^"\n]*\$"', path.read_text())
     ]
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import noria", {"msgspec", "click", "httpx", "numpy", "sqlalchemy", "litestar"}),
+        ("import noria; noria.init; noria.log", {"httpx", "numpy", "pyarrow", "sqlalchemy", "litestar", "click"}),
+        ("import noria.cli.main", {"httpx", "numpy", "pyarrow", "sqlalchemy", "litestar", "msgspec"}),
+    ],
+)
+def test_what_starts_often_loads_little(code: str, heavy: set[str]) -> None:
+    """`import noria` within 100 ms and `noria --help` within 250 (benchmarks/client.py measures): by what is not loaded."""
+    import subprocess
+    import sys
+
+    asked = f"{code}; import sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not heavy & set(loaded), sorted(heavy & set(loaded))

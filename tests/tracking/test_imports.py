@@ -97,6 +97,10 @@ class Memory:
             run_id=FIRST, description="four", tags={"v": "4"},
         )  # fmt: skip
         yield Version(model="flights", number=6, source="models:/flights/4", created_at_ms=12, updated_at_ms=13)
+        yield Version(
+            model="words", number=2, source="prompt-template", created_at_ms=13, updated_at_ms=14, description="a commit",
+            tags={"mlflow.prompt.is_prompt": "true", "mlflow.prompt.text": "Hello {{name}}!"},
+        )  # fmt: skip
         yield Version(model="flights", number=7, source="s3://elsewhere/model", created_at_ms=14, updated_at_ms=15)
 
     def files(self, owner: Run | Model) -> Iterator[File]:
@@ -160,7 +164,7 @@ def check_whole(noria: Noria, source: Memory) -> None:
     assert sorted(versions) == [4, 6] and versions[4].digest == versions[6].digest
     assert (versions[4].created_at_ms, versions[4].updated_at_ms, versions[4].description) == (10, 11, "four")
     assert versions[4].aliases == ["champion"] and versions[4].run_id == FIRST and versions[4].logged_model == MODEL
-    assert len(noria.facts("run.imported")) == 3 and len(noria.facts("model_version.imported")) == 2
+    assert len(noria.facts("run.imported")) == 3 and len(noria.facts("model_version.imported")) == 3
     assert not noria.facts("run.created", "run.started", "run.finished", "model_version.created"), "nothing happens now"
 
 
@@ -169,7 +173,10 @@ def test_everything_comes_as_it_was_and_says_what_does_not(noria: Noria, api: Ap
     report = Mover(api, source).move()
     check_whole(noria, source)
     why = {left["name"]: left["why"] for left in report.left_out}
-    assert "prompt" in why["words"] and "cannot be the source" in why["flights@7"]
+    assert "cannot be the source" in why["flights@7"]
+    prompt = noria.app.registry.version(noria.op(), "words@2")
+    assert (prompt.description, prompt.tags["mlflow.prompt.text"]) == ("a commit", "Hello {{name}}!")
+    assert [f.path for f in noria.app.registry.files(noria.op(), prompt)] == ["prompt.txt"]
     assert {left["why"] for left in report.left_out if left["name"] == FIRST} == {"its logged model m-gone is not here"}
     assert "is not here, so it is kept as a name only" in why[SECOND]
     verify_all(api, source, report, only=None)

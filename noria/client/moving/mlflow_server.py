@@ -18,6 +18,7 @@ RUNS_PER_PAGE, POINTS_PER_PAGE, MODELS_PER_PAGE, TRACES_PER_PAGE = 100, 25_000, 
 PATIENCE_S = 30.0  # a server that does not answer is asked again for so long
 TIMEOUT_S = 120.0
 CHUNK_BYTES = 1 << 20
+PROMPTS = f"tags.`{words.PROMPT_TAG}` = 'true'"
 V2, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 
 
@@ -80,13 +81,17 @@ class MlflowServer:
         return words.logged_model(found, self.number)
 
     def registered(self) -> Iterator[Registered]:
-        for found in self._listed(f"{V2}/registered-models/search", "registered_models", {"max_results": 100}):
-            yield words.registered(found)
+        for asked in ({}, {"filter": PROMPTS}):  # prompts are found only when they are asked for
+            for found in self._listed(f"{V2}/registered-models/search", "registered_models", {"max_results": 100, **asked}):
+                yield words.registered(found)
 
     def versions(self) -> Iterator[Version]:
-        asked = {"max_results": 1000, "order_by": "creation_timestamp ASC"}
-        found = [words.version(v) for v in self._listed(f"{V2}/model-versions/search", "model_versions", asked)]
-        yield from sorted(found, key=lambda v: (v.created_at_ms, v.number))
+        found: dict[tuple[str, int], Version] = {}
+        for asked in ({}, {"filter": PROMPTS}):
+            for item in self._listed(f"{V2}/model-versions/search", "model_versions", {"max_results": 1000, **asked}):
+                version = words.version(item)
+                found[version.model, version.number] = version
+        yield from sorted(found.values(), key=lambda v: (v.created_at_ms, v.number))
 
     def files(self, owner: Run | Model) -> Iterator[File]:
         waiting = [""]

@@ -23,7 +23,6 @@ from noria.kernel.errors import AlreadyExists, Conflict, Invalid, NoriaError, No
 WORKERS = 4  # a request waits for the disk of the server; four at once keep it busy
 AT_ONCE = 64  # runs in memory
 OF_ONE_THING = (Invalid, NotFound, AlreadyExists, Conflict, TooLarge)  # the rest can still come; other errors end the import
-PROMPT_TAG = "mlflow.prompt.is_prompt"
 T = TypeVar("T")
 Say = Callable[[str], None]
 
@@ -171,25 +170,19 @@ class Mover:
     def _registered(self) -> None:
         self._say("registered models")
         models = {model.name: model for model in self._source.registered()}
-        prompts = {name for name, model in models.items() if model.tags.get(PROMPT_TAG) == "true"}
         wanted = [v for v in self._source.versions() if self._only is None or self._came(v.source, v.run_id)]
         named = set(models) if self._only is None else {v.model for v in wanted}
         for name in sorted(named & set(models)):
             self.report.count("registered models", "found")
-            if name in prompts:
-                self.report.leave_out("registered models", name, "it is a prompt, which Noria does not keep", whole=True)
-                continue
             self._bring("registered models", name, partial(self._register, models[name]))
         for version in wanted:
-            if version.model in prompts:
-                continue
             name = f"{version.model}@{version.number}"
             self.report.count("versions", "found")
             if version.status != "READY":
                 self.report.leave_out("versions", name, f"its status is {version.status}", whole=True)
                 continue
             self._bring("versions", name, partial(self._arrival.version, version))
-        for name in sorted(named - prompts):
+        for name in sorted(named & set(models)):
             self._aliases(name, models[name].aliases)
 
     def _register(self, model: Registered) -> str:
