@@ -152,7 +152,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     runs_lineage = RunLineage(db, ops, tracking)
     subscribers: list[Subscriber] = [triggers, runs_lineage, monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
-        datasets.adopter(lambda: ops.system("datasets")),
+        datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
         Sweeper(pipelines), schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
         transfers,

@@ -41,6 +41,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "remotes", "Comma-separated stores that datasets may be pushed to, pulled from or linked: s3://bucket/prefix.", ""
     ),
+    Setting(
+        "collect_hours",
+        "How often bytes of datasets that nothing needs are freed, in hours; 0: only by noria data gc.",
+        24.0,
+        float,
+    ),
     Setting("body_limit_mb", "The largest body of an ordinary request, in MiB.", 16, int),
     Setting("upload_limit_mb", "The largest single upload (artifact, blob), in MiB.", 8192, int),
     Setting(
@@ -78,6 +84,7 @@ class Config(Struct, frozen=True, kw_only=True):
     blobs: str = ""
     allowed_hosts: tuple[str, ...] = ()
     remotes: tuple[str, ...] = ()
+    collect_hours: float = 24.0
     body_limit_mb: int = 16
     upload_limit_mb: int = 8192
     direct_transfers: bool = False

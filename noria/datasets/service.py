@@ -47,6 +47,7 @@ from noria.datasets.model import (
 from noria.datasets.profiles import Profiles, merge_schemas
 from noria.datasets.remotes import Remotes
 from noria.datasets.subjects import Subjects
+from noria.datasets.upkeep import DatasetsUpkeep
 from noria.kernel.blobs import BlobStore, check_digest
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.edges import require_unprotected
@@ -572,6 +573,10 @@ class Datasets:
     def adopter(self, system: Callable[[], Op]) -> Adopter:
         """What takes over versions that were committed on this store without the server."""
         return Adopter(self._db, self._repository, system)
+
+    def upkeep(self, hours: float) -> DatasetsUpkeep:
+        """What frees bytes that nothing needs, every so many hours."""
+        return DatasetsUpkeep(self._repository, self._db.clock, hours)
 
     def collect(self, op: Op, *, grace_s: float, dry_run: bool) -> Collected:
         """Remove the bytes that no version needs. Raises Invalid (a grace time that is too short), Unavailable (damage)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from noria.client.datasets import Dataset
 from noria.client.repositories import LocalDataset
+from noria.kernel.clock import ManualClock
 from noria.kernel.errors import AlreadyExists, Conflict, Invalid, NotFound
 from noria.repository.repository import open_repository
 from tests.conftest import Noria
@@ -68,6 +70,24 @@ def test_a_tag_never_moves_and_keeps_its_version(data: Dataset, noria: Noria) ->
     for name in ("latest", "3", "a b"):
         with pytest.raises(Invalid):
             data.tag(name)
+
+
+def test_the_server_collects_by_itself(data: Dataset, noria: Noria, clock: ManualClock) -> None:
+    data.commit({"a.bin": b"1" * 1000})
+    data.commit({"a.bin": b"2" * 1000})
+    data.delete(1)
+    for pack in Path(str(noria.config.blobs_url)).rglob("*"):  # as if two days had passed: the store keeps the real time
+        os.utime(pack, (1, 1))
+
+    def packs() -> int:
+        return len(list(Path(str(noria.config.blobs_url)).rglob("*.pack")))
+
+    noria.settle()
+    assert packs() == 2
+    clock.advance(25 * 3600)
+    noria.settle()
+    assert packs() == 1
+    assert data.version().read("a.bin") == b"2" * 1000
 
 
 def test_what_is_deleted_is_collected_through_the_door(data: Dataset, noria: Noria) -> None:
