@@ -1,6 +1,6 @@
 """Gzip for what browsers read a lot of: columns, curves, the UI's own files. Raw ASGI, inside the door.
 
-Only whole answers of Noria's own API and static files, above a few kilobytes, when the client says it can read them. Never a stream
+Only whole answers of Noria's own API above a few kilobytes, and static files, when the client says it can read them. Never a stream
 (artifacts, events), and never MLflow's protocol, whose clients are close by and count milliseconds. A static file is packed once.
 """
 
@@ -18,6 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BYTES_MIN = 4_096
+STATIC_BYTES_MIN = 256  # packed once, and sixty small modules add up
 IN_THREAD_BYTES = 65_536  # packing this much takes about a millisecond
 PLACES = ("/api/v1/", "/static/")
 TYPES = (b"application/json", b"text/javascript", b"text/css", b"image/svg+xml")
@@ -35,6 +36,7 @@ class Compress:
             await self._app(scope, receive, send)
             return
         head: MutableMapping[str, Any] | None = None
+        least = STATIC_BYTES_MIN if scope["path"].startswith("/static/") else BYTES_MIN
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal head
@@ -46,7 +48,7 @@ class Compress:
                 return
             start, head = head, None
             body = message.get("body", b"")
-            if message["type"] == "http.response.body" and not message.get("more_body") and len(body) >= BYTES_MIN:
+            if message["type"] == "http.response.body" and not message.get("more_body") and len(body) >= least:
                 packed = await self._pack(scope["path"], body)
                 start["headers"] = [
                     *((k, v) for k, v in start["headers"] if k.lower() != b"content-length"),

@@ -1,8 +1,9 @@
 """The UI's files, and the pages that work without JavaScript: sign-in, set-up.
 
 There is no build. At start-up the files are hashed together once: `/static/<hash>/…` never changes and is cached for a year. The
-import map must be inline, so its hash goes into the Content-Security-Policy; nothing else inline runs. A modulepreload link per
-module that app.js imports statically spares the browser the waterfall.
+import map must be inline, so its hash goes into the Content-Security-Policy; nothing else inline runs. What would be a waterfall is
+said in the page at once: a modulepreload link per module that app.js and the page of the address import statically, and a preload
+link per answer that the page asks for first; both are read from the routes in app.js. The styles are sent as one file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, quote, quote_plus, unquote
 
 import anyio.to_thread
 from litestar import Request, Response
@@ -35,6 +36,11 @@ UI = Path(__file__).parent.parent / "ui"
 YEAR_S = 31_536_000
 FORM_BYTES_MAX = 16_384
 NOT_PAGES = ("api/", "ajax-api/", "static/", "mlflow/", "get-artifact")  # addresses that are never pages of the UI
+SHEETS = ("tokens", "base", "layout", "components", "runs", "run", "charts")
+STYLES = "styles/all.css"
+_ROUTE = re.compile(r"\{ pattern: '([^']+)',[^\n]*?import\('\./pages/([\w-]+)\.js'\)(?:, first: \[([^\]]*)\])? \}")
+_TEXT = re.compile(r"'([^']+)'")
+_SHEET = re.compile(r"""@import url\("\.\./([^"]+)"\) layer\((\w+)\);""")
 _IMPORT = re.compile(r"""^\s*(?:import|export)\b[^'"]*?['"]([^'"]+)['"]""", re.MULTILINE)
 _TYPES = {
     ".mjs": "text/javascript",
@@ -52,6 +58,17 @@ class File(Struct, frozen=True):
     media_type: str
 
 
+class Page(Struct, frozen=True):
+    """A route of app.js: its pattern, its module, and the answers that it asks for first."""
+
+    pattern: str
+    module: str
+    first: tuple[str, ...] = ()
+
+
+NOWHERE = Page("", "")
+
+
 class Site:
     """The UI folder, read once."""
 
@@ -61,10 +78,12 @@ class Site:
             for path in sorted(root.rglob("*"))
             if path.is_file() and not path.name.endswith((".test.js", ".md", ".py"))
         }
+        self.files[STYLES] = File(self._styles().encode(), "text/css")
         digest = hashlib.sha256()
         for name, file in self.files.items():
             digest.update(f"{name}\0{len(file.content)}\0".encode() + file.content)
         self.base = f"/static/{digest.hexdigest()[:16]}"
+        self._texts: dict[Page, str] = {}  # as many as there are pages
 
     @cached_property
     def import_map(self) -> str:
@@ -73,13 +92,47 @@ class Site:
         names = {p["import"]: f"{self.base}/vendor/{p['file']}" for p in vendor["packages"] if p.get("import")}
         return json.dumps({"imports": names}, separators=(",", ":"))
 
+    def index(self, path: str = "/", query: str = "") -> bytes:
+        """index.html with its places filled for an address; the same but for its links at every one."""
+        before, _, after = self._filled(self._at(path)[0]).partition("<!--first-->")
+        links = (f'<link rel="preload" as="fetch" crossorigin href="{html.escape(a)}">' for a in self.first(path, query))
+        return (before + "\n    ".join(links) + after).encode()
+
+    def first(self, path: str, query: str) -> list[str]:
+        """The answers of the API that the page at an address asks for first, as it asks for them."""
+        page, parts = self._at(path)
+        return ["/api/v1/me", *(_asked(template, parts, query) for template in page.first)]
+
     @cached_property
-    def index(self) -> bytes:
-        """index.html with its places filled."""
-        page = self.files["index.html"].content.decode()
-        links = "\n    ".join(f'<link rel="modulepreload" href="{self.base}/{name}">' for name in self.modules("app.js"))
-        page = page.replace("<!--importmap-->", f'<script type="importmap">{self.import_map}</script>')
-        return page.replace("<!--preload-->", links).replace("{{static}}", self.base).encode()
+    def pages(self) -> list[Page]:
+        """The routes of app.js, in their order."""
+        found = _ROUTE.findall(self.files["app.js"].content.decode())
+        return [Page(pattern, f"pages/{name}.js", tuple(_TEXT.findall(first))) for pattern, name, first in found]
+
+    def _at(self, path: str) -> tuple[Page, dict[str, str]]:
+        """The page at a path, and the named parts of the path."""
+        for page in self.pages:
+            parts = _match(page.pattern, path)
+            if parts is not None:
+                return page, parts
+        return NOWHERE, {}
+
+    def _filled(self, page: Page) -> str:
+        if page not in self._texts:
+            names = dict.fromkeys([*self.modules("app.js"), *self.modules(page.module)])
+            links = "\n    ".join(f'<link rel="modulepreload" href="{self.base}/{name}">' for name in names)
+            text = self.files["index.html"].content.decode()
+            text = text.replace("<!--importmap-->", f'<script type="importmap">{self.import_map}</script>')
+            self._texts[page] = text.replace("<!--preload-->", links).replace("{{static}}", self.base)
+        return self._texts[page]
+
+    def _styles(self) -> str:
+        """The styles of the program in their order, each where it belongs, as one text."""
+        texts = []
+        for name in SHEETS:
+            text = self.files[f"styles/{name}.css"].content.decode()
+            texts.append(_SHEET.sub(lambda m: f"@layer {m[2]} {{ {self.files[m[1]].content.decode()} }}", text))
+        return "\n".join(texts)
 
     @cached_property
     def policy(self) -> str:
@@ -132,7 +185,8 @@ def routes(access: Access, site: Site | None = None) -> Routes:
         if request.scope.get("noria_actor", NOBODY) == NOBODY:
             return Response(b"", status_code=303, headers={"location": "/login"})
         headers = {"content-security-policy": site.policy, "cache-control": "no-cache"}
-        return Response(site.index, media_type="text/html; charset=utf-8", headers=headers)
+        index = site.index(request.url.path, request.scope["query_string"].decode("latin-1"))
+        return Response(index, media_type="text/html; charset=utf-8", headers=headers)
 
     @get("/login", action=PUBLIC, include_in_schema=False)
     async def login_page() -> Response[bytes]:
@@ -221,3 +275,24 @@ def _join(module: str, target: str) -> str:
         elif part != ".":
             parts.append(part)
     return "/".join(parts)
+
+
+def _match(pattern: str, path: str) -> dict[str, str] | None:
+    """The named parts of a path under a pattern of app.js, as lib/router.js finds them; None when it is another's."""
+    want, have = ([part for part in text.split("/") if part] for text in (pattern, path))
+    if len(want) != len(have):
+        return None
+    pairs = list(zip(want, have, strict=True))
+    if any(not w.startswith(":") and w != h for w, h in pairs):
+        return None
+    return {w[1:]: unquote(h) for w, h in pairs if w.startswith(":")}
+
+
+def _asked(template: str, parts: dict[str, str], query: str) -> str:
+    """The address that a template of app.js stands for, written as the program writes it: a preload is used only if they are the same."""
+    path, _, wanted = template.partition("?")
+    path = re.sub(r":(\w+)", lambda m: quote(parts[m[1]], safe="!~*'()"), path)
+    given = dict(reversed(parse_qsl(query)))
+    found = {key: value or given.get(key, "") for key, value in parse_qsl(wanted, keep_blank_values=True)}
+    text = "&".join(f"{key}={quote_plus(value, safe='*').replace('~', '%7E')}" for key, value in found.items() if value)
+    return f"/api/v1{path}?{text}" if text else f"/api/v1{path}"

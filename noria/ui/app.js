@@ -15,11 +15,13 @@ import { createLive } from './lib/live.js';
 import { createRouter } from './lib/router.js';
 import { me, online, turns } from './lib/store.js';
 
-/** @type {import('./lib/router.js').Route[]} */
+/** The server reads these lines too (noria/http/static.py): it has the browser read the modules of a page, and the answers it asks for `first`,
+ *  before any of this runs. In those addresses `:name` is a part of the path, and a query key without a value has that of the page.
+ *  @type {import('./lib/router.js').Route[]} */
 const routes = [
   { pattern: '/', name: 'home', nav: 'home', load: () => import('./pages/home.js') },
-  { pattern: '/runs', name: 'runs', nav: 'runs', load: () => import('./pages/runs.js') },
-  { pattern: '/runs/:run', name: 'run', nav: 'runs', load: () => import('./pages/run.js') },
+  { pattern: '/runs', name: 'runs', nav: 'runs', load: () => import('./pages/runs.js'), first: ['/experiments?limit=500', '/runs/columns?experiment=&stage=&filter=&limit=100'] },
+  { pattern: '/runs/:run', name: 'run', nav: 'runs', load: () => import('./pages/run.js'), first: ['/runs/:run', '/experiments?limit=500'] },
   { pattern: '/views/:view', name: 'view', nav: 'runs', load: () => import('./pages/view.js') },
   { pattern: '/traces', name: 'traces', nav: 'runs', load: () => import('./pages/traces.js') },
   { pattern: '/traces/:trace', name: 'trace', nav: 'runs', load: () => import('./pages/trace.js') },
@@ -28,9 +30,9 @@ const routes = [
   { pattern: '/datasets/:dataset', name: 'dataset', nav: 'datasets', load: () => import('./pages/dataset.js') },
   { pattern: '/datasets/:dataset/diff', name: 'dataset-diff', nav: 'datasets', load: () => import('./pages/dataset-diff.js') },
   { pattern: '/datasets/:dataset/:selector', name: 'dataset', nav: 'datasets', load: () => import('./pages/dataset.js') },
-  { pattern: '/models', name: 'models', nav: 'models', load: () => import('./pages/models.js') },
-  { pattern: '/models/:model', name: 'model', nav: 'models', load: () => import('./pages/model.js') },
-  { pattern: '/models/:model/:number', name: 'model-version', nav: 'models', load: () => import('./pages/model-version.js') },
+  { pattern: '/models', name: 'models', nav: 'models', load: () => import('./pages/models.js'), first: ['/models?limit=500'] },
+  { pattern: '/models/:model', name: 'model', nav: 'models', load: () => import('./pages/model.js'), first: ['/models/:model', '/models/:model/timeline'] },
+  { pattern: '/models/:model/:number', name: 'model-version', nav: 'models', load: () => import('./pages/model-version.js'), first: ['/models/:model/versions/:number', '/models/:model'] },
   { pattern: '/lineage/:ref', name: 'lineage', nav: 'models', load: () => import('./pages/lineage.js') },
   { pattern: '/pipelines', name: 'pipelines', nav: 'pipelines', load: () => import('./pages/pipelines.js') },
   { pattern: '/pipelines/:pipeline', name: 'pipeline', nav: 'pipelines', load: () => import('./pages/pipeline.js') },

@@ -34,6 +34,58 @@ def page(chromium: Any, big: Big) -> Iterator[Any]:
     page.context.close()
 
 
+def test_nothing_is_asked_for_twice_and_what_the_page_says_first_is_used(page: Any, big: Big) -> None:
+    sent: list[str] = []
+    unused: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.on("console", lambda message: unused.append(message.text) if "preload" in message.text else None)
+    for place in (
+        f"/runs?experiment={big.ids['experiment']}&filter=metrics.metric0 < 0.5 and tags.tag0 = 'v1'", f"/runs/{big.ids['last']}",
+        "/models",
+    ):  # fmt: skip
+        sent.clear()
+        page.goto(place)
+        page.wait_for_selector(".runs-table tr[data-row], .uplot canvas, .page .empty")
+        page.wait_for_timeout(4_000)  # Chromium says after three seconds which preloads nobody wanted
+        asked = [url for url in sent if "/api/v1/" in url and "/stream" not in url]
+        assert len(asked) > 3 and len(asked) == len(set(asked)), (place, sorted(asked))
+        assert not unused, (place, unused)
+
+
+def test_a_page_with_curves_is_within_its_budget(page: Any, big: Big) -> None:
+    page.goto(f"/runs?experiment={big.ids['experiment']}")
+    page.wait_for_selector(".uplot canvas")
+    scripts = sum(size for path, size in page.evaluate(SENT) if path.endswith((".js", ".mjs")))
+    assert 60_000 < scripts < FIRST_LOAD_BYTES_MAX, f"the runs page with curves is {scripts} bytes of JavaScript"
+
+
+def test_ten_thousand_runs_are_filtered_sorted_grouped_and_walked_to_the_end(page: Any, big: Big) -> None:
+    at(page, big, "sel=none&cols=name,metrics.val/loss,params.optimizer,params.lr")
+    page.get_by_label("Find among these runs").fill("loss < 0.8 optimizer:adam")
+    page.wait_for_selector(".runs .bar.top >> text= of 10")
+    found = total(page)
+    assert 500 < found < 3_000
+    page.locator("th[data-column='metrics.val/loss'] .th-button").click()
+    page.wait_for_selector("th[data-column='metrics.val/loss'][aria-sort=ascending]")
+    page.locator(f"{ROWS}[data-row='0']").focus()
+    page.keyboard.press("End")
+    page.wait_for_selector(f"{ROWS}[data-row='{found - 1}']:focus")
+    place = heads(page).index("metrics.val/loss") + 2
+    shown = [float(v) for v in page.locator(f"{ROWS} td:nth-child({place})").all_inner_texts()]
+    assert shown == sorted(shown) and 0.7 < shown[-1] <= 0.8 and page.locator(ROWS).count() <= 60
+    page.get_by_label("Find among these runs").fill("")
+    page.wait_for_function("() => +document.querySelector('.runs-table').getAttribute('aria-rowcount') === 10001")
+    page.get_by_label("Group by").select_option("params.optimizer")
+    # A head for each of three optimizers, and one for runs without.
+    page.wait_for_function("() => +document.querySelector('.runs-table').getAttribute('aria-rowcount') === 10005")
+    page.locator(ROWS).first.focus()
+    page.keyboard.press("Home")
+    page.wait_for_selector("tr.group[data-row='0']:focus")
+    page.keyboard.press("End")
+    page.wait_for_selector(f"{ROWS}[data-row='10003']:focus")
+    assert page.locator(ROWS).count() <= 60
+
+
 def at(page: Any, big: Big, query: str = "sel=none") -> None:
     """The table of the big project with this query, read to its end."""
     page.goto(f"/runs?experiment={big.ids['experiment']}&{query}")

@@ -154,9 +154,9 @@ export function windowOf(scrollTop, height, rowHeight, total) {
   return { from: Math.max(0, first - overscan), to: Math.min(total, first + visible + overscan) };
 }
 
-const collator = new Intl.Collator('en', { numeric: true });
+/** @type {Intl.Collator | null} */ let collator = null; // made when words are sorted: it takes longer than the whole first render
 /** @param {string} a @param {string} b */
-function collate(a, b) { return collator.compare(a, b); }
+function collate(a, b) { collator ??= new Intl.Collator('en', { numeric: true }); return collator.compare(a, b); }
 
 const NUMBER_WORDS = new Set(['NaN', 'Infinity', '-Infinity']);
 

@@ -3,7 +3,7 @@
 
 import { signal } from '@preact/signals-core';
 
-/** @typedef {{pattern: string, name: string, nav: string, load: () => Promise<any>}} Route */
+/** @typedef {{pattern: string, name: string, nav: string, load: () => Promise<any>, first?: string[]}} Route */
 /** @typedef {{route: Route, params: Record<string, string>, path: string, query: URLSearchParams}} Place */
 
 /** The named parts of a path under a pattern such as `/models/:model/:number`, or null. A last `*rest` takes what remains.

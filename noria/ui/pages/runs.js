@@ -42,7 +42,7 @@ export default function Runs({ query, go, setQuery }) {
   const visible = useVisible(listOf(query.get('cols')), columnChoice.value[choiceKey], catalogue);
   const text = query.get('q') ?? '', sort = sortOf(query.get('sort')), group = query.get('group') ?? '', how = query.get('agg') ?? 'mean';
   const known = useMemo(() => (catalogue?.items ?? []).map((/** @type {any} */ c) => c.name), [catalogue]);
-  const wanted = useMemo(() => (visible ? needed({ cols: visible, sort: sort.name, group, words: wordsOf(text, [...visible, ...known]) }).filter((n) => FIXED.has(n) || /^(metrics|params|tags)\../.test(n)) : null), [visible?.join(','), sort.name, group, text, known]);
+  const wanted = useMemo(() => (visible ? needed({ cols: visible, sort: sort.name, group, words: wordsOf(text, visible, known) }).filter((n) => FIXED.has(n) || /^(metrics|params|tags)\../.test(n)) : null), [visible?.join(','), sort.name, group, text, known]);
   const runs = useRuns(question, wanted, orderOf(sort));
   const { table } = runs;
 
@@ -138,9 +138,9 @@ function firstOrder(name) {
   return name.startsWith('metrics.') ? (better === 'low' ? 'asc' : 'desc') : name.endsWith('_ms') ? 'desc' : 'asc';
 }
 
-/** The columns that a typed text speaks of. @param {string} text @param {string[]} names */
-function wordsOf(text, names) {
-  return parseFilter(text).flatMap((t) => ('key' in t ? [resolveKey(t.key, names)] : [])).filter((n) => n !== null);
+/** The columns that a typed text speaks of: of those that are shown, before those that there are. @param {string} text @param {string[]} shown @param {string[]} known */
+function wordsOf(text, shown, known) {
+  return parseFilter(text).flatMap((t) => ('key' in t ? [resolveKey(t.key, shown) ?? resolveKey(t.key, known)] : [])).filter((n) => n !== null);
 }
 
 /** @param {string} name @param {any} table @param {Uint32Array} rows @param {string[]} pins @param {Record<string, number>} widths @param {Map<string, string>} experiments */
