@@ -130,7 +130,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     ticks = Ticks()
     access = Access(db, clock=clock, is_loopback=config.is_loopback)
     policies = Policies(db)
-    ops = Ops(clock, access, policies)
+    ops = blobs.ops = Ops(clock, access, policies)
     jobs = Jobs(db, ops)
     datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms), remotes=config.remotes)
     jobs.register("dataset.profile", datasets.run_profile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -15,7 +16,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
-from noria.kernel.errors import Invalid, NoriaError, NotFound
+from noria.kernel.errors import Invalid, NoriaError, NotFound, StorageFull
 
 log = logging.getLogger("noria.http")
 
@@ -63,6 +64,11 @@ def translate(error: Exception) -> NoriaError | None:
         return Invalid(_explain(error), where=_where(error))
     if isinstance(error, _UNREADABLE):
         return Invalid(f"The request cannot be read: {str(error.__cause__ or error)[:300]}.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(
+            "A disk of the server is full; nothing was changed.", retry_after_s=60,
+            hint="Reading goes on. Free space where TMPDIR points to, and on the home, then try again.",
+        )  # fmt: skip
     if isinstance(error, NotFoundException):
         return NotFound("There is nothing at this address.", hint="The API is described at /api/openapi.json.")
     return None

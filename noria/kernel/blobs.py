@@ -17,12 +17,25 @@ from typing import Any, Literal, Protocol
 from blake3 import blake3
 from msgspec import Struct
 
-from noria.kernel.errors import Invalid, NotFound, Unavailable
+from noria.kernel.errors import Invalid, NotFound, StorageFull, Unavailable
 
 READ_BYTES = 4 << 20
 PUT_BYTES, PUTS_AT_ONCE = 5 << 20, 4  # S3 takes no smaller pieces
+# What the systems below say of a full disk and a full quota; obstore passes on the text and no number.
+_FULL = ("os error 28)", "os error 122)", "No space left on device", "Disk quota exceeded")
 _DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
 _KEY = re.compile(r"^[a-z0-9_\-]+(/[A-Za-z0-9_\-][A-Za-z0-9_\-.]*)+\Z")
+
+
+class Damaged(Unavailable):
+    """Bytes that no longer match their name, found when they were read. They are given to nobody."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(
+            f"The blob {digest[:12]} is damaged.",
+            hint="Restore it from a backup, or store the same file again: that mends it.",
+        )
+        self.digest = digest
 
 
 class BlobInfo(Struct, frozen=True):
@@ -49,6 +62,8 @@ class BlobStore(Protocol):
     def has(self, digest: str) -> bool: ...
     def size(self, digest: str) -> int: ...
     def delete(self, digest: str) -> None: ...
+    def quarantine(self, digest: str) -> None: ...
+    def is_quarantined(self, digest: str) -> bool: ...
     def list(self) -> Iterator[BlobInfo]: ...
     def put_at(self, key: str, data: bytes | Path) -> None: ...
     def get_at(self, key: str) -> bytes: ...
@@ -88,19 +103,23 @@ class ObstoreBlobs:
             return self._put_file(spool, info)
 
     def get(self, digest: str) -> bytes:
-        """All bytes of a blob, checked. Raises NotFound, or Unavailable when they no longer match their name."""
+        """All bytes of a blob, checked. Raises NotFound, or Damaged when they no longer match their name."""
         data = bytes(self._read(_path(digest)).bytes())
         if blake3(data).hexdigest() != digest:
-            raise Unavailable(f"The blob {digest[:12]} is damaged.", hint="Restore it from a backup or a remote.")
+            raise Damaged(digest)
         return data
 
     def open(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Bytes `start` to `end` (exclusive) in chunks. A whole read is checked against the digest at its end."""
+        """Bytes `start` to `end` (exclusive) in chunks. Of a whole read the last chunk is given only once all match the digest: a small
+        blob is checked here, a large one that is damaged ends short."""
         size = self.size(digest)
         end = size if end is None else min(end, size)
         if start < 0 or start > end:
             raise Invalid(f"The range {start}–{end} is outside the {size} bytes.", where="range")
-        return self._chunks(digest, start, end, whole=(start, end) == (0, size))
+        whole = (start, end) == (0, size)
+        if whole and size <= READ_BYTES:
+            return iter([self.get(digest)] if size else [])
+        return self._chunks(digest, start, end, whole=whole)
 
     def has(self, digest: str) -> bool:
         try:
@@ -124,6 +143,25 @@ class ObstoreBlobs:
             obstore.delete(self._store, _path(digest))
         except FileNotFoundError:
             return
+
+    def quarantine(self, digest: str) -> None:
+        """Put damaged bytes aside, out of the way of good ones of the same name. Storing the blob again mends it."""
+        import obstore
+
+        try:
+            obstore.rename(self._store, _path(digest), _aside(digest))
+        except FileNotFoundError:
+            return  # somebody else was faster
+
+    def is_quarantined(self, digest: str) -> bool:
+        """Were damaged bytes of this name put aside?"""
+        import obstore
+
+        try:
+            obstore.head(self._store, _aside(digest))
+        except FileNotFoundError:
+            return False
+        return True
 
     def list(self) -> Iterator[BlobInfo]:
         import obstore
@@ -185,11 +223,22 @@ class ObstoreBlobs:
 
     def _put(self, path: str, data: Any) -> None:
         import obstore
+        from obstore.exceptions import BaseError
 
-        if isinstance(data, bytes):
-            obstore.put(self._store, path, data)
-        else:  # pieces under way at a time: each is memory, and uploads come many at a time
-            obstore.put(self._store, path, data, chunk_size=PUT_BYTES, max_concurrency=PUTS_AT_ONCE)
+        try:
+            if isinstance(data, bytes):
+                obstore.put(self._store, path, data)
+            else:  # pieces under way at a time: each is memory, and uploads come many at a time
+                obstore.put(self._store, path, data, chunk_size=PUT_BYTES, max_concurrency=PUTS_AT_ONCE)
+        except BaseError as cause:
+            if any(words in str(cause) for words in _FULL):
+                raise StorageFull(
+                    "The disk of the blobs is full; nothing was stored.", retry_after_s=60,
+                    hint="Reading goes on. Free space (noria run gc), then try again.",
+                ) from cause  # fmt: skip
+            raise Unavailable(
+                "The blob store does not take the bytes.", retry_after_s=5, hint="Try again in a moment."
+            ) from cause
 
     def _put_file(self, file: Any, info: BlobInfo) -> BlobInfo:
         if not self.has(info.digest):
@@ -213,9 +262,9 @@ class ObstoreBlobs:
             chunk = bytes(obstore.get_range(self._store, _path(digest), start=at, end=min(at + READ_BYTES, end)))
             if hasher:
                 hasher.update(chunk)
+                if at + READ_BYTES >= end and hasher.hexdigest() != digest:
+                    raise Damaged(digest)
             yield chunk
-        if hasher and hasher.hexdigest() != digest:
-            raise Unavailable(f"The blob {digest[:12]} is damaged.", hint="Restore it from a backup or a remote.")
 
 
 def open_blobs(url: str) -> ObstoreBlobs:
@@ -239,6 +288,10 @@ def open_blobs(url: str) -> ObstoreBlobs:
 def _path(digest: str) -> str:
     check_digest(digest)
     return f"blobs/{digest[:2]}/{digest}"
+
+
+def _aside(digest: str) -> str:
+    return f"quarantine/{check_digest(digest)}"
 
 
 def _named(key: str) -> str:

@@ -16,16 +16,19 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from noria.kernel.blobs import BlobInfo, BlobStore, Named
+from noria.kernel.blobs import BlobInfo, BlobStore, Damaged, Named
 from noria.kernel.crash import crash_here
 from noria.kernel.db import Database, Read, Write
-from noria.kernel.errors import Unavailable
+from noria.kernel.errors import NotFound, Unavailable
+from noria.kernel.facts import Fact, fact
 from noria.kernel.ids import Ref
+from noria.kernel.op import Ops
 
 log = logging.getLogger("noria.collector")
 
@@ -149,12 +152,19 @@ class Collector:
         return Collected(removed=len(rows), freed_bytes=sum(r["size_bytes"] for r in rows))
 
 
+@fact("blob.damaged")
+class BlobDamaged(Fact):
+    """Stored bytes no longer matched their name when they were read; they were put aside."""
+
+
 class KeptBlobs:
-    """A blob store whose `put` reprieves and whose `has` does not count on the condemned. Everything else is the store's own."""
+    """A blob store whose `put` reprieves, whose `has` does not count on the condemned, and that puts damaged bytes aside when they are
+    read. Everything else is the store's own."""
 
     def __init__(self, store: BlobStore, db: Database) -> None:
         self._store, self._db = store, db
         self._empty_until_s = 0.0
+        self.ops: Ops | None = None  # what mints operations, for facts; filled by app.py, since it needs the database too
 
     def put(self, data: bytes | Iterable[bytes] | Path) -> BlobInfo:
         """See BlobStore. Raises Unavailable when the same bytes have been going for too long."""
@@ -197,13 +207,56 @@ class KeptBlobs:
         return str(found or "")
 
     def get(self, digest: str) -> bytes:
-        return self._store.get(digest)
+        """See BlobStore. Damaged bytes are put aside, which is a fact."""
+        with self._noting_damage(digest):
+            return self._store.get(digest)
 
     def open(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        return self._store.open(digest, start, end)
+        """See BlobStore and `get`."""
+        with self._noting_damage(digest):
+            chunks = self._store.open(digest, start, end)
+        return self._watched(digest, chunks)
 
     def size(self, digest: str) -> int:
-        return self._store.size(digest)
+        with self._noting_damage(digest):
+            return self._store.size(digest)
+
+    def quarantine(self, digest: str) -> None:
+        self._store.quarantine(digest)
+
+    def is_quarantined(self, digest: str) -> bool:
+        return self._store.is_quarantined(digest)
+
+    def _watched(self, digest: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        with self._noting_damage(digest):
+            yield from chunks
+
+    @contextmanager
+    def _noting_damage(self, digest: str) -> Iterator[None]:
+        try:
+            yield
+        except NotFound as cause:
+            if self._store.is_quarantined(digest):
+                raise Damaged(digest) from cause
+            raise
+        except Damaged:
+            self._note_damage(digest)
+            raise
+
+    def _note_damage(self, digest: str) -> None:
+        try:
+            self._store.get(digest)  # once more: what was torn on its way is not damaged where it lies
+        except NotFound:
+            return  # put aside already
+        except Damaged:
+            log.error("the blob %s is damaged; it is put aside under quarantine/", digest)
+        else:
+            log.warning("the blob %s was damaged on its way, and is whole where it lies", digest)
+            return
+        self._store.quarantine(digest)
+        if self.ops is not None and self._db.writing() is None:
+            with self._db.write(self.ops.system("blobs")) as tx:
+                tx.emit("blob.damaged", Ref("blob", digest))
 
     def delete(self, digest: str) -> None:
         self._store.delete(digest)

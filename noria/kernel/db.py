@@ -26,11 +26,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from noria.kernel.clock import Clock, SystemClock
-from noria.kernel.errors import Invalid, StorageFull, Unavailable
+from noria.kernel.errors import Invalid, Unavailable
 from noria.kernel.facts import check_fact
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
-from noria.kernel.turns import BUSY_TIMEOUT_S, Turns
+from noria.kernel.turns import BUSY_TIMEOUT_S, SQLITE_FULL, Turns, storage_full
 from noria.kernel.wakeups import Wakeups
 
 log = logging.getLogger("noria.db")
@@ -429,7 +429,7 @@ def _convert(row: Mapping[Any, Any], type_: type[S]) -> S:
     return msgspec.convert(values, type_, strict=False)
 
 
-_SQLITE_ERROR, _SQLITE_FULL = 1, 13  # result codes; what is neither (busy, locked, i/o, cannot open) may pass
+_SQLITE_ERROR = 1  # result code; what is neither (busy, locked, i/o, cannot open) may pass
 _DISK_FULL = "53100"  # PostgreSQL's SQLSTATE
 
 
@@ -437,7 +437,7 @@ def _kind_of(error: object) -> Literal["bug", "full", "away"]:
     """What an operational error of a driver is. SQLite uses it for SQL it cannot read, too."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", _SQLITE_ERROR) & 0xFF
-        return {_SQLITE_ERROR: "bug", _SQLITE_FULL: "full"}.get(code, "away")  # type: ignore[return-value]
+        return {_SQLITE_ERROR: "bug", SQLITE_FULL: "full"}.get(code, "away")  # type: ignore[return-value]
     return "full" if getattr(error, "sqlstate", None) == _DISK_FULL else "away"
 
 
@@ -451,10 +451,7 @@ def _clear_errors() -> Iterator[None]:
         if kind == "bug":
             raise
         if kind == "full":
-            raise StorageFull(
-                "The disk of the database is full; nothing was changed.", retry_after_s=60,
-                hint="Reading goes on. Free space, then try again.",
-            ) from cause  # fmt: skip
+            raise storage_full() from cause
         raise Unavailable("The database does not answer.", retry_after_s=5, hint="Try again in a moment.") from cause
     except sa.exc.TimeoutError as cause:
         raise Unavailable("Every database connection is in use.", retry_after_s=2, hint="Try again in a moment.") from cause

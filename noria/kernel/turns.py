@@ -19,8 +19,9 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 
 from noria.kernel.clock import SystemClock
-from noria.kernel.errors import Unavailable
+from noria.kernel.errors import StorageFull, Unavailable
 
+SQLITE_FULL = 13  # result code
 BUSY_TIMEOUT_S = 30.0
 SHARED_MAX = 64  # turns of one commit
 SHARED_S = 0.05  # how long the first of them may be kept from its commit by others
@@ -182,9 +183,23 @@ class Turns:
                 finally:
                     self._pen.release()
         if common.error is not None:
+            if is_full(common.error):
+                raise storage_full() from common.error
             raise Unavailable(
                 "The database did not take the change.", retry_after_s=1, hint="Try again in a moment."
             ) from common.error
+
+
+def is_full(error: BaseException) -> bool:
+    """Did SQLite find no room?"""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_FULL
+
+
+def storage_full() -> StorageFull:
+    return StorageFull(
+        "The disk of the database is full; nothing was changed.", retry_after_s=60,
+        hint="Reading goes on. Free space, then try again.",
+    )  # fmt: skip
 
 
 def _driver(connection: Connection) -> Any:

@@ -54,6 +54,14 @@ class BlobContract:
         store.delete(digest)
         assert not store.has(digest)
 
+    def test_what_is_put_aside_is_gone_until_it_is_stored_again(self, store: BlobStore) -> None:
+        digest = store.put(b"abc").digest
+        store.quarantine(digest)
+        store.quarantine(digest)
+        assert store.is_quarantined(digest) and not store.has(digest) and not list(store.list())
+        _raises(NotFound, lambda: store.get(digest))
+        assert store.put(b"abc").digest == digest and store.get(digest) == b"abc"
+
     def test_named_objects_come_back_sorted(self, store: BlobStore) -> None:
         for key in ("checkpoints/b.txt", "checkpoints/a.txt", "other/c.txt"):
             store.put_at(key, key.encode())

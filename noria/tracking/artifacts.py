@@ -9,6 +9,7 @@ from msgspec import structs
 
 from noria.kernel.blobs import BlobInfo, BlobStore
 from noria.kernel.collector import condemn
+from noria.kernel.crash import crash_here
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import Ref
@@ -90,6 +91,7 @@ class Artifacts:
 
     def _put(self, op: Op, owner: str, path: str, stored: BlobInfo) -> Artifact:
         made = Artifact(path=path, digest=stored.digest, size_bytes=stored.size_bytes, at_ms=op.at_ms)
+        crash_here("artifact.stored")
         with self._db.write(op, shared=True) as tx:
             if store.artifacts_below(tx, owner, path, limit=1):
                 raise Invalid(f"{path!r} is a folder here.", where="path")
