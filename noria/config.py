@@ -55,6 +55,7 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         bool,
     ),
+    Setting("slow_request_s", "How long the head of a request, or a pause in its body, may last, in seconds.", 60.0, float),
     Setting("workers", "How many pipeline steps run at once on this machine.", 2, int),
     Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
     Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
@@ -88,6 +89,7 @@ class Config(Struct, frozen=True, kw_only=True):
     body_limit_mb: int = 16
     upload_limit_mb: int = 8192
     direct_transfers: bool = False
+    slow_request_s: float = 60.0
     workers: int = 2
     seal_s: float = 2.0
     lease_s: float = 30.0

@@ -9,6 +9,7 @@ import uvicorn
 from noria.app import build
 from noria.config import load_config
 from noria.http.asgi import asgi
+from noria.http.patience import patient
 from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
 
@@ -21,7 +22,7 @@ def main() -> None:
     collect_seldom()
     uvicorn.run(
         asgi(app), host=config.host, port=config.port, log_config=None, access_log=False, server_header=False,
-        timeout_keep_alive=30, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 << 10,
+        timeout_keep_alive=30, timeout_graceful_shutdown=5, http=patient(config.slow_request_s),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ calling. Fails closed: a request that cannot be placed is refused here.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -63,11 +64,13 @@ class Door:
             return
         op_id = scope["noria_op_id"] = new_id()
         headers = {k.lower(): v for k, v in scope["headers"]}
-        counted = _Body(receive, self._limit(scope["path"]))
+        counted = _Body(receive, self._limit(scope["path"]), self._config.slow_request_s)
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-noria-op", op_id.encode()), *_SECURITY_HEADERS]
+                if counted.has_stalled:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         if scope["method"] not in METHODS:
@@ -175,15 +178,20 @@ def _check_workspace(path: str, headers: dict[bytes, bytes]) -> None:
 
 
 class _Body:
-    """Counts what is read of a body and stops at the limit."""
+    """Counts what is read of a body and stops at the limit, or when nothing has come for `pause_s`."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
+    def __init__(self, receive: Receive, limit: int, pause_s: float) -> None:
         self._receive = receive
         self._limit = limit
+        self._pause_s = pause_s
         self._read = 0
+        self._is_expected = False
+        self._is_whole = False
+        self.has_stalled = False
 
     def check_declared(self, headers: dict[bytes, bytes]) -> None:
         declared = headers.get(b"content-length")
+        self._is_expected = b"transfer-encoding" in headers or declared not in (None, b"0")
         if declared is None:
             return
         if not declared.isdigit():
@@ -192,7 +200,17 @@ class _Body:
             raise self._too_large()
 
     async def receive(self) -> MutableMapping[str, Any]:
-        message = await self._receive()
+        if self._is_whole:  # what is waited for now is the end of the connection, and that may take as long as it likes
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._pause_s):
+                message = await self._receive()
+        except TimeoutError as cause:
+            self.has_stalled = True
+            raise Invalid(f"Nothing of the body came for {self._pause_s:g} s.", hint="Send it again.") from cause
+        if message["type"] == "http.disconnect" and self._is_expected:
+            raise Invalid("The body ended early: the client went away.", hint="Send it again.")
+        self._is_whole = not message.get("more_body", False)
         self._read += len(message.get("body", b""))
         if self._read > self._limit:
             raise self._too_large()

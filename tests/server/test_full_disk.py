@@ -107,7 +107,7 @@ def test_no_room_for_what_arrives_is_said_too(disk: Path, tmp_path: Path) -> Non
         with httpx.Client(base_url=control.url, timeout=60) as http:
             run = http.post("/api/v1/runs", json={"experiment": "full", "name": "r"}).json()["id"]
             content, data = f"/api/v1/runs/{run}/artifacts/content", random.Random(3).randbytes(2 << 20)
-            http.put(content, params={"path": "first.bin"}, content=b"first").raise_for_status()
+            http.put(content, params={"path": "first.bin"}, content=data[:-1]).raise_for_status()
             filler = fill(disk)  # only now: Python looks for another folder when its first use of one finds it full
             sent = http.put(content, params={"path": "no.bin"}, content=data)
             assert sent.status_code == 507 and sent.json()["error"]["code"] == "storage_full", sent.text
