@@ -312,9 +312,8 @@ def _version_routes(registry: Registry) -> Routes:
         page_token: str = "",
     ) -> VersionsAnswer:
         limit = min(check_limit(max_results, most=VERSIONS_MAX), VERSIONS_PER_SEARCH)
-        found = registry.search_versions(
-            op, filter=prompts.conditions(filter), order_by=order_by, limit=limit, page=page_token
-        )
+        where = prompts.conditions(filter)
+        found = registry.search_versions(op, filter=where, order_by=order_by, limit=limit, page=page_token, is_brief=True)
         return VersionsAnswer([_version(v) for v in found.items], found.next or "")
 
     @get(_at("model-versions/get-download-uri"), action="model.read", **HIDDEN)

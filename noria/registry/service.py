@@ -302,15 +302,16 @@ class Registry:
         return Page(found[:limit], encode_token(found[limit - 1].number) if len(found) > limit else None)
 
     def search_versions(
-        self, op: Op, *, filter: Filter = "", order_by: list[str] | None = None, limit: int | None = None, page: str = ""
-    ) -> Page[ModelVersion]:
-        """Versions of any model that the caller may see. Raises Invalid."""
+        self, op: Op, *, filter: Filter = "", order_by: list[str] | None = None, limit: int | None = None, page: str = "",
+        is_brief: bool = False,
+    ) -> Page[ModelVersion]:  # fmt: skip
+        """Versions of any model that the caller may see; in brief, without flavours and the like. Raises Invalid."""
         order = parse_order(order_by or [])
         after = decode_token(page, size=filters.key_size(order, of=ModelVersion)) if page else None
         with self._db.read() as tx:
             items, last = store.versions(
                 tx, _visible(op), where=_where(filter), order=order, after=after,
-                limit=check_limit(limit, most=VERSIONS_PER_SEARCH),
+                limit=check_limit(limit, most=VERSIONS_PER_SEARCH), is_brief=is_brief,
             )  # fmt: skip
         return Page(items, encode_token(*last) if last else None)
 

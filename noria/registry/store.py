@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from noria.kernel.collector import condemn
 from noria.kernel.db import Read, Write, js
@@ -28,6 +28,13 @@ _VERSION = """
            v.signature, v.input_example, v.environment_digest, v.packages, v.logged_model, v.run_link, v.status,
            v.description, v.actor, v.created_at_ms, v.updated_at_ms
       from model_version v join model m on m.id = v.model_id"""
+
+_BRIEF = (
+    _VERSION.replace("v.flavors", "'{}' as flavors")
+    .replace("v.signature", "null as signature")
+    .replace("v.input_example", "null as input_example")
+    .replace("v.packages", "'[]' as packages")
+)
 
 
 class Scope(Struct, frozen=True):
@@ -200,16 +207,20 @@ def versions(
     order: list[OrderBy],
     after: list[Any] | None,
     limit: int,
+    is_brief: bool = False,
 ) -> tuple[list[ModelVersion], list[Any] | None]:
-    """One page of versions of any model, and the key of its last row when there is more."""
+    """One page of versions of any model, and the key of its last row when there is more.
+
+    In brief: without what the model says of itself and without evaluations, which are most of a version.
+    """
     query = compile_versions(tx.dialect, where, order, after)
     found = tx.all(
         ModelVersion,
-        f"{_VERSION} where {scope.clause} and {query.where} order by {query.order} limit :limit",
+        f"{_BRIEF if is_brief else _VERSION} where {scope.clause} and {query.where} order by {query.order} limit :limit",
         limit=limit + 1, **scope.params, **query.params,
     )  # fmt: skip
     page = found[:limit]
-    return _complete(tx, page), query.key_of(page[-1]) if len(found) > limit else None
+    return _complete(tx, page, is_brief=is_brief), query.key_of(page[-1]) if len(found) > limit else None
 
 
 def versions_of(tx: Read, model_id: ModelId, *, before: int | None, limit: int) -> list[ModelVersion]:
@@ -241,32 +252,33 @@ def newest_by_tag(tx: Read, models: list[str], tag: str) -> list[ModelVersion]:
     return _complete(tx, found)
 
 
-def _complete(tx: Read, found: list[ModelVersion]) -> list[ModelVersion]:
+def _complete(tx: Read, found: list[ModelVersion], *, is_brief: bool = False) -> list[ModelVersion]:
     """The versions with their tags, aliases and latest evaluations: three queries, however many there are."""
     ids = [v.id for v in found]
     if not ids:
         return []
     tags: dict[str, dict[str, str]] = {}
-    for row in tx.rows(
-        "select version_id, key, value from model_version_tag where version_id in :ids order by key", ids=ids
+    # The ids as one bound text: a page may have ten thousand, and as many parameters cost more than the query.
+    each = "json_each(:ids)" if tx.dialect == "sqlite" else "json_array_elements_text(cast(:ids as json))"
+    for version_id, key, value in tx.tuples(
+        f"select version_id, key, value from model_version_tag where version_id in (select value from {each}) order by key",
+        ids=js(ids),
     ):
-        tags.setdefault(row["version_id"], {})[row["key"]] = row["value"]
-    aliases: dict[str, list[str]] = {}
-    for row in tx.rows(
-        """select v.id, a.name from alias a join model_version v on v.model_id = a.model_id and v.number = a.number
-            where v.id in :ids order by a.name""",
-        ids=ids,
+        tags.setdefault(version_id, {})[key] = value
+    aliases: dict[tuple[str, int], list[str]] = {}
+    for model, number, alias in tx.tuples(
+        """select m.name, a.number, a.name from alias a join model m on m.id = a.model_id
+            where m.name in :models and a.number is not null order by a.name""",
+        models=sorted({v.model for v in found}),
     ):
-        aliases.setdefault(row["id"], []).append(row["name"])
-    evaluations = _evaluations(tx, ids)
+        aliases.setdefault((model, number), []).append(alias)
+    evaluations = {} if is_brief else _evaluations(tx, ids)
     return [
-        _replace(v, tags=tags.get(v.id, {}), aliases=aliases.get(v.id, []), evaluations=evaluations.get(v.id, []))
+        structs.replace(
+            v, tags=tags.get(v.id, {}), aliases=aliases.get((v.model, v.number), []), evaluations=evaluations.get(v.id, [])
+        )
         for v in found
     ]
-
-
-def _replace(version: ModelVersion, **changes: Any) -> ModelVersion:
-    return ModelVersion(**{name: getattr(version, name) for name in version.__struct_fields__} | changes)
 
 
 def describe_version(tx: Write, version_id: ModelVersionId, description: str) -> None:
