@@ -64,6 +64,8 @@ lock-clients: setup  ## Resolve anew the MLflow versions that the protocol tests
 	for each in "2.22 mlflow-skinny==2.22.*" "3.1 mlflow-skinny==3.1.*" "server mlflow"; do set -- $$each; \
 		printf '%s\n' "$$2" $$(test $$1 = server || echo numpy pandas) | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/$$1.lock; done
+	printf 'deltalake\npylance\npyiceberg[pyarrow,sql-sqlite]\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/tables.lock
 	$(BIN)/uv pip compile tests/protocol/clients/autolog.in --override tests/protocol/clients/autolog.overrides --universal \
 		--generate-hashes --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		-o tests/protocol/clients/autolog.lock

@@ -133,36 +133,40 @@ def _report(done: object, what: str, as_json: bool) -> None:
 @click.argument("uri")
 @click.option("-m", "--message", default="", help="What it is, for the log.")
 @click.option("--alias", default="", help="Also point this alias at the version.")
-@click.option("--as-files", is_flag=True, help="Take a Delta, Iceberg or Lance table as the files it has today.")
+@click.option("--at", default="", help="Of a Delta, Iceberg or Lance table: this version or snapshot; the newest otherwise.")
+@click.option("--as-files", is_flag=True, help="Take a Delta, Iceberg or Lance table as the files that lie there.")
 @json_option
-def link(name: str, uri: str, message: str, alias: str, as_files: bool, as_json: bool) -> None:
+def link(name: str, uri: str, message: str, alias: str, at: str, as_files: bool, as_json: bool) -> None:
     """Make a version of NAME from the files below URI without copying them; they stay where they are.
 
-    Size and ETag of each file are part of the version: one that changes later cannot be read from it any more.
+    Size and ETag of each file are part of the version: one that changes later cannot be read from it any more. A Delta, Iceberg or
+    Lance table is linked at one of its versions.
 
     \b
     Example:
       noria data link raw s3://bucket/raw/2026 -m "As delivered"
+      noria data link orders s3://bucket/orders --at 12
     """
     with progress(f"Linking {uri}") as say:
         say("listing")
         if (mine := local_repository()) is None:
-            body = {"uri": uri, "message": message, "alias": alias, "as_files": as_files}
+            body = {"uri": uri, "message": message, "alias": alias, "as_files": as_files, "at": at}
             answer = _through_server(f"/datasets/{quote(name, safe='')}/link", body)
             found, is_new = answer["version"], answer["is_new"]
         else:
             from noria.repository.links import link_files
 
-            files = link_files(uri, as_files=as_files)
+            files, table = link_files(uri, as_files=as_files, at=at)
             with mine.writing() as writing:
-                new = NewCommit(message=message, alias=alias, actor=user(), link=uri)
+                new = NewCommit(message=message, alias=alias, actor=user(), link=uri, table=table)
                 made, is_new = writing.commit(name, files, new)
             found = msgspec.to_builtins(made.info())
     if as_json:
         emit({"version": found, "link": uri, "is_new": is_new}, as_json=True)
         return
     label = f"{found['dataset']}@{found['number']}"
-    said = f"{found['files_count']:,} files, {size(found['size_bytes'])} at {uri}"
+    table = f" ({found['table']})" if found.get("table") else ""
+    said = f"{found['files_count']:,} files, {size(found['size_bytes'])} at {uri}{table}"
     click.echo(f"{label}  {said}" if is_new else f"{label} is exactly this already.")
 
 

@@ -333,6 +333,8 @@ class Version:
         import pyarrow as pa
 
         self._note_read()
+        if self.info.table and not path:
+            return self._lake().to_table()
         found = [self._read_table(file) for file in self._tables(path)]
         if any(t.schema != found[0].schema for t in found[1:]):
             raise Invalid(
@@ -355,6 +357,8 @@ class Version:
         from noria.client.filesystem import NoriaFileSystem
 
         self._note_read()
+        if self.info.table and not prefix:
+            return self._lake()
         found = [f for f in self.files(prefix) if table_format(f.path)]
         if not found:
             raise NotFound(f"{self.handle} has no Parquet or CSV file that begins with {prefix!r}.", where="prefix")
@@ -363,6 +367,14 @@ class Version:
         paths = [f"{self.handle}/{f.path}" for f in found]
         kind = table_format(found[0].path) or ""
         return pads.dataset(paths, format=kind, filesystem=NoriaFileSystem.of(self))
+
+    def _lake(self) -> Any:
+        """A linked Delta, Iceberg or Lance table, read where it is by its own library. Raises Unavailable when it is gone."""
+        from noria.repository.lake import open_lake
+        from noria.repository.links import require_unchanged
+
+        require_unchanged(self.info.link, self.files())
+        return open_lake(self.info.link, self.info.table)
 
     def stream(self, prefix: str = "", **options: Any) -> Stream:
         """Samples, without a checkout: rows of the version's tables, or whole files. See docs/guides/data.md.

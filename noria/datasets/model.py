@@ -85,6 +85,8 @@ class DatasetVersion(Struct, frozen=True, kw_only=True):
     schema: list[Column] | None = None
     branch: str = "main"
     aliases: list[str] = []
+    link: str = ""  # where its files stay, if they do; told of one version, not in lists
+    table: str = ""  # and what table they are, such as delta@12
 
 
 class Alias(Struct, frozen=True, kw_only=True):
@@ -150,6 +152,7 @@ class LinkRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     message: str = ""
     alias: str = ""
     as_files: bool = False
+    at: str = ""
 
 
 class SubjectRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

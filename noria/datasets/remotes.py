@@ -81,8 +81,8 @@ class Remotes:
         check_name(name, what="dataset")
         if asked.alias:
             check_ref_name(asked.alias, what="an alias")
-        files = link_files(self.allowed(asked.uri), as_files=asked.as_files)
-        new = NewCommit(message=asked.message, alias=asked.alias, actor=op.actor.label, link=asked.uri)
+        files, table = link_files(self.allowed(asked.uri), as_files=asked.as_files, at=asked.at)
+        new = NewCommit(message=asked.message, alias=asked.alias, actor=op.actor.label, link=asked.uri, table=table)
         with self._repository.writing() as writing:
             made, is_new = writing.commit(document_of(op.workspace, name), files, new)
         self._rows.follow(op, name)

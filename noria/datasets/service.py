@@ -129,7 +129,9 @@ class Datasets:
         wanted = parse_handle(handle, kind="dataset")
         op.require("dataset.read", on=Ref("dataset", wanted.name))
         with self._db.read() as tx:
-            return self._select(tx, op, wanted.name, wanted.selector)
+            found = self._select(tx, op, wanted.name, wanted.selector)
+        commit = self._repository.commit(found.id)
+        return msgspec.structs.replace(found, link=commit.link, table=commit.table) if commit.link else found
 
     def _version_by_id(self, op: Op, version_id: str) -> DatasetVersion:
         with self._db.read() as tx:

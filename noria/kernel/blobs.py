@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import unquote
 
 from blake3 import blake3
 from msgspec import Struct
@@ -272,7 +273,7 @@ def open_blobs(url: str) -> ObstoreBlobs:
     from obstore.store import LocalStore, from_url
 
     if "://" not in url or url.startswith("file://"):
-        folder = Path(url.removeprefix("file://"))
+        folder = Path(unquote(url[len("file://") :]) if "://" in url else url)
         folder.mkdir(parents=True, exist_ok=True)
         return ObstoreBlobs(LocalStore(prefix=folder.resolve()))
     try:

@@ -7,39 +7,54 @@ as the version.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from blake3 import blake3
 
 from noria.datasets.manifest import Manifest, sort
 from noria.datasets.model import FILES_PER_VERSION, VersionFile, check_path
 from noria.kernel.errors import Invalid, NotFound, TooLarge, Unavailable
+from noria.repository.lake import table_at
 from noria.repository.objects import Found, open_objects
 
 READ_BYTES = 8 << 20
-_TABLES = {"_delta_log/": "a Delta table", "_versions/": "a Lance table", "metadata/version-hint.text": "an Iceberg table"}
 
 
-def link_files(uri: str, *, as_files: bool = False) -> Manifest:
-    """The files below `uri` as they are now. Raises Invalid for nothing, and for a table whose format has versions of its own,
-    unless `as_files`: today's files of it are meant."""
+def link_files(uri: str, *, as_files: bool = False, at: str = "") -> tuple[Manifest, str]:
+    """The files below `uri` as they are now, and '' or what table they are, such as `delta@12`: then its files at that version.
+
+    `at`: the version of a table, the newest when left out. `as_files`: whatever lies there, even if it is a table. Raises Invalid
+    when there is nothing, NotFound when the table has no such version.
+    """
     objects = open_objects(uri, create=False)
-    files: Manifest = {}
+    found: dict[str, Found] = {}
     for item in objects.list(""):
-        path = check_path(item.key)
-        for part, what in _TABLES.items():
-            if path.startswith(part) and not as_files:
-                raise Invalid(
-                    f"{uri} holds {what}; linking one at a fixed version is not supported.",
-                    where="uri",
-                    hint="Commit a copy of it, or link the files it has today with --as-files.",
-                )
-        files[path] = VersionFile(path=path, size_bytes=item.size_bytes, digest=_digest(uri, path, item))
-        if len(files) > FILES_PER_VERSION:
+        found[item.key] = item
+        if len(found) > FILES_PER_VERSION:
             raise TooLarge(f"A version holds at most {FILES_PER_VERSION:,} files.")
-    if not files:
+    if not found:
         raise Invalid(f"There are no files at {uri}.", where="uri")
-    return sort(files)
+    table = None if as_files else table_at(objects.url, found, at)
+    if as_files and at:
+        raise Invalid("Files have no version; leave out one of the two.", where="at")
+    files: Manifest = {}
+    for key in found if table is None else table.paths:
+        path, item = check_path(key), found[key]
+        files[path] = VersionFile(path=path, size_bytes=item.size_bytes, digest=_digest(uri, path, item))
+    if not files:
+        raise Invalid(f"The table at {uri} has no rows in this version.", where="at")
+    return sort(files), table.mark if table else ""
+
+
+def require_unchanged(uri: str, files: Iterable[VersionFile]) -> None:
+    """Raises Unavailable when one of the files is not what was linked any more."""
+    there = {item.key: item for item in open_objects(uri, create=False).list("")}
+    for file in files:
+        now = there.get(file.path)
+        if now is None:
+            raise Unavailable(f"{file.path!r} is gone from {uri}.", hint="Put it back, or link a new version.")
+        if _digest(uri, file.path, now) != file.digest:
+            raise Unavailable(f"{file.path!r} in {uri} changed since it was linked.", hint="Link a new version.")
 
 
 def read_linked(uri: str, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -41,6 +41,7 @@ class Commit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows_count: int | None = None
     schema: list[Column] | None = None
     link: str = ""
+    table: str = ""  # what the link is a version of, such as delta@12
     nonce: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
 
     def encode(self) -> bytes:

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from blake3 import blake3
 from msgspec import Struct
@@ -321,7 +322,7 @@ def open_objects(url: str, *, create: bool = True) -> FolderObjects | BucketObje
     Raises Invalid for another kind of address, and NotFound when a folder does not exist and is not to be made.
     """
     if "://" not in url or url.startswith("file://"):
-        folder = Path(url.removeprefix("file://")).absolute()
+        folder = Path(unquote(url[len("file://") :]) if "://" in url else url).absolute()
         if not folder.is_dir():
             if not create:
                 raise NotFound(f"There is no folder {folder}.", where="url")

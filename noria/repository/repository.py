@@ -74,7 +74,7 @@ class Version(Struct, frozen=True, kw_only=True):
             id=DatasetVersionId(self.id), dataset=c.dataset, number=self.number or 0, root_digest=c.root,
             created_at_ms=c.at_ms, actor=c.actor, message=c.message, parents=[DatasetVersionId(p) for p in c.parents],
             files_count=c.files_count, size_bytes=c.size_bytes, rows_count=c.rows_count, schema=c.schema, branch=c.branch,
-            aliases=self.names,
+            aliases=self.names, link=c.link, table=c.table,
         )  # fmt: skip
 
 
@@ -88,6 +88,7 @@ class NewCommit(Struct, frozen=True, kw_only=True):
     parents: list[str] = []  # more parents, of a merge
     actor: str = ""
     link: str = ""
+    table: str = ""  # of a link: delta@12
     rows_count: int | None = None
     schema: list[Column] | None = None
     expected: str | None = None  # the expectations that the files were checked against; None: they need not be
@@ -594,7 +595,7 @@ class Writing:
             commit = Commit(
                 dataset=name, root=root, parents=[p for p in dict.fromkeys([head, *new.parents]) if p], at_ms=now,
                 actor=new.actor, message=new.message, branch=new.branch, files_count=len(files),
-                size_bytes=sum(f.size_bytes for f in files.values()), link=new.link, rows_count=new.rows_count,
+                size_bytes=sum(f.size_bytes for f in files.values()), link=new.link, table=new.table, rows_count=new.rows_count,
                 schema=new.schema,
             )  # fmt: skip
             data = commit.encode()

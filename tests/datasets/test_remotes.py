@@ -98,7 +98,7 @@ def test_a_link_of_this_home_to_elsewhere_is_not_read_by_the_server(data: Datase
 
     repository, uri = open_repository(str(noria.config.blobs_url)), (tmp_path / "secret").as_uri()
     with repository.writing() as writing:
-        writing.commit("flights", link_files(uri), NewCommit(actor="eve", link=uri))
+        writing.commit("flights", link_files(uri)[0], NewCommit(actor="eve", link=uri))
     noria.settle()
     with pytest.raises(Forbidden, match="may not go"):
         data.version().read("a.txt")
