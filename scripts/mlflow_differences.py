@@ -123,6 +123,10 @@ APART = (
         ("version of models:/flights@none", "version negative"),
     ),
     Difference(
+        "refuses a private address when a webhook is made", "when something is sent there",
+        "A name may lead elsewhere by then, and an administrator may allow it meanwhile.", ("webhook of a private address",),
+    ),
+    Difference(
         "answers an upload with nothing", "with `{}`", "It is JSON, as everywhere; clients do not read it.", ("file up*",),
     ),
     Difference(

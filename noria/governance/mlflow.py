@@ -60,7 +60,7 @@ def routes(hooks: MlflowHooks) -> Routes:
 
     @get(many, action="webhook.read", **hidden)
     def mlflow_list_webhooks(op: Op, max_results: int = HOOKS_PER_PAGE, page_token: str = "") -> dict[str, Any]:
-        size = check_limit(max_results, most=HOOKS_MAX)
+        size = check_limit(max_results or HOOKS_PER_PAGE, most=HOOKS_MAX)  # 0 is what protobuf makes of nothing
         start = decode_token(page_token, size=1)[0] if page_token else 0
         if not isinstance(start, int) or start < 0:
             raise Invalid("The page token belongs to another list.", where="page_token", hint="Start again without it.")

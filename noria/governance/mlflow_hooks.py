@@ -6,6 +6,8 @@ administrator may allow private addresses for one of them through Noria's own AP
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -15,11 +17,12 @@ from noria.governance.webhooks import WEBHOOKS_MAX, Webhooks, without_query
 from noria.kernel.db import Database, Write
 from noria.kernel.errors import AlreadyExists, Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.events import last_seq
-from noria.kernel.ids import Ref, check_name, new_id
+from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op
 
 SECRET_LENGTH_MAX = 1_000  # MLflow's
 DESCRIPTION_LENGTH_MAX = 1_000
+_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE | re.ASCII)  # MLflow's rule
 
 
 class HookChange(Struct, frozen=True, kw_only=True):
@@ -133,8 +136,11 @@ class MlflowHooks:
 
 def check(new: HookChange) -> None:
     """Raises Invalid for what cannot be, or an event that never comes."""
-    if new.name is not None:
-        check_name(new.name, what="webhook")
+    if new.name is not None and not _NAME.fullmatch(new.name):
+        raise Invalid(
+            f"{new.name[:80]!r} cannot be the name of a webhook.", where="name",
+            hint="It has at most 63 letters, digits, dots, underscores and dashes, and begins and ends with a letter or digit.",
+        )  # fmt: skip
     if new.url is not None:
         sending.check_url(new.url)
     for event in new.events or ():

@@ -19,7 +19,7 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from noria.http.route import Routes, get, post, put
-from noria.kernel.errors import Invalid
+from noria.kernel.errors import Invalid, TooLarge
 from noria.kernel.op import Op
 from noria.tracking.files import artifact_path_of, knock, stored
 from noria.tracking.mlflow import BODIES, Whole, needed, rpc, whole
@@ -29,6 +29,7 @@ from noria.tracking.transfers import Transfers
 from noria.tracking.unserved import PUBLIC
 
 FILES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
+REQUEST_BYTES_MAX = 8 << 20  # 10,000 parts with their addresses are 3 MiB
 SECRET_HEADER = "x-noria-transfer"  # noqa: S105
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
 DIRECT_ONLY = "is not supported for proxied artifact storage: files of this server are named by mlflow-artifacts: URIs."
@@ -110,7 +111,7 @@ def _of_file(verb: str, body: type[Struct], do: Callable[..., Any]) -> HTTPRoute
           operation_id=f"mlflow_multipart_{verb}")  # fmt: skip
     async def handle(op: Op, request: Request[Any, Any, Any]) -> Response[Any]:
         folder = artifact_path_of(request, f"/mpu/{verb}/")
-        asked: Any = decoder.decode(await request.body() or b"{}")
+        asked: Any = decoder.decode(await _request_of(request) or b"{}")
 
         def work() -> Any:
             knock(op, "artifact.write")
@@ -120,6 +121,16 @@ def _of_file(verb: str, body: type[Struct], do: Callable[..., Any]) -> HTTPRoute
         return Response(await anyio.to_thread.run_sync(work))
 
     return handle
+
+
+async def _request_of(request: Request[Any, Any, Any]) -> bytes:
+    """The body of a request that is no file, though its address is among those of files. Raises TooLarge."""
+    read = bytearray()
+    async for chunk in request.stream():
+        read += chunk
+        if len(read) > REQUEST_BYTES_MAX:
+            raise TooLarge(f"This request has at most {REQUEST_BYTES_MAX >> 20} MiB.", hint="Send fewer parts.")
+    return bytes(read)
 
 
 def _links(transfers: Transfers, tracking: Tracking) -> list[HTTPRouteHandler]:

@@ -123,12 +123,44 @@ def registry(client: MlflowClient, name: str) -> dict[str, Any]:
     return seen
 
 
+def parts(client: MlflowClient, name: str) -> dict[str, Any]:
+    """A file that goes up in parts, and where the client can, comes down in ranges."""
+    os.environ |= {
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true", "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "500000",
+        "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": "300000", "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true",
+        "MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE": "400000",
+    }  # fmt: skip
+    folder = Path(tempfile.mkdtemp())
+    (folder / "big.bin").write_bytes(bytes(range(250)) * 4_000)
+    run = client.create_run(client.get_experiment_by_name(name).experiment_id).info.run_id
+    client.log_artifact(run, str(folder / "big.bin"), "deep")
+    (folder / "down").mkdir()
+    got = client.download_artifacts(run, "deep/big.bin", str(folder / "down"))
+    return {"same": Path(got).read_bytes() == (folder / "big.bin").read_bytes()}
+
+
+def prompts(name: str) -> dict[str, Any]:
+    """Prompts had another address before MLflow 3."""
+    api: Any = mlflow.genai if VERSION >= (3, 0) else mlflow
+    name = f"prompt-{name}"
+    api.register_prompt(name, "Hello {{who}}!", commit_message="first")
+    api.register_prompt(name, "Bye {{who}}.")
+    api.set_prompt_alias(name, "live", 1)
+    live = api.load_prompt(f"prompts:/{name}@live")
+    return {
+        "live": live.format(who="Ada"),
+        "second": api.load_prompt(f"prompts:/{name}/2").template,
+        "version": int(live.version),
+    }
+
+
 def main(url: str, name: str) -> dict[str, Any]:
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
     mlflow.set_tracking_uri(url)
     mlflow.set_registry_uri(url)
     client = MlflowClient()
-    return {"runs": runs(client, name), "errors": errors(client, name), "registry": registry(client, name)}
+    seen = {"runs": runs(client, name), "errors": errors(client, name), "registry": registry(client, name)}
+    return {**seen, "prompts": prompts(name), "parts": parts(client, name)}
 
 
 if __name__ == "__main__":

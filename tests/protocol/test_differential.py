@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scripts.mlflow_differences import APART, apart
-from tests.protocol.differential import errors, files, prompts, registry, tracking
+from tests.protocol.differential import errors, files, prompts, registry, tracking, webhooks
 from tests.protocol.differential.api import Api
 from tests.protocol.differential.server import MlflowServer
 from tests.protocol.test_mlflow_tracking import Server
@@ -34,7 +34,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Answers,
 
 def played(url: str) -> Answers:
     api = Api(url)
-    for part in (tracking, errors, registry, prompts, files):
+    for part in (tracking, errors, registry, prompts, files, webhooks):
         part.play(api)
     return {step: (status, everywhere(answer)) for step, (status, answer) in api.answers.items()}
 

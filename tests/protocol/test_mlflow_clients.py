@@ -68,3 +68,5 @@ def test_the_same_calls_see_the_same(server: Server, client: str) -> None:
         "one": [1, "Archived", "READY", {"ok": "yes"}, ["champion"], True],
         "search": [1, 2], "tagged": [2], "models": [client], "predict": [[1.0]], "source": True, "left": [],
     }  # fmt: skip
+    assert seen["prompts"] == {"live": "Hello Ada!", "second": "Bye {{who}}.", "version": 1}
+    assert seen["parts"] == {"same": True}

@@ -92,6 +92,15 @@ def test_a_version_keeps_its_bytes_when_the_run_changes(client: Any, tmp_path: A
     assert (Path(folder) / "w.txt").read_text() == "first"
 
 
+def test_a_model_loads_through_links(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", "100")
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "true")
+    log_model("linked", slope=4.0)
+    assert answer(mlflow.pyfunc.load_model("models:/linked/1")) == pytest.approx(40.0)
+
+
 def test_the_rest_of_the_protocol(client: Any, server: Server) -> None:
     log_model("snow")
     log_model("snow")

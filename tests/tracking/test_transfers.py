@@ -112,6 +112,18 @@ def test_a_file_above_the_limit_is_refused(noria: Noria, root: str, monkeypatch:
     assert finish(noria.http, root, begun, parts).status_code == 413
 
 
+def test_a_request_that_is_no_file_is_not_read_without_end(noria: Noria, root: str) -> None:
+    for verb in ("create", "complete", "abort"):
+        answer = noria.http.post(f"{FILES}/mpu/{verb}/{root}", content=b" " * (9 << 20))
+        assert (answer.status_code, answer.json()["error_code"]) == (413, "REQUEST_LIMIT_EXCEEDED"), verb
+    begun = begin(noria.http, root, parts=PARTS_MAX).json()
+    parts = [{"part_number": c["part_number"], "etag": "e" * 64, "url": c["url"]} for c in begun["credentials"]]
+    answer = finish(noria.http, root, begun, parts)
+    assert answer.status_code == 400 and "10000 are missing" in answer.json()["message"], (
+        "the longest request there is, is read"
+    )
+
+
 def test_too_many_uploads_at_once_are_refused(noria: Noria, root: str) -> None:
     for _ in range(OPEN_MAX):
         noria.app.transfers.create(noria.op(), f"mlflow-artifacts:/{root}/x", 1)

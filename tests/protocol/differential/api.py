@@ -15,7 +15,13 @@ TIMES = frozenset({
     "creation_time", "last_update_time", "creation_timestamp", "last_updated_timestamp", "creation_timestamp_ms",
     "last_updated_timestamp_ms",
 })  # fmt: skip
-SORTED = {"tags": "key", "params": "key", "metrics": "key", "latest_versions": "version"}  # lists whose order says nothing
+SORTED = {
+    "tags": "key",
+    "params": "key",
+    "metrics": "key",
+    "latest_versions": "version",
+    "events": "entity",
+}  # lists whose order says nothing
 LONG = 300  # a text of this length is shown by its length
 
 

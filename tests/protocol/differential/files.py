@@ -35,3 +35,9 @@ def play(api: Api) -> None:
     api.send("file removed", "DELETE", f"{PROXY}/{root}/a.txt")
     api.send("file removed, read", "GET", f"{PROXY}/{root}/a.txt")
     api.get("files at the end", "artifacts/list", run_id=run)
+    for verb in ("upload", "download"):
+        api.post(f"presigned {verb} of a run", f"artifacts/presigned-{verb}-url", run_id=run, path="a.txt")
+        api.post(f"presigned {verb} without path", f"artifacts/presigned-{verb}-url", run_id=run)
+        api.post(f"presigned {verb} of no run", f"artifacts/presigned-{verb}-url", run_id="f" * 32, path="a.txt")
+    api.post("presigned of nothing", "artifacts/presigned-upload-url", path="a.txt")
+    api.post("upload in parts without path", f"/api/2.0/mlflow-artifacts/mpu/create/{root}", num_parts=1)
