@@ -28,7 +28,7 @@ def group() -> None:
 def mlflow(
     source: str, experiments: tuple[str, ...], artifacts: str, dry_run: bool, verify: bool, as_json: bool
 ) -> None:  # fmt: skip
-    """Import from MLflow: from a server by its URL, or from its database (SQLite, PostgreSQL) without a server.
+    """Import from MLflow: from a server by its URL, or without one from its database (SQLite, PostgreSQL) or its folder (mlruns).
 
     Runs keep their ids, times, users, status, params, tags, every point, inputs and files; logged models their ids; versions
     their numbers. Experiments get ids of Noria's, which the report names. What is complete here is not sent again. Exits with 1
@@ -39,6 +39,7 @@ def mlflow(
       noria import mlflow http://127.0.0.1:5001 --dry-run
       noria import mlflow http://127.0.0.1:5001 --experiment flights --verify
       noria import mlflow sqlite:///mlflow.db --artifacts ./mlartifacts
+      noria import mlflow ./mlruns
     """
     opened = _opened(source, artifacts)
     try:
@@ -82,15 +83,15 @@ def _opened(source: str, artifacts: str) -> Any:
         if artifacts:
             raise Invalid("A server gives its files itself.", where="artifacts", hint="Leave --artifacts out.")
         return MlflowServer(source)
-    if "://" not in source and Path(source).is_dir():
-        raise Invalid(
-            f"{source} is a folder; runs that MLflow kept in files are read through its server.", where="source",
-            hint=f"mlflow server --port 5001 --backend-store-uri {source}, then: noria import mlflow http://127.0.0.1:5001",
-        )  # fmt: skip
+    folder = Path(source.removeprefix("file://"))
+    if folder.is_dir():
+        from noria.client.moving.mlflow_folder import MlflowFolder
+
+        return MlflowFolder(folder, artifacts)
     if "://" not in source:
         raise Invalid(
             f"{source!r} is no source.", where="source",
-            hint="Give http://host:5000, sqlite:///mlflow.db or postgresql://user@host/mlflow.",
+            hint="Give http://host:5000, sqlite:///mlflow.db, postgresql://user@host/mlflow, or a folder: ./mlruns.",
         )  # fmt: skip
     from noria.client.moving.mlflow_database import MlflowDatabase
 

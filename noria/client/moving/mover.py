@@ -77,6 +77,8 @@ class Mover:
                 self._traces(experiment, here)
                 if experiment.stage == DELETED:
                     self._api.delete(f"/experiments/{here}")
+        for name, why in dict.fromkeys(getattr(self._source, "broken", [])):
+            self.report.leave_out("files", name, why)
         return self.report
 
     # --- experiments ----------------------------------------------------------------------------------------------------
