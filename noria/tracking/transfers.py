@@ -26,7 +26,7 @@ from msgspec import Struct
 from noria.kernel.blobs import READ_BYTES, BlobStore, Named
 from noria.kernel.crash import crash_here
 from noria.kernel.db import Database
-from noria.kernel.errors import Conflict, Invalid, NotFound, TooLarge, TooMuch
+from noria.kernel.errors import Conflict, Invalid, NoriaError, NotFound, TooLarge, TooMuch
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op
 from noria.tracking import transfer_store as store
@@ -110,11 +110,11 @@ class Transfers:
         place = self._tracking.place(op, uri)
         if found.state == "done":
             return self._tracking.open_at(op, place)[0]
-        parts = self._parts(found, etags)
         try:
+            parts = self._parts(found, etags)
             made = self._tracking.put_at(op, place, self._joined(parts, etags))
-        except NotFound:
-            if self._mine(op, upload_id, uri).state == "done":  # the same request, sent twice, was faster
+        except NoriaError:
+            if self._mine(op, upload_id, uri).state == "done":  # the same request, sent twice, was faster and took the parts
                 return self._tracking.open_at(op, place)[0]
             raise
         crash_here("parts.joined")

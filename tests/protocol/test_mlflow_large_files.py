@@ -57,7 +57,10 @@ class Process:
         self._process.wait(60)
 
 
-@pytest.fixture(params=["disk", "bucket", "bucket, direct"])
+STORES = ["disk", "bucket", "bucket, direct"]
+
+
+@pytest.fixture(params=STORES)
 def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     settings: dict[str, Any] = {}
     if request.param != "disk":
@@ -156,3 +159,22 @@ def test_a_file_through_the_proxy_needs_no_memory(
     assert sha256(client.download_artifacts(run, path.name, str(tmp_path))) == digest
     assert server.peak_mib() - before < GROWTH_MIB_MAX
     assert server.transfers() == []
+
+
+@pytest.mark.parametrize("server", STORES[2:], indirect=True)
+def test_a_client_that_sets_nothing_takes_what_the_server_offers(
+    server: Process, client: Any, noise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD")
+    monkeypatch.delenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD")
+    run = client.create_run("0").info.run_id
+    path, digest = noise(25)
+    client.log_artifact(run, str(path))
+    for small in ("hello", ""):
+        client.log_text(run, small, f"small/{len(small)}.txt")
+    down = tmp_path / "down"
+    down.mkdir()
+    assert sha256(client.download_artifacts(run, path.name, str(down))) == digest
+    found = Path(client.download_artifacts(run, "small", str(down)))
+    assert {file.name: file.read_text() for file in found.iterdir()} == {"5.txt": "hello", "0.txt": ""}
+    assert [t["state"] for t in server.transfers()] == ["done"], "the large one went in parts, straight to the bucket"

@@ -61,6 +61,18 @@ def test_parts_become_one_file_and_nothing_is_left(noria: Noria, root: str) -> N
     assert (late.status_code, late.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
+def test_the_same_end_sent_many_times_at_once_makes_one_file(noria: Noria, root: str) -> None:
+    for turn in range(5):
+        begun = begin(noria.http, root, f"f{turn}").json()
+        parts = send(noria.http, begun, b"first" * 50_000, b"second")
+        body = {"path": f"f{turn}", "upload_id": begun["upload_id"], "parts": parts}
+        request = noria.http.build_request("POST", f"{FILES}/mpu/complete/{root}", json=body)
+        answers = noria.at_once([request] * 6)
+        assert [a.status_code for a in answers] == [200] * 6, [a.text for a in answers]
+        assert noria.http.get(f"{FILES}/artifacts/{root}/f{turn}").content == b"first" * 50_000 + b"second"
+    assert left(noria) == []
+
+
 def test_a_file_of_many_parts_comes_in_order(noria: Noria, root: str) -> None:
     data = [bytes([n]) * (n % 7) for n in range(25)]
     begun = begin(noria.http, root, parts=25).json()
