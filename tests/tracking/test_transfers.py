@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,35 @@ def test_parts_become_one_file_and_nothing_is_left(noria: Noria, root: str) -> N
     assert left(noria) == []
     late = noria.http.put(begun["credentials"][0]["url"], content=b"x", headers=begun["credentials"][0]["headers"])
     assert (late.status_code, late.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+class Overtaken:
+    """A blob store that lets somebody else act just before the parts of an upload are looked at for the first time."""
+
+    def __init__(self, store: Any, act: Callable[[], Any]) -> None:
+        self._store, self._act, self._is_first = store, act, True
+
+    def named(self, prefix: str) -> Any:
+        if self._is_first:
+            self._is_first = False
+            self._act()
+        return self._store.named(prefix)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_an_end_that_is_overtaken_by_the_same_end_says_so_too(
+    noria: Noria, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = begin(noria.http, root).json()
+    parts = send(noria.http, begun, b"first", b"second")
+    faster: list[httpx.Response] = []
+    overtaken = Overtaken(noria.app.blobs, lambda: faster.append(finish(noria.http, root, begun, parts)))
+    monkeypatch.setattr(noria.app.transfers, "_blobs", overtaken)
+    slower = finish(noria.http, root, begun, parts)
+    assert [faster[0].status_code, slower.status_code] == [200, 200], slower.text
+    assert noria.http.get(f"{FILES}/artifacts/{root}/big.bin").content == b"firstsecond"
 
 
 def test_the_same_end_sent_many_times_at_once_makes_one_file(noria: Noria, root: str) -> None:
