@@ -170,6 +170,13 @@ def ids_to_delete(tx: Read, experiment_id: str, *, ids: list[str] | None, upto_m
     )  # fmt: skip
 
 
+def files_of(tx: Read, trace_ids: list[str]) -> list[tuple[str, int]]:
+    """Digest and size of every file of traces."""
+    owners = js([f"trace:{t}" for t in trace_ids])
+    rows = tx.tuples(f"select digest, size_bytes from artifact where {among(tx, 'owner', 'ids')}", ids=owners)
+    return [(row[0], int(row[1])) for row in rows]
+
+
 def delete_traces(tx: Write, trace_ids: list[str]) -> int:
     """Remove traces and everything that belongs to them."""
     ids = js(trace_ids)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from noria.kernel.collector import condemn
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Invalid, NotFound, TooLarge
 from noria.kernel.filters import parse_filter, parse_order
@@ -241,6 +242,7 @@ class Traces:
                 found = store.ids_to_delete(tx, experiment_id, ids=ids or None, upto_ms=upto_ms, limit=left) if left else []
                 if not found:
                     return removed
+                condemn(tx, store.files_of(tx, found), op.at_ms)
                 removed += store.delete_traces(tx, found)
                 tx.emit("trace.deleted", Ref("experiment", experiment_id), count=len(found), trace_ids=found[:100])
 

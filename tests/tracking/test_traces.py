@@ -346,6 +346,18 @@ def test_traces_belong_to_runs_and_prompts(noria: Noria) -> None:
     assert noria.http.get(f"{V3}/traces/tr-{T2}").status_code == 404, "all or nothing"
 
 
+def test_the_files_of_a_deleted_trace_are_freed(noria: Noria) -> None:
+    for i, content in enumerate((b"only", b"shared", b"shared")):
+        start(noria, f"tr-{i}")
+        answer = noria.http.put(f"/api/2.0/mlflow-artifacts/artifacts/0/traces/tr-{i}/artifacts/a", content=content)
+        assert answer.status_code == 200, answer.text
+    body = {"experiment_id": "0", "request_ids": ["tr-0", "tr-1"]}
+    assert noria.http.post(f"{V3}/traces/delete-traces", json=body).json() == {"traces_deleted": 2}
+    noria.clock.advance(25 * 3600)
+    noria.app.collector.reconcile()
+    assert [noria.app.blobs.get(info.digest) for info in noria.app.blobs.list()] == [b"shared"]
+
+
 def test_deleting_removes_everything_and_is_a_fact(noria: Noria) -> None:
     for i in range(4):
         start(noria, f"tr-{i}", request_time=f"1970-01-01T00:00:0{i}Z")
