@@ -56,7 +56,12 @@ def fill(url: str) -> dict[str, object]:
         )
         mlflow.log_input(data, context="training", tags={"split": "train"})
         logged = mlflow.pyfunc.log_model(
-            name="echo", python_model=Echo(), params={"k": "v"}, tags={"kind": "echo"}, model_type="classifier"
+            name="echo",
+            python_model=Echo(),
+            params={"k": "v"},
+            tags={"kind": "echo"},
+            model_type="classifier",
+            pip_requirements=["mlflow"],
         )
         model = logged.model_id
         mlflow.log_metric("score", 0.75, step=2, model_id=model, dataset=data)

@@ -108,7 +108,7 @@ export function ApprovalGate({ of: a }) {
 /** @param {any} props */
 function Life({ moves, facts, number }) {
   const items = [...moves.map((/** @type {any} */ m) => ({ key: `m${m.alias}${m.at_ms}`, tone: m.version === number ? 'done' : 'neutral', at: m.at_ms, what: m.version === number ? html`became <b>${m.alias}</b>${m.was ? ` after @${m.was}` : ''}` : html`<b>${m.alias}</b> went ${m.version ? `to @${m.version}` : 'away'}`, why: html`by <${Who} of=${m.actor} />${m.reason ? `: “${m.reason}”` : ''}${m.until_ms ? html`, until <${Time} at=${m.until_ms} />` : ''}` })),
-    ...facts.filter((/** @type {any} */ f) => ['model_version.created', 'model_version.evaluated'].includes(f.kind)).map((/** @type {any} */ f) => ({ key: f.seq, tone: 'neutral', at: f.at_ms, what: f.kind.endsWith('created') ? 'was registered' : `was evaluated on ${f.data.split ?? ''}`, why: html`by <${Who} of=${f.actor} />` }))].sort((a, b) => b.at - a.at);
+    ...facts.filter((/** @type {any} */ f) => ['model_version.created', 'model_version.imported', 'model_version.evaluated'].includes(f.kind)).map((/** @type {any} */ f) => ({ key: f.seq, tone: 'neutral', at: f.at_ms, what: f.kind.endsWith('created') ? 'was registered' : f.kind.endsWith('imported') ? `came from ${f.data.source ?? 'elsewhere'}` : `was evaluated on ${f.data.split ?? ''}`, why: html`by <${Who} of=${f.actor} />` }))].sort((a, b) => b.at - a.at);
   return items.length ? html`<${Timeline} label="Life of the version" items=${items} />` : html`<p class="muted">Nothing yet.</p>`;
 }
 
