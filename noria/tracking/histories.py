@@ -86,9 +86,11 @@ def _point_token(page: str) -> list[Any]:
 
 
 def _spread(count: int, limit: int) -> list[int]:
-    """Indices of at most `limit` of `count` things, evenly spread, first and last among them."""
+    """Indices of at most `limit` of `count` things, evenly spread, first and last among them; of one, the last.
+
+    The same as MLflow's: the first of each of `limit` buckets, of which the front ones take what is over, and the very last.
+    """
     if count <= limit:
         return list(range(count))
-    if limit == 1:
-        return [count - 1]
-    return [i * (count - 1) // (limit - 1) for i in range(limit)]
+    size, over = divmod(count, limit)
+    return [*(i * size + min(i, over) for i in range(limit - 1)), count - 1]

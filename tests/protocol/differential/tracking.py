@@ -161,6 +161,8 @@ def numbers(api: Api, run: str) -> None:
     api.get("bulk without key", ajax, run_id=run)
     api.get("interval", ajax + "-interval", run_ids=run, metric_key="acc", start_step=2, end_step=5)
     api.get("interval of all", ajax + "-interval", run_ids=run, metric_key="acc")
+    for count in (1, 2, 3, 4, 7, 9, 10):
+        api.get(f"interval of {count} points", ajax + "-interval", run_ids=run, metric_key="acc", max_results=count)
     api.get("interval half", ajax + "-interval", run_ids=run, metric_key="acc", start_step=2)
     api.get("interval backwards", ajax + "-interval", run_ids=run, metric_key="acc", start_step=5, end_step=2)
     api.get("interval of too many", ajax + "-interval", run_ids=run, metric_key="acc", max_results=2501)
