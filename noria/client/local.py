@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -34,13 +34,16 @@ class InProcess(httpx.BaseTransport):
         return asyncio.run_coroutine_threadsafe(ask_all(), self._loop).result(300)
 
     async def _ask(self, request: httpx.Request) -> httpx.Response:
-        body = b"".join(list(request.stream))  # type: ignore[arg-type]
         headers = httpx.Headers(request.headers)
         headers["accept-encoding"] = "identity"  # nothing is far away: packing would only cost
-        asked: Any = httpx.Request(request.method, request.url, headers=headers, content=body)
+        body = request.stream
+        content: Any = b"".join(body) if isinstance(body, httpx.ByteStream) else _Chunks(body)
+        asked: Any = httpx.Request(request.method, request.url, headers=headers, content=content)
         answer = await self._transport.handle_async_request(asked)
-        content = await answer.aread()
-        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+        if isinstance(content, _Chunks) and content.error:
+            raise content.error
+        found = await answer.aread()
+        return httpx.Response(answer.status_code, headers=answer.headers, content=found)
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -48,3 +51,20 @@ class InProcess(httpx.BaseTransport):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
+
+
+class _Chunks:
+    """A body that is made while it is sent, of any size; its maker may block, or fail, which is then the caller's to know."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        waiting = iter(self._body)
+        try:
+            while (chunk := await asyncio.to_thread(next, waiting, None)) is not None:
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise

@@ -328,6 +328,7 @@ def resum(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
+@pytest.mark.slow
 def test_the_commands_as_a_user_has_them(tmp_path: Path) -> None:
     def noria(home: str, *args: str, code: int = 0) -> str:
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("NORIA", "MLFLOW"))}

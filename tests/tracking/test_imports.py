@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from noria.client.moving.model import (
 )
 from noria.client.moving.mover import Mover
 from noria.client.moving.verify import verify_all
-from noria.kernel.errors import Unavailable
+from noria.kernel.errors import NotFound, Unavailable
 from noria.kernel.ids import new_id
 from tests.conftest import Noria
 
@@ -323,3 +324,43 @@ def test_a_version_keeps_its_number_and_another_cannot_take_it(noria: Noria, api
         )
     missing = noria.http.post("/api/v1/imports/models/nothing/versions", json={**other, "number": 1})
     assert missing.status_code == 404
+
+
+def test_a_file_of_any_size_is_never_held_in_memory(noria: Noria, api: Api) -> None:
+    class Large(Memory):
+        def files(self, owner: Run | Model) -> Iterator[File]:
+            yield from [File("large.bin", 200 << 20)] if owner.id == SECOND else super().files(owner)
+
+        def read(self, owner: Run | Model, path: str) -> Iterator[bytes]:
+            if path != "large.bin":
+                yield from super().read(owner, path)
+                return
+            for i in range(200):
+                yield bytes([i]) * (1 << 20)
+
+    tracemalloc.start()
+    try:
+        report = Mover(api, Large()).move()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert noria.app.tracking.artifact(noria.op(), SECOND, "large.bin").size_bytes == 200 << 20
+    assert report.counts["runs"]["new"] == 3 and peak < 60 << 20, peak
+
+
+def test_a_file_that_goes_while_it_is_read_is_named_and_the_rest_comes(noria: Noria, api: Api) -> None:
+    class Vanishing(Memory):
+        def read(self, owner: Run | Model, path: str) -> Iterator[bytes]:
+            if path == "empty":
+                raise NotFound("It is gone.")
+            yield from super().read(owner, path)
+            if path.startswith("deep"):
+                raise NotFound("It broke off.")
+
+    report = Mover(api, Vanishing()).move()
+    assert {left["why"] for left in report.left_out if left["name"] == FIRST} >= {
+        "deep/er/%41.bin: It broke off.",
+        "empty: It is gone.",
+    }
+    assert report.counts["runs"]["new"] == 3
+    assert [f.path for f in noria.app.tracking.files(noria.op(), FIRST, with_models=False)] == ["notes/ä b.txt"]
