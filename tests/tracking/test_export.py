@@ -177,7 +177,11 @@ def test_a_run_is_the_same_after_a_journey(
     assert arrive(there, target).counts["runs"]["already"] == 1
 
 
-def test_an_experiment_is_written_as_files_that_need_no_noria(places: tuple[Place, Place], tmp_path: Path) -> None:
+def test_an_experiment_is_written_as_files_that_need_no_noria(
+    places: tuple[Place, Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.client.moving.noria_server.RUNS_PER_PAGE", 2)  # so that pages follow pages
+    monkeypatch.setattr("noria.client.moving.mlflow_server.POINTS_PER_PAGE", 2)
     here, there = places
     ids = [a_run(here, "wholly", name=f"run {i}") for i in range(3)]
     gone = a_run(here, "wholly", name="gone", has_model=False)
