@@ -59,6 +59,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in LOCKS.glob("*.lock"))
 
 
+def versions() -> list[str]:
+    """Those that hold a version of MLflow to speak with."""
+    return [name for name in names() if name not in ("autolog", "tables")]
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:] or names():
         print(python_of(name))

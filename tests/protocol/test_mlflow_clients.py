@@ -55,7 +55,7 @@ EXPECTED_ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("client", ["installed", *mlflow_clients.names()])
+@pytest.mark.parametrize("client", ["installed", *mlflow_clients.versions()])
 def test_the_same_calls_see_the_same(server: Server, client: str) -> None:
     python = Path(sys.executable) if client == "installed" else mlflow_clients.python_of(client)
     version, seen = saw(python, server.url, client)
