@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from noria.cli.base import Group, emit, json_option, progress
-from noria.kernel.errors import Invalid
+from noria.kernel.errors import Invalid, Unavailable
 
 PATIENCE_S = 60.0  # every request may be repeated
 
@@ -106,9 +108,11 @@ def _import(opened: Any, experiments: tuple[str, ...], *, dry_run: bool, verify:
     from noria.client.moving.verify import verify_all
 
     instrumentation.set_on_retry_hooks([])  # patience is no news to who waits
-    with connect(patience_s=PATIENCE_S) as api, progress("Importing") as say:
+    with connect() as api, _to_be_repeated(), progress("Importing") as say:
         if api.url.rstrip("/") == opened.label.rstrip("/"):
             raise Invalid(f"{api.url} is the Noria that would be imported into.", hint="Set NORIA_URL to another one.")
+        api.request("GET", "/health")  # nobody there is said at once
+        api.be_patient(PATIENCE_S)
         mover = Mover(api, opened, only=set(experiments) or None, say=say)
         report = mover.look() if dry_run else mover.move()
         if verify and not dry_run:
@@ -119,6 +123,15 @@ def _import(opened: Any, experiments: tuple[str, ...], *, dry_run: bool, verify:
         _show(report, dry_run=dry_run)
     if not report.is_clean:
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _to_be_repeated() -> Iterator[None]:
+    """Whoever is broken off is told that nothing was lost by it."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(error.message, hint=f"{error.hint} The same command goes on where it was.".strip()) from error
 
 
 def _show(report: Any, *, dry_run: bool) -> None:

@@ -57,6 +57,10 @@ class Api:
         """What this connection signs in with; '' for nothing."""
         return str(self._http.headers.get("authorization", "")).removeprefix("Bearer ")
 
+    def be_patient(self, patience_s: float) -> None:
+        """From now on, ask a server that does not answer again for so long; once it is known that there is one."""
+        self._patience_s = patience_s
+
     @property
     def http(self) -> httpx.Client:
         """The client itself, for who speaks MLflow's protocol over it."""

@@ -230,6 +230,16 @@ def test_what_is_no_mlflow_is_said_so(theirs: Mlflow, server: Server, tmp_path: 
         assert says in error["message"] + error["hint"], error
 
 
+def test_a_noria_that_is_not_there_is_said_so_at_once(theirs: Mlflow, server: Server) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "noria.cli.main", "import", "mlflow", theirs.url], capture_output=True, text=True, timeout=LIMIT_S,
+        env=environment(server) | {"NORIA_URL": "http://127.0.0.1:9"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 10 and "No Noria answers" in done.stderr and "goes on where it was" in done.stderr
+    assert time.monotonic() - began < 50, "the patience is for a server that was there"
+
+
 def test_an_mlflow_schema_that_is_not_known_is_refused(theirs: Mlflow, server: Server, tmp_path: Path) -> None:
     import shutil
     import sqlite3
