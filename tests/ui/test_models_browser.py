@@ -113,7 +113,9 @@ def test_an_alias_that_moved_meanwhile_is_not_moved_again(page: Any, told: Told)
 
 def test_a_version_says_where_it_comes_from_and_what_changed(page: Any, told: Told) -> None:
     page.goto("/models/churn/3")
-    page.wait_for_selector("table[aria-label='Metrics on test'] tbody tr:first-child td:nth-child(4)")  # once the champion is known
+    page.wait_for_selector(
+        "table[aria-label='Metrics on test'] tbody tr:first-child td:nth-child(4)"
+    )  # once the champion is known
     assert rows(page, "Metrics on test") == [
         ["auc", "0.903", "0.889", "+0.014"], ["log_loss", "0.311", "0.331", "\u22120.02"], ["recall", "0.725", "0.73", "\u22120.005"],
     ]  # fmt: skip
