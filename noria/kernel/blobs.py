@@ -7,6 +7,7 @@ orphan, which the collector removes after a grace time.
 from __future__ import annotations
 
 import builtins
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -54,10 +55,20 @@ class Named(Struct, frozen=True):
     etag: str
 
 
+class Spool(Struct, frozen=True):
+    """A temporary file that was hashed while it was written. A store on the same disk takes it by a link, without copying."""
+
+    path: Path
+    info: BlobInfo
+
+
+Source = bytes | Iterable[bytes] | Path | Spool
+
+
 class BlobStore(Protocol):
     """Where bytes live. `noria.testing.blob_contract` is the contract every implementation passes."""
 
-    def put(self, data: bytes | Iterable[bytes] | Path) -> BlobInfo: ...
+    def put(self, data: Source) -> BlobInfo: ...
     def get(self, digest: str) -> bytes: ...
     def open(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]: ...
     def has(self, digest: str) -> bool: ...
@@ -86,11 +97,16 @@ def check_digest(digest: str) -> str:
 class ObstoreBlobs:
     """Blobs in anything obstore opens: a folder, `s3://`, `gs://`, `az://`."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder  # of a store on this disk
 
-    def put(self, data: bytes | Iterable[bytes] | Path) -> BlobInfo:
+    def put(self, data: Source) -> BlobInfo:
         """Store bytes, chunks or a file; returns digest and size. Storing the same bytes again costs no write."""
+        if isinstance(data, Spool):
+            if not self.has(data.info.digest) and not self._linked(data):
+                self._put(_path(data.info.digest), data.path)
+            return data.info
         if isinstance(data, bytes | bytearray | memoryview):
             info = BlobInfo(blake3(data).hexdigest(), len(data))
             if not self.has(info.digest):
@@ -241,6 +257,23 @@ class ObstoreBlobs:
                 "The blob store does not take the bytes.", retry_after_s=5, hint="Try again in a moment."
             ) from cause
 
+    def _linked(self, spool: Spool) -> bool:
+        """Give the file its name in the store, if that is on the same disk. It appears whole, as with a copy."""
+        if self._folder is None:
+            return False
+        target = self._folder / _path(spool.info.digest)
+        # A name that the store does not list, as those of its own drafts.
+        draft = target.with_name(f"{target.name}#{int.from_bytes(os.urandom(6))}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(spool.path, draft)
+            draft.chmod(0o644)  # as files of the store are; a temporary file is its owner's alone
+            draft.replace(target)
+        except OSError:  # another disk, or one without links: it is copied
+            draft.unlink(missing_ok=True)
+            return False
+        return True
+
     def _put_file(self, file: Any, info: BlobInfo) -> BlobInfo:
         if not self.has(info.digest):
             file.seek(0)
@@ -275,7 +308,7 @@ def open_blobs(url: str) -> ObstoreBlobs:
     if "://" not in url or url.startswith("file://"):
         folder = Path(unquote(url[len("file://") :]) if "://" in url else url)
         folder.mkdir(parents=True, exist_ok=True)
-        return ObstoreBlobs(LocalStore(prefix=folder.resolve()))
+        return ObstoreBlobs(LocalStore(prefix=folder.resolve()), folder.resolve())
     try:
         return ObstoreBlobs(from_url(url))
     except Exception as cause:

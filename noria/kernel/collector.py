@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from noria.kernel.blobs import BlobInfo, BlobStore, Damaged, Named
+from noria.kernel.blobs import BlobInfo, BlobStore, Damaged, Named, Source, Spool
 from noria.kernel.crash import crash_here
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import NotFound, Unavailable
@@ -166,9 +166,9 @@ class KeptBlobs:
         self._empty_until_s = 0.0
         self.ops: Ops | None = None  # what mints operations, for facts; filled by app.py, since it needs the database too
 
-    def put(self, data: bytes | Iterable[bytes] | Path) -> BlobInfo:
+    def put(self, data: Source) -> BlobInfo:
         """See BlobStore. Raises Unavailable when the same bytes have been going for too long."""
-        if isinstance(data, bytes | bytearray | memoryview | Path):
+        if isinstance(data, bytes | bytearray | memoryview | Path | Spool):
             return self._put(data)
         with tempfile.NamedTemporaryFile(prefix="noria-put-") as spool:  # it may have to be stored twice
             for chunk in data:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noria.kernel.blobs import BlobStore
+from blake3 import blake3
+
+from noria.kernel.blobs import BlobInfo, BlobStore, Spool
 from noria.kernel.errors import Invalid, NotFound
 
 
@@ -26,6 +28,15 @@ class BlobContract:
         chunks = (data[i : i + 70_000] for i in range(0, len(data), 70_000))
         assert store.put(data) == store.put(chunks) == store.put(path)
         assert len(list(store.list())) == 1
+
+    def test_a_spool_is_taken_and_stays_the_callers(self, store: BlobStore, tmp_path: Path) -> None:
+        data, path = b"spooled" * 700_000, tmp_path / "spool"
+        path.write_bytes(data)
+        spool = Spool(path, BlobInfo(blake3(data).hexdigest(), len(data)))
+        assert store.put(spool) == store.put(spool) == store.put(data) == spool.info
+        assert path.read_bytes() == data
+        path.unlink()
+        assert store.get(spool.info.digest) == data and [i.digest for i in store.list()] == [spool.info.digest]
 
     def test_a_range_is_a_slice(self, store: BlobStore) -> None:
         data = bytes(range(256)) * 40_000

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 from msgspec import structs
 
-from noria.kernel.blobs import BlobInfo, BlobStore
+from noria.kernel.blobs import BlobInfo, BlobStore, Source
 from noria.kernel.collector import condemn
 from noria.kernel.crash import crash_here
 from noria.kernel.db import Database, Read, Write
@@ -82,7 +81,7 @@ class Artifacts:
             return self.models.head(tx, op, "run.read", owner_id).experiment_id
         return run_head(tx, op, "run.read", owner_id).experiment_id
 
-    def put_artifact(self, op: Op, run_id: str, path: str, data: bytes | Iterable[bytes] | Path) -> Artifact:
+    def put_artifact(self, op: Op, run_id: str, path: str, data: Source) -> Artifact:
         """Store a file of a run; one of the same path is replaced. Raises NotFound, Invalid, Forbidden."""
         check_file_path(path)
         with self._db.read() as tx:
@@ -150,7 +149,7 @@ class Artifacts:
             run_id=ident if kind == "run" else "", model_id=ident if kind == "model" else "",
         )  # fmt: skip
 
-    def put_at(self, op: Op, place: Place, data: bytes | Iterable[bytes] | Path) -> Artifact:
+    def put_at(self, op: Op, place: Place, data: Source) -> Artifact:
         """Store a file at a place. Raises Invalid, NotFound, Forbidden."""
         check_file_path(place.path)
         if place.run_id:

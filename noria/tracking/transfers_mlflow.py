@@ -19,6 +19,7 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from noria.http.route import Routes, get, post, put
+from noria.kernel.blobs import Spool
 from noria.kernel.errors import Invalid, TooLarge
 from noria.kernel.op import Op
 from noria.tracking.files import artifact_path_of, knock, stored
@@ -94,7 +95,8 @@ def _uploads(transfers: Transfers) -> list[HTTPRouteHandler]:
         secret = request.headers.get(SECRET_HEADER, "")
         await anyio.to_thread.run_sync(transfers.check_part, upload_id, secret, number)
         async with stored(request) as file:
-            etag = await anyio.to_thread.run_sync(transfers.put_part, upload_id, secret, number, file)
+            part = file.path if isinstance(file, Spool) else file
+            etag = await anyio.to_thread.run_sync(transfers.put_part, upload_id, secret, number, part)
         return Response({}, headers={"etag": f'"{etag}"'})
 
     return [

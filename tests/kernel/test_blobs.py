@@ -16,8 +16,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from blake3 import blake3
 
-from noria.kernel.blobs import BlobStore, ObstoreBlobs, open_blobs
+from noria.kernel.blobs import BlobInfo, BlobStore, ObstoreBlobs, Spool, open_blobs
 from noria.kernel.errors import Invalid, Unavailable
 from noria.testing.blob_contract import BlobContract
 
@@ -36,6 +37,25 @@ class TestDisk(BlobContract):
             store.get(digest)
         with pytest.raises(Unavailable, match="damaged"):
             list(store.open(digest))
+
+
+def test_a_spool_on_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, path = open_blobs(str(tmp_path / "store")), tmp_path / "spool"
+    path.write_bytes(b"x" * 2_000_000)
+    path.chmod(0o600)
+    linked = store.put(Spool(path, BlobInfo(blake3(path.read_bytes()).hexdigest(), 2_000_000)))
+    stored = next((tmp_path / "store").rglob(linked.digest))
+    assert stored.stat().st_ino == path.stat().st_ino and stored.stat().st_mode & 0o777 == 0o644
+    store.delete(linked.digest)
+
+    def refused(*_: object) -> None:
+        raise OSError(18, "another disk")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert store.put(Spool(path, linked)) == linked
+    copied = next((tmp_path / "store").rglob(linked.digest))
+    assert copied.stat().st_ino != path.stat().st_ino and store.get(linked.digest) == path.read_bytes()
+    assert [p.name for p in (tmp_path / "store").rglob("*") if p.is_file()] == [linked.digest]
 
 
 def test_an_unknown_store_is_refused() -> None:
