@@ -79,8 +79,8 @@ class Datasets:
     ) -> None:
         self._db, self._blobs, self._ticks, self._repository = db, blobs, ticks, repository
         self.remotes = Remotes(db, repository, self, remotes)
-        self.subjects = Subjects(db, Contents(repository, blobs), self)
         self._contents = Contents(repository, blobs)
+        self.subjects = Subjects(db, self._contents, self)
         self._index = Index(repository)
         self._profiles = Profiles(db, self._contents)
         self._comparison = Comparison(self._contents, self._profiles)

@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -19,7 +20,7 @@ SUMS = "SHA256SUMS"  # of every other file; `sha256sum -c SHA256SUMS` checks it
 TARS = (".tar", ".tar.gz", ".tgz")
 
 
-class Sink:
+class Sink(ABC):
     """The common part: names, digests, and the end. Use as a context manager."""
 
     def __init__(self, target: Path) -> None:
@@ -66,9 +67,11 @@ class Sink:
             self.target.rmdir()  # an empty one was there
         self._made().rename(self.target)
 
+    @abstractmethod
     def _write(self, path: str, chunks: Iterator[bytes], size_bytes: int | None) -> None:
-        raise NotImplementedError
+        """One file, whole, into what is being made."""
 
+    @abstractmethod
     def _close(self) -> None:
         """The last file was written."""
 
@@ -93,6 +96,9 @@ class FolderSink(Sink):
         with file.open("xb") as out:
             for chunk in chunks:
                 out.write(chunk)
+
+    def _close(self) -> None:
+        """Every file was closed when it was written."""
 
 
 class ZipSink(Sink):
