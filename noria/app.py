@@ -45,8 +45,9 @@ from noria.monitoring.service import Monitoring
 from noria.pipelines.lineage import RunLineage
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines
-from noria.pipelines.sweeper import Sweeper
+from noria.pipelines.transitions import Transitions
 from noria.pipelines.triggers import Triggers
+from noria.pipelines.work import Work
 from noria.registry.service import Registry
 from noria.repository.repository import open_repository
 from noria.serving.service import Serving, Upkeep
@@ -79,6 +80,7 @@ class App(Struct, frozen=True, kw_only=True):
     evaluations: Evaluations
     registry: Registry
     pipelines: Pipelines
+    work: Work
     schedules: Schedules
     triggers: Triggers
     serving: Serving
@@ -101,7 +103,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.tracking.traces_http.routes(self.traces, self.evaluations),
             *noria.tracking.views.http.routes(self.views),
             *noria.registry.http.routes(self.registry),
-            *noria.pipelines.http.routes(self.pipelines, self.schedules, self.triggers),
+            *noria.pipelines.http.routes(self.pipelines, self.schedules, self.triggers, self.work),
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
@@ -138,7 +140,9 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     transfers = Transfers(db, blobs, tracking, limit_bytes=config.upload_limit_mb << 20, is_direct=config.direct_transfers)
     traces, evaluations = Traces(db, tracking), Evaluations(db)
     registry = Registry(db, blobs, tracking)
-    pipelines = Pipelines(db, ops, blobs, ticks, access, datasets, tracking, registry, lease_s=config.lease_s)
+    transitions = Transitions()
+    pipelines = Pipelines(db, blobs, transitions, lease_s=config.lease_s)
+    work = Work(db, ops, ticks, access, pipelines, transitions)
     schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines)
     serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url)
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
@@ -153,7 +157,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     subscribers: list[Subscriber] = [triggers, runs_lineage, monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
-        Sweeper(pipelines), schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
+        work, schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
         transfers,
     ]  # fmt: skip
@@ -162,7 +166,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, transfers=transfers, traces=traces,
         evaluations=evaluations, views=Views(db, tracking),
         registry=registry,
-        pipelines=pipelines, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
+        pipelines=pipelines, work=work, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
     )  # fmt: skip
 

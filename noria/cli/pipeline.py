@@ -127,7 +127,7 @@ def run(what: str, params: tuple[str, ...], name: str, wait: bool, as_json: bool
     if not wait:
         emit(submitted, as_json=as_json, columns=["id", "pipeline", "version", "state"])
         return
-    from noria.client.pipeline import PipelineFailed, follow
+    from noria.client.following import PipelineFailed, follow
 
     try:
         ended = follow(api(), submitted["id"], show=lambda line: click.echo(line, err=True))
@@ -344,7 +344,7 @@ def create_trigger(
       noria pipeline trigger create on-data flights dataset_version.committed \\
         --where "data.dataset = flights" --param 'dataset=flights@${data.number}' --cooldown 1h
     """
-    from noria.client.pipeline import seconds
+    from noria.client.durations import seconds
 
     body = {
         "name": name, "pipeline": pipeline, "kinds": list(kinds), "filter": [parse_condition(c) for c in conditions],

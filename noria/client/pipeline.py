@@ -6,53 +6,27 @@ A pipeline's function is called once, when it is submitted, to see which steps c
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import inspect
-import math
 import os
-import re
 import sys
-import time
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Any, Generic, TypeVar, overload
 from typing import ParamSpec as Signature
 
-from blake3 import blake3
-
 from noria.client.api import Api, connect
-from noria.client.closure import closure_digest
+from noria.client.durations import seconds
 from noria.client.environment import capture_code, environment
-from noria.kernel.errors import Invalid, NoriaError
-from noria.pipelines.model import (
-    INLINE_BYTES_MAX,
-    FromBlob,
-    FromDict,
-    FromList,
-    FromParam,
-    FromStep,
-    FromValue,
-    ParamSpec,
-    PipelineSpec,
-    Source,
-    StepSpec,
-)
+from noria.client.following import PipelineFailed, follow, say
+from noria.client.tracing import NeedsValue, Output, Param, Trace, current, is_json
+from noria.kernel.errors import Invalid
+from noria.pipelines.model import ParamSpec, PipelineSpec, Source
+
+__all__ = ["Pipeline", "PipelineFailed", "Step", "pipeline", "step"]
 
 P = Signature("P")
 R = TypeVar("R")
-
-POLL_S = 0.2
-_trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("noria_trace", default=None)
-
-
-class PipelineFailed(Exception):
-    """A run that was waited for did not succeed; `run` is how it ended."""
-
-    def __init__(self, run: dict[str, Any]) -> None:
-        super().__init__(f"The pipeline run {run['id']} {run['state']}. {run.get('error', '')}".strip())
-        self.run = run
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------------
@@ -68,7 +42,7 @@ class Step(Generic[P, R]):
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        trace = _trace.get()
+        trace = current.get()
         if trace is None:
             return self.function(*args, **kwargs)
         promise: Any = trace.call(self, self._after, args, kwargs)
@@ -115,228 +89,6 @@ def step(
     return lambda decorated: Step(decorated, options)
 
 
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*\Z")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-
-
-def seconds(text: str | float) -> float:
-    """`"10m"` as 600.0; a number is seconds. Units: ms s m h d w. Raises Invalid."""
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    found = _DURATION.match(str(text))
-    if not found:
-        raise Invalid(f"{text!r} is not a duration.", hint='Write it as "30s", "10m", "2h" or "7d".')
-    return float(found[1]) * _UNITS[found[2] or "s"]
-
-
-# --- promises -------------------------------------------------------------------------------------------------------------
-
-
-class Output:
-    """What a step will return, or a part of it: `out["auc"]`, `a, b = split(table)`."""
-
-    def __init__(self, step: str, path: tuple[str | int, ...] = (), returns: Any = None) -> None:
-        self._step, self._path, self._returns = step, path, returns
-
-    def __getitem__(self, key: str | int) -> Output:
-        if not isinstance(key, str | int) or isinstance(key, bool):
-            raise Invalid("A part of an output is named by a text or a number.")
-        return Output(self._step, (*self._path, key))
-
-    def __iter__(self) -> Iterator[Output]:
-        parts = get_args(self._returns) if get_origin(self._returns) is tuple else ()
-        if not parts or Ellipsis in parts:
-            raise Invalid(
-                f"How many things {self._step} returns is not known.",
-                hint="Say it in its annotation, -> tuple[A, B], or pick one: out[0].",
-            )
-        return iter([self[i] for i in range(len(parts))])
-
-    def __bool__(self) -> bool:
-        raise Invalid(
-            f"What {self._step} returns is known only when it has run; the pipeline cannot decide on it.",
-            hint="Decide inside a step.",
-        )
-
-    def __repr__(self) -> str:
-        return f"<output of {self._step}{''.join(f'[{k!r}]' for k in self._path)}>"
-
-
-class _NeedsValue(Exception):
-    """The pipeline used a parameter for more than passing it on; it is traced again with its value."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-class _Param:
-    """A parameter that is passed on unseen, so that the graph holds for all its values."""
-
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str) -> None:
-        object.__setattr__(self, "_name", name)
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise _NeedsValue(object.__getattribute__(self, "_name"))
-
-
-def _needs_value(self: Any, *_: Any) -> Any:
-    raise _NeedsValue(object.__getattribute__(self, "_name"))
-
-
-_OPERATIONS = """bool int float complex index str repr format iter len contains getitem eq ne lt le gt ge hash add radd sub
-    rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg pos abs round call fspath and rand or ror"""
-for _operation in _OPERATIONS.split():
-    setattr(_Param, f"__{_operation}__", _needs_value)
-
-
-# --- tracing --------------------------------------------------------------------------------------------------------------
-
-
-class Trace:
-    """One call of a pipeline's function: the steps it made, and the values to store with them."""
-
-    def __init__(self) -> None:
-        self.steps: list[StepSpec] = []
-        self.blobs: dict[str, bytes] = {}
-        self._digests: dict[int, tuple[str, list[str]]] = {}
-
-    def call(self, step: Step[Any, Any], after: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Output:
-        function = step.function
-        if "<locals>" in function.__qualname__ or "<lambda>" in function.__qualname__:
-            raise Invalid(
-                f"The step {function.__qualname__} is defined inside a function.", hint="Move it to the top of its file."
-            )
-        try:
-            bound = inspect.signature(function).bind(*args, **kwargs)
-        except TypeError as cause:
-            raise Invalid(f"{function.__name__}: {cause}.") from cause
-        bound.apply_defaults()
-        inputs: dict[str, Source] = {}
-        for name, parameter in bound.signature.parameters.items():
-            mark = (
-                "*"
-                if parameter.kind is parameter.VAR_POSITIONAL
-                else "**"
-                if parameter.kind is parameter.VAR_KEYWORD
-                else ""
-            )
-            value = bound.arguments[name]
-            inputs[mark + name] = self.source(list(value) if mark == "*" else value)
-        name = self._name(step.options["name"] or function.__name__)
-        if id(function) not in self._digests:
-            self._digests[id(function)] = closure_digest(function)  # type: ignore[arg-type]
-        digest, opaque = self._digests[id(function)]
-        options = {k: v for k, v in step.options.items() if k != "name"}
-        self.steps.append(
-            StepSpec(
-                name=name, function=f"{_module_of(function)}:{function.__qualname__}", inputs=inputs,
-                description=(inspect.getdoc(function) or "").split("\n")[0], after=[o._step for o in _outputs(after)],
-                code_digest=digest, opaque=opaque, **options,
-            )
-        )  # fmt: skip
-        return Output(name, (), _returns(function))
-
-    def source(self, value: Any) -> Source:
-        """Where an argument comes from."""
-        if isinstance(value, Output):
-            return FromStep(value._step, list(value._path))
-        if type(value) is _Param:
-            return FromParam(object.__getattribute__(value, "_name"))
-        if isinstance(value, list | tuple) and any(_is_promise(v) for v in _flat(value)):
-            return FromList([self.source(item) for item in value])
-        if isinstance(value, dict) and any(_is_promise(v) for v in _flat(value)):
-            return FromDict({str(key): self.source(item) for key, item in value.items()})
-        if is_json(value):
-            return FromValue(value)
-        import cloudpickle
-
-        body = cloudpickle.dumps(value)
-        digest = blake3(body).hexdigest()
-        self.blobs[digest] = body
-        return FromBlob(digest, len(body))
-
-    def _name(self, wanted: str) -> str:
-        taken = {s.name for s in self.steps}
-        if wanted not in taken:
-            return wanted
-        return next(f"{wanted}-{i}" for i in range(2, len(taken) + 3) if f"{wanted}-{i}" not in taken)
-
-
-def is_json(value: Any, *, budget: int = INLINE_BYTES_MAX) -> bool:
-    """Is `value` small, and exactly itself after a trip through JSON? Tuples, NaN and subclasses are not."""
-    left = [budget]
-
-    def plain(item: Any) -> bool:
-        left[0] -= len(item) + 8 if isinstance(item, str) else 8
-        if left[0] < 0:
-            return False
-        if item is None or type(item) is bool:
-            return True
-        if type(item) is str:
-            return item.isascii() or item.encode("utf-8", "replace").decode() == item
-        if type(item) is int:
-            return -(1 << 53) <= item <= 1 << 53
-        if type(item) is float:
-            return math.isfinite(item)
-        if type(item) is list:
-            return all(map(plain, item))
-        return type(item) is dict and all(type(k) is str and plain(k) and plain(v) for k, v in item.items())
-
-    return plain(value)
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    for item in value.values() if isinstance(value, dict) else value:
-        yield item
-        if isinstance(item, list | tuple | dict):
-            yield from _flat(item)
-
-
-def _is_promise(value: Any) -> bool:
-    return type(value) is _Param or isinstance(value, Output)
-
-
-def _outputs(values: tuple[Any, ...]) -> Iterator[Output]:
-    for value in values:
-        if isinstance(value, Output):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _outputs(tuple(value))
-        else:
-            raise Invalid(f"after() takes what steps return, not {type(value).__name__}.")
-
-
-def _returns(function: Callable[..., Any]) -> Any:
-    try:
-        return get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError):  # an annotation that only exists for the type checker
-        return None
-
-
-def _module_of(function: Callable[..., Any]) -> str:
-    """The module to import it from in a worker; the script itself has its file's name there."""
-    module = function.__module__
-    if module != "__main__":
-        return module
-    return capture_entry(sys.modules["__main__"])
-
-
-def capture_entry(main: types.ModuleType) -> str:
-    """The name by which a worker imports the script that runs here as `__main__`."""
-    file = getattr(main, "__file__", None)
-    if not file:
-        raise Invalid("A pipeline has to be in a file; a console or notebook has none.", hint="Save it as pipeline.py.")
-    path = Path(file).resolve()
-    parts = [path.stem]
-    while (path.parent / "__init__.py").exists():
-        path = path.parent
-        parts.insert(0, path.name)
-    return ".".join(parts)
-
-
 # --- pipelines ------------------------------------------------------------------------------------------------------------
 
 
@@ -378,19 +130,17 @@ class Pipeline(Generic[P, R]):
         fixed: dict[str, Any] = {}
         while True:
             trace = Trace()
-            kept = _trace.set(trace)
+            kept = current.set(trace)
             try:
-                arguments: Any = {
-                    name: fixed.get(name, _Param(name)) if name in fixed else _Param(name) for name in declared
-                }
+                arguments: Any = {name: fixed.get(name, Param(name)) if name in fixed else Param(name) for name in declared}
                 returned: Any = self.function(**arguments)  # type: ignore[call-arg]
                 return trace, returned, fixed
-            except _NeedsValue as needed:
+            except NeedsValue as needed:
                 if needed.name not in values:
                     raise Invalid(f"{self.name} needs the parameter {needed.name!r}.", where="params") from None
                 fixed[needed.name] = values[needed.name]
             finally:
-                _trace.reset(kept)
+                current.reset(kept)
 
     def _declared(self) -> dict[str, ParamSpec]:
         declared = {}
@@ -438,7 +188,7 @@ class Pipeline(Generic[P, R]):
             run = self.submit(params, api=connection, unique=unique, **more)
             if not wait:
                 return run
-            return follow(connection, run["id"], show=_say if show else None)
+            return follow(connection, run["id"], show=say if show else None)
 
 
 @overload
@@ -484,77 +234,3 @@ class _connected:
     def __exit__(self, *_: object) -> None:
         if self._own:
             self._own.close()
-
-
-# --- following a run ------------------------------------------------------------------------------------------------------
-
-ENDED = ("succeeded", "failed", "cancelled")
-_MARKS = {"succeeded": "✓", "failed": "✗", "cancelled": "–", "skipped": "–", "running": "▸"}
-
-
-def follow(api: Api, run_id: str, *, show: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """Wait for a run to end, saying what happens; returns it. Raises PipelineFailed when it did not succeed."""
-    seen: dict[str, str] = {}
-    has_warned = False
-    while True:
-        view = api.get(f"/pipeline-runs/{run_id}")
-        run = view["run"]
-        for line in _news(view, seen):
-            if show:
-                show(line)
-        if run["state"] in ENDED:
-            break
-        if not view["workers"] and not has_warned and show:
-            has_warned = True
-            show("  waiting: no worker is running; start one with: noria server")
-        time.sleep(POLL_S)
-    if run["state"] == "succeeded":
-        return dict(run)
-    if show:
-        for line in _failure(api, view):
-            show(line)
-    raise PipelineFailed(run)
-
-
-def _news(view: dict[str, Any], seen: dict[str, str]) -> Iterator[str]:
-    if not seen:
-        seen[""] = "begun"
-        run = view["run"]
-        yield f"{run['pipeline']} v{run['version']}, run {run['id']}"
-    for item in view["steps"]:
-        step = item["step"]
-        state = f"{step['state']} {step['attempt']}"
-        if seen.get(step["name"]) == state or step["state"] not in _MARKS:
-            continue
-        seen[step["name"]] = state
-        yield f"  {_MARKS[step['state']]} {step['name']}{_detail(step)}"
-
-
-def _detail(step: dict[str, Any]) -> str:
-    if step.get("cached_from"):
-        return "  cached"
-    if step["state"] == "running":
-        return f"  attempt {step['attempt']}" if step["attempt"] > 1 else ""
-    if step["state"] == "succeeded" and step.get("ended_at_ms") and step.get("started_at_ms"):
-        return f"  {(step['ended_at_ms'] - step['started_at_ms']) / 1000:.2f} s"
-    return f"  {step['error']}" if step.get("error") else ""
-
-
-def _failure(api: Api, view: dict[str, Any]) -> Iterator[str]:
-    """The last lines that the failed steps printed."""
-    for item in view["steps"]:
-        step = item["step"]
-        if step["state"] != "failed":
-            continue
-        offset = max(0, step["log_bytes"] - 4000)
-        try:
-            text = api.get(f"/step-runs/{step['id']}/logs", offset=offset)["text"]
-        except NoriaError:
-            continue
-        yield f"--- the end of what {step['name']} printed"
-        yield from text.rstrip().splitlines()[-30:]
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
-from noria.client.pipeline import is_json
+from noria.client.tracing import is_json
 from noria.pipelines.model import Json, Many, Named, Part, Pickle, Value
 
 

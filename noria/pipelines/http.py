@@ -38,19 +38,20 @@ from noria.pipelines.model import (
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines
 from noria.pipelines.triggers import Triggers
+from noria.pipelines.work import Work
 
 CLAIM_WAIT_MAX_S = 20.0
 CLAIM_POLL_S = 0.02  # how late a waiting worker may learn of a step in this process
 CLAIM_LOOK_S = 1.0  # and of one that another server process made ready, or whose retry is due
 
 
-def routes(pipelines: Pipelines, schedules: Schedules, triggers: Triggers) -> Routes:
+def routes(pipelines: Pipelines, schedules: Schedules, triggers: Triggers, work: Work) -> Routes:
     return [
         *_pipelines(pipelines),
         *_runs(pipelines),
         *_schedules(schedules),
         *_triggers(triggers),
-        *_work(pipelines),
+        *_work(work),
     ]
 
 
@@ -168,11 +169,11 @@ def _triggers(triggers: Triggers) -> Routes:
     return [list_triggers, create_trigger, switch_trigger, delete_trigger]
 
 
-def _work(pipelines: Pipelines) -> Routes:
+def _work(work: Work) -> Routes:
     @post("/api/v1/pipelines/work/hello", action="pipeline.work")
     def work_hello(op: Op, data: Hello) -> Welcome:
         """A worker starts."""
-        return pipelines.hello(op, data)
+        return work.hello(op, data)
 
     @post("/api/v1/pipelines/work/claim", action="pipeline.work")
     async def work_claim(op: Op, data: Claim, request: Request[Any, Any, Any]) -> Claimed:
@@ -182,13 +183,13 @@ def _work(pipelines: Pipelines) -> Routes:
         hung_up = asyncio.ensure_future(request.receive())  # after the body, the next message says that the caller is gone
         try:
             while True:
-                seen = pipelines.changes
-                found = await anyio.to_thread.run_sync(pipelines.claim, op, data)
+                seen = work.changes
+                found = await anyio.to_thread.run_sync(work.claim, op, data)
                 if found.assignment or loop.time() >= until_s:
                     return found
                 look_s = min(until_s, loop.time() + CLAIM_LOOK_S)
                 # The signal comes from other threads; polling a number costs less than waking every waiter each time.
-                while pipelines.changes == seen and loop.time() < look_s and not hung_up.done():  # noqa: ASYNC110
+                while work.changes == seen and loop.time() < look_s and not hung_up.done():  # noqa: ASYNC110
                     await asyncio.sleep(CLAIM_POLL_S)
                 if hung_up.done():  # a step handed to a worker that died would wait for its lease
                     return Claimed()
@@ -198,24 +199,24 @@ def _work(pipelines: Pipelines) -> Routes:
     @post("/api/v1/pipelines/work/beat", action="pipeline.work")
     def work_beat(op: Op, data: Beat) -> Orders:
         """A worker is alive; it learns what to stop."""
-        return pipelines.beat(op, data)
+        return work.beat(op, data)
 
     @post("/api/v1/pipelines/work/logs", action="pipeline.work")
     def work_logs(op: Op, data: LogChunk) -> dict[str, Any]:
         """Keep a piece of a step's output."""
-        pipelines.append_log(op, data)
+        work.append_log(op, data)
         return {}
 
     @post("/api/v1/pipelines/work/finish", action="pipeline.work")
     def work_finish(op: Op, data: Finish) -> dict[str, Any]:
         """Record how an attempt ended."""
-        pipelines.finish(op, data)
+        work.finish(op, data)
         return {}
 
     @post("/api/v1/pipelines/work/goodbye", action="pipeline.work")
     def work_goodbye(op: Op, data: Beat) -> dict[str, Any]:
         """A worker stops; what it held is free again."""
-        pipelines.goodbye(op, data)
+        work.goodbye(op, data)
         return {}
 
     return [work_hello, work_claim, work_beat, work_logs, work_finish, work_goodbye]

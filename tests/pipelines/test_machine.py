@@ -99,8 +99,8 @@ class Scheduler(RuleBasedStateMachine):
 
     def hello(self) -> None:
         for worker in WORKERS:
-            self.app.pipelines.hello(self.op(), Hello(worker=worker, name=worker))
-        self.app.pipelines.sweep()
+            self.app.work.hello(self.op(), Hello(worker=worker, name=worker))
+        self.app.work.reconcile()
 
     @precondition(lambda self: self.model is None)
     @rule(graph=st.sampled_from(GRAPHS), retries=st.integers(0, 1))
@@ -125,7 +125,7 @@ class Scheduler(RuleBasedStateMachine):
     def claim(self, worker: str) -> None:
         assert self.model
         ready = [s for s in self.model.graph if self.model.is_ready(s)]
-        found = self.app.pipelines.claim(self.op(), Claim(worker=worker)).assignment
+        found = self.app.work.claim(self.op(), Claim(worker=worker)).assignment
         assert (found is None) == (not ready or self.model.is_cancelled), (found, ready)
         if found:
             assert found.step in ready
@@ -159,7 +159,7 @@ class Scheduler(RuleBasedStateMachine):
                 self.model.state[step] = "open"
 
     def _say(self, given: Assignment, worker: str, outcome: Any) -> None:
-        self.app.pipelines.finish(
+        self.app.work.finish(
             self.op(),
             Finish(
                 worker=worker,
@@ -185,7 +185,7 @@ class Scheduler(RuleBasedStateMachine):
     def beat(self, worker: str) -> None:
         mine = {s: h for s, h in self.held.items() if h[2] == worker}
         held = [Held(step_run_id=h[0].step_run_id, attempt=h[0].attempt) for h in mine.values()]
-        orders = self.app.pipelines.beat(self.op(), Beat(worker=worker, held=held))
+        orders = self.app.work.beat(self.op(), Beat(worker=worker, held=held))
         assert orders.lost == []
         assert bool(orders.cancel) == bool(mine and self.model and self.model.is_cancelled)
         now_ms = self.clock.now_ms()
@@ -203,7 +203,7 @@ class Scheduler(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.0, 4.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.app.pipelines.sweep()
+        self.app.work.reconcile()
         for step, (given, until_ms, worker) in list(self.held.items()):
             if until_ms < self.clock.now_ms():
                 del self.held[step]
@@ -227,7 +227,7 @@ class Scheduler(RuleBasedStateMachine):
         self.app.db.close()
         self.clock.advance(10)
         self.app = build(self.config, clock=self.clock)
-        self.app.pipelines.sweep()
+        self.app.work.reconcile()
         until_ms = self.clock.now_ms() + int(LEASE_S * 1000)
         self.held = {step: (given, until_ms, worker) for step, (given, _, worker) in self.held.items()}
 
@@ -237,7 +237,7 @@ class Scheduler(RuleBasedStateMachine):
         again = f"{worker}"
         lost = [step for step, held in self.held.items() if held[2] == again]
         fresh = f"{worker}-again"
-        self.app.pipelines.hello(self.op(), Hello(worker=fresh, name=worker))
+        self.app.work.hello(self.op(), Hello(worker=fresh, name=worker))
         for step in lost:
             given, _, name = self.held.pop(step)
             self.late.append((given, name))

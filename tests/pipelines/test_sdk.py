@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.client.closure import closure_digest
+from noria.client.durations import seconds
 from noria.client.environment import capture_code, environment
-from noria.client.pipeline import Pipeline, is_json, seconds
+from noria.client.pipeline import Pipeline
+from noria.client.tracing import is_json
 from noria.client.values import decode, encode
 from noria.kernel.errors import Invalid
 from noria.pipelines.model import FromList, FromParam, FromStep, FromValue, Json, Many, Pickle
