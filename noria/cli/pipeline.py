@@ -91,7 +91,7 @@ def _show_run(run_id: str, as_json: bool) -> None:
     )
     click.echo()
     rows = [
-        {**s["step"], "took": _took(s["step"]), "why": s["step"].get("error") or s["step"].get("reason")}
+        {**s["step"], "took": _took(s["step"]), "why": s["waiting"] or s["step"].get("error") or s["step"].get("reason")}
         for s in view["steps"]
     ]
     emit(rows, columns=["name", "state", "attempt", "took", "id", "why"])

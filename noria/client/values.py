@@ -51,19 +51,6 @@ def decode(value: Value, folder: Path) -> Any:
         return cloudpickle.load(file)
 
 
-def pickles(value: Value) -> list[Pickle]:
-    """Every pickled part."""
-    if isinstance(value, Pickle):
-        return [value]
-    if isinstance(value, Part):
-        return [value.value]
-    if isinstance(value, Many):
-        return [found for item in value.items for found in pickles(item)]
-    if isinstance(value, Named):
-        return [found for item in value.items.values() for found in pickles(item)]
-    return []
-
-
 class Job(msgspec.Struct, kw_only=True):
     """One try of a step, as the worker writes it down for the process that does it."""
 
@@ -72,6 +59,7 @@ class Job(msgspec.Struct, kw_only=True):
     env: dict[str, str]
     folder: str  # of this try: the working directory, the results, the notes
     blobs: str
+    procs: str = ""  # the file of the control group that limits it
 
 
 class Result(msgspec.Struct, kw_only=True):

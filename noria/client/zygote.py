@@ -3,8 +3,11 @@
     python -m noria.client.zygote --control FD --code FOLDER --entry MODULE
 
 Speaks lines of JSON with the worker on a socket; the end of a step's output pipe comes along as a file descriptor. When the
-worker dies the socket ends, and every step is killed. Where forking is not safe (threads, CUDA, macOS) it says so, and the
-worker starts one process per step instead (`--once`).
+worker dies the socket ends, and every step is killed. Where forking is not safe (threads, CUDA, macOS), each step is a new
+process that imports the file again (`--job`).
+
+No process of a step outlives it. Its group is killed; and on Linux, whoever left the group becomes a child of this process when
+the step ends (it is a "subreaper"), and is killed then.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,30 +36,30 @@ from noria.client.environment import environment
 from noria.client.pipeline import Step
 from noria.client.values import Job, Result, decode, encode
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+ORPHANS_WAIT_S = 5.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--control", type=int, default=-1)
     parser.add_argument("--code", required=True)
     parser.add_argument("--entry", required=True)
-    parser.add_argument("--once", action="store_true")
+    parser.add_argument("--job", default="", help="Do this one job and end.")
     options = parser.parse_args()
-    control = socket.socket(fileno=options.control)
     die_with_parent(signal.SIGKILL)
-    if options.once:
-        os.setsid()
+    code = Path(options.code)
+    if options.job:
+        _do_once(code, options.entry, options.job)
+    control = socket.socket(fileno=options.control)
     try:
-        load(Path(options.code), options.entry)
+        load(code, options.entry)
     except BaseException:
         say(control, failed=_clean_traceback(sys.exc_info()[1]))
         return 1
     digest, body = environment()
-    say(control, ready=True, fork=fork_is_safe(), environment=digest, environment_body=body.decode())
-    if options.once:
-        _run_once(control)
-    Zygote(control).serve()
+    say(control, ready=True, environment=digest, environment_body=body.decode())
+    Zygote(control, code, options.entry).serve()
     return 0
 
 
@@ -83,15 +88,24 @@ def fork_is_safe() -> bool:
 
 def die_with_parent(number: int) -> None:
     """Ask Linux for a signal when the parent dies; elsewhere the closing socket has to do."""
+    parent = os.getppid()
+    _prctl(PR_SET_PDEATHSIG, int(number))
+    if os.getppid() != parent:  # it died between the two calls
+        os.kill(os.getpid(), number)
+
+
+def adopt_orphans() -> None:
+    """Ask Linux to make processes below this one, when their parent dies, children of this one instead of init's."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
     if not sys.platform.startswith("linux"):
         return
     import ctypes
 
-    parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-    if os.getppid() != parent:  # it died between the two calls
-        os.kill(os.getpid(), number)
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def say(control: socket.socket, **message: Any) -> None:
@@ -101,14 +115,16 @@ def say(control: socket.socket, **message: Any) -> None:
 class Zygote:
     """Forks on request, reports ends, passes on signals."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
+    def __init__(self, control: socket.socket, code: Path, entry: str) -> None:
+        self._control, self._code, self._entry = control, code, entry
+        self._forks = fork_is_safe()
         self._pids: dict[str, int] = {}
         self._buffer = b""
         self._fds: list[int] = []
 
     def serve(self) -> None:
         """Until the worker closes the socket."""
+        adopt_orphans()
         woken, wake = os.pipe()
         os.set_blocking(woken, False)
         os.set_blocking(wake, False)
@@ -145,6 +161,12 @@ class Zygote:
         return True
 
     def _start(self, key: str, job: str, output: int) -> None:
+        pid = self._fork(job, output) if self._forks else self._spawn(job, output)
+        os.close(output)
+        self._pids[key] = pid
+        say(self._control, started=key, pid=pid)
+
+    def _fork(self, job: str, output: int) -> int:
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
@@ -154,9 +176,24 @@ class Zygote:
             die_with_parent(signal.SIGKILL)
             self._control.close()
             do(job, output)
-        os.close(output)
-        self._pids[key] = pid
-        say(self._control, started=key, pid=pid)
+        return pid
+
+    def _spawn(self, job: str, output: int) -> int:
+        args = [
+            sys.executable,
+            "-P",
+            "-m",
+            "noria.client.zygote",
+            "--code",
+            str(self._code),
+            "--entry",
+            self._entry,
+            "--job",
+            job,
+        ]
+        process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        process.returncode = 0  # it is waited for here, by its number
+        return process.pid
 
     def _signal(self, key: str, number: int) -> None:
         """To the step's whole group; a pid that was reaped is never signalled."""
@@ -172,22 +209,51 @@ class Zygote:
                 os.killpg(pid, signal.SIGKILL)  # whatever the step left behind
             _, status = os.waitpid(pid, 0)
             del self._pids[key]
+            self._kill_orphans()
             say(self._control, exited=key, code=os.waitstatus_to_exitcode(status))
+
+    def _kill_orphans(self) -> None:
+        """End what ended steps left behind. Running steps adopt their own orphans, so a child that is no step is left over."""
+        until_s = time.monotonic() + ORPHANS_WAIT_S
+        while (left := self._orphans()) and time.monotonic() < until_s:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in left:  # its own children become ours when it is gone, and are found the next time
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.002)
+
+    def _orphans(self) -> list[int]:
+        try:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        except OSError:  # not Linux
+            return []
+        return [int(pid) for pid in children if int(pid) not in self._pids.values()]
 
     def _kill_all(self) -> None:
         for pid in self._pids.values():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+        for pid in self._pids.values():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._pids.clear()
+        self._kill_orphans()
 
 
-def _run_once(control: socket.socket) -> NoReturn:
-    """Be the step: for where a fork is not safe."""
-    data, fds, _, _ = socket.recv_fds(control, 65536, 1)
-    if not data:
-        sys.exit(0)
-    message = json.loads(data)
-    say(control, started=message["run"], pid=os.getpid())
-    do(message["job"], fds[0])
+def _do_once(code: Path, entry: str, job: str) -> NoReturn:
+    """Import and be the step: for where a fork is not safe. What the import prints was printed once already."""
+    output, quiet = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.set_inheritable(output, False)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    try:
+        load(code, entry)
+    except BaseException as error:
+        os.write(output, _clean_traceback(error).encode())
+        os._exit(1)
+    do(job, output)
 
 
 def do(job_path: str, output: int) -> NoReturn:
@@ -197,6 +263,9 @@ def do(job_path: str, output: int) -> NoReturn:
         _redirect(output)
         atexit._clear()  # what the warm process registered is its own to end
         job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
+        adopt_orphans()
+        if job.procs:
+            Path(job.procs).write_text(str(os.getpid()))
         os.environ.update(job.env)
         os.chdir(job.folder)
         result = run(job)

@@ -69,6 +69,8 @@ def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
         raise Invalid(f"retries is {step.retries}; it must be between 0 and {RETRIES_MAX}.", where=where)
     if step.timeout_s is not None and not 0 < step.timeout_s < math.inf:
         raise Invalid("A timeout is a positive number of seconds.", where=where)
+    if not (0 <= step.cpu < math.inf and step.gpu >= 0 and step.memory_bytes >= 0 and step.disk_bytes >= 0):
+        raise Invalid("cpu, gpu, memory and disk must not be negative.", where=where)
     if not 0 <= step.retry_delay_s <= 3600:
         raise Invalid("retry_delay_s must be between 0 and 3600.", where=where)
     if step.cache_s is not None and not 0 <= step.cache_s < math.inf:

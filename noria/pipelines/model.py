@@ -23,7 +23,7 @@ RESERVED_NAMES = frozenset({"work"})  # /api/v1/pipelines/work/… belongs to th
 
 RunState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 StepState = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
-Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "lost"]
+Outcome = Literal["succeeded", "failed", "timed_out", "out_of_memory", "cancelled", "lost"]
 RUN_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 STEP_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 
@@ -112,6 +112,19 @@ class Part(Struct, frozen=True, tag="part", tag_field="as"):
 Value = Json | Pickle | Many | Named | Part
 
 
+def pickles(value: Value) -> list[Pickle]:
+    """Every pickled part."""
+    if isinstance(value, Pickle):
+        return [value]
+    if isinstance(value, Part):
+        return [value.value]
+    if isinstance(value, Many):
+        return [found for item in value.items for found in pickles(item)]
+    if isinstance(value, Named):
+        return [found for item in value.items.values() for found in pickles(item)]
+    return []
+
+
 # --- what is registered ---------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +147,10 @@ class StepSpec(Struct, frozen=True, kw_only=True):
     retries: int = 0
     retry_delay_s: float = 1.0  # doubles with each retry
     timeout_s: float | None = None
+    cpu: float = 0.0  # processors it uses; 0: it does not say. It starts when a worker has as many to spare
+    gpu: int = 0
+    memory_bytes: int = 0  # it is ended when it uses more; 0: no limit
+    disk_bytes: int = 0  # the same for its scratch folder; 0: half of what is free
     cache_s: float | None = None  # None: never taken from the cache; 0: for ever
     code_digest: str = ""  # of the function and every first-party thing it uses
     opaque: list[str] = []  # names the code digest could not follow
@@ -219,12 +236,13 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
     number: int
     worker: str
-    state: Literal["running", "succeeded", "failed", "timed_out", "cancelled", "lost"]
+    state: Literal["running", "succeeded", "failed", "timed_out", "out_of_memory", "cancelled", "lost"]
     started_at_ms: int
     ended_at_ms: int | None = None
     exit_code: int | None = None
     error: str = ""
     environment_digest: str = ""
+    memory_peak_bytes: int | None = None  # where it was measured: of steps with a limit
 
 
 class StepRun(Struct, frozen=True, kw_only=True):
@@ -251,6 +269,9 @@ class StepRun(Struct, frozen=True, kw_only=True):
     log_bytes: int = 0
     outputs: Value | None = None
     reads: list[str] = []  # refs that it, or a step whose results it uses, read
+    cpu: float = 0.0  # what it was promised
+    gpu: int = 0
+    memory_bytes: int = 0
 
 
 class StepView(Struct, frozen=True, kw_only=True):
@@ -260,6 +281,7 @@ class StepView(Struct, frozen=True, kw_only=True):
     attempts: list[Attempt]
     description: str = ""
     depends_on: list[str] = []
+    waiting: str = ""  # why a step that is ready does not start
 
 
 class PipelineRunView(Struct, frozen=True, kw_only=True):
@@ -271,6 +293,30 @@ class PipelineRunView(Struct, frozen=True, kw_only=True):
     workers: int
     code: CodeInfo
     fact: int | None = None  # the seq of its submission
+
+
+class PipelineWorker(Struct, frozen=True, kw_only=True):
+    """A process that runs steps, and what its steps may use together; 0: it does not say."""
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    slots: int
+    started_at_ms: int
+    seen_at_ms: int
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    gpus: int = 0
+
+
+class Room(Struct, frozen=True, kw_only=True):
+    """What steps may use on a worker: of all it has, or of what is free. `kept_for_ms` keeps it for those due until then."""
+
+    cpus: float
+    memory_bytes: float
+    gpus: float
+    kept_for_ms: int | None = None
 
 
 class Logs(Struct, frozen=True, kw_only=True):
@@ -385,6 +431,9 @@ class Hello(Struct, frozen=True, kw_only=True):
     host: str = ""
     pid: int = 0
     slots: int = 1
+    cpus: float = 0.0  # what its steps may use together; 0: it does not say, and takes any step
+    memory_bytes: int = 0
+    gpus: int = 0
 
 
 class Welcome(Struct, frozen=True, kw_only=True):
@@ -417,6 +466,10 @@ class Assignment(Struct, frozen=True, kw_only=True):
     lease_s: float
     timeout_s: float | None
     token: str
+    cpu: float = 0.0
+    gpu: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
     cache_reason: str = ""
 
 
@@ -469,6 +522,7 @@ class Finish(Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     reads: list[str] = []  # refs the step read: dataset_version:…
     environment_digest: str = ""
+    memory_peak_bytes: int | None = None
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from noria.kernel.errors import Conflict, Invalid, NotFound
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
-from noria.pipelines import graph, store
+from noria.pipelines import graph, rooms, store
 from noria.pipelines.model import (
     LOG_PAGE_BYTES,
     RUN_ENDED,
@@ -34,6 +34,7 @@ from noria.pipelines.model import (
     PipelineSpec,
     PipelineVersion,
     StepRun,
+    StepSpec,
     StepView,
 )
 from noria.pipelines.transitions import Transitions, run_ref, step_spec_of
@@ -200,6 +201,7 @@ class Pipelines:
                     waits=len(above),
                     attempt=0,
                     due_at_ms=op.at_ms,
+                    **asked(step),
                 )
             )
         store.add_steps(tx, steps, waits)
@@ -223,18 +225,19 @@ class Pipelines:
         with self._db.read() as tx:
             run = store.run(tx, run_id) or run
             steps, tries = store.steps(tx, run_id), store.attempts(tx, run_id)
-            workers = store.workers_count(tx, op.at_ms - int(self.lease_s * 1000))
+            workers = store.workers(tx, op.at_ms - int(self.lease_s * 1000))
             fact = store.submitted(tx, run_id)
         by_name = {step.name: step for step in spec.steps}
         views = [
             StepView(
                 step=step, attempts=tries.get(step.id, []), description=by_name[step.name].description,
                 depends_on=graph.parents(by_name[step.name]),
+                waiting=rooms.why_waiting(step, workers) if step.state == "ready" else "",
             )
             for step in steps
         ]  # fmt: skip
         dag = [(parent, view.step.name) for view in views for parent in view.depends_on]
-        return PipelineRunView(run=run, steps=views, dag=dag, workers=workers, code=spec.code, fact=fact)
+        return PipelineRunView(run=run, steps=views, dag=dag, workers=len(workers), code=spec.code, fact=fact)
 
     def pipeline_runs(
         self, op: Op, *, pipeline: str = "", state: str = "", limit: int | None = None, page: str = ""
@@ -287,6 +290,7 @@ class Pipelines:
                 replace(
                     step, state="waiting", failures=0, losses=0, error="", ended_at_ms=None, due_at_ms=op.at_ms,
                     waits=len([p for p in graph.parents(step_spec_of(spec, step.name)) if p not in done]),
+                    **asked(step_spec_of(spec, step.name)),
                 )
                 for step in waiting
             ]  # fmt: skip
@@ -322,6 +326,11 @@ class Pipelines:
 def owner_of(op: Op) -> str:
     """Whose rights a run has: the caller's; '' for Noria itself, which has no rights to lend."""
     return "" if op.actor.kind == "system" else op.actor.on_behalf_of or op.actor.id
+
+
+def asked(step: StepSpec) -> dict[str, Any]:
+    """What a step needs of the worker that takes it."""
+    return {"cpu": step.cpu, "gpu": step.gpu, "memory_bytes": step.memory_bytes}
 
 
 def _see(op: Op, action: str, pipeline: str | None, missing: str) -> None:

@@ -8,9 +8,12 @@ from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.pipelines.model import (
     Attempt,
+    Hello,
     Pipeline,
     PipelineRun,
     PipelineVersion,
+    PipelineWorker,
+    Room,
     Schedule,
     StepRun,
     Trigger,
@@ -22,7 +25,9 @@ _VERSION = "pipeline, number, digest, created_at_ms, actor, owner, spec"
 _RUN = """id, pipeline, version, state, params, created_at_ms, started_at_ms, ended_at_ms, actor, owner, cause, error,
           remaining, outputs"""
 _STEP = """id, run_id, name, position, state, waits, attempt, failures, losses, due_at_ms, started_at_ms, ended_at_ms,
-           worker, lease_until_ms, error, cache_key, cached_from, reason, log_bytes, outputs, reads"""
+           worker, lease_until_ms, error, cache_key, cached_from, reason, log_bytes, outputs, reads,
+           cpu, gpu, memory_bytes"""
+_WORKER = "id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus"
 _SCHEDULE = """id, name, pipeline, cron, time_zone, params, is_enabled, owner, created_at_ms, next_at_ms, last_at_ms,
                last_run_id, error"""
 _TRIGGER = """id, name, pipeline, kinds, filter, params, cooldown_s, is_enabled, owner, created_at_ms, last_at_ms,
@@ -178,11 +183,11 @@ def submitted(tx: Read, run_id: str) -> int | None:
 
 def add_steps(tx: Write, steps: list[StepRun], waits: list[tuple[str, str]]) -> None:
     tx.many(
-        """insert into step_run (id, run_id, name, position, state, waits, attempt, due_at_ms)
-           values (:id, :run_id, :name, :position, :state, :waits, 0, :due)""",
+        """insert into step_run (id, run_id, name, position, state, waits, attempt, due_at_ms, cpu, gpu, memory_bytes)
+           values (:id, :run_id, :name, :position, :state, :waits, 0, :due, :cpu, :gpu, :memory)""",
         [
             {"id": s.id, "run_id": s.run_id, "name": s.name, "position": s.position, "state": s.state, "waits": s.waits,
-             "due": s.due_at_ms}
+             "due": s.due_at_ms, "cpu": s.cpu, "gpu": s.gpu, "memory": s.memory_bytes}
             for s in steps
         ],
     )  # fmt: skip
@@ -222,12 +227,13 @@ def save_step(tx: Write, found: StepRun) -> None:
               set state = :state, waits = :waits, attempt = :attempt, failures = :failures, losses = :losses,
                   due_at_ms = :due, started_at_ms = :started, ended_at_ms = :ended, worker = :worker,
                   lease_until_ms = :lease, error = :error, cache_key = :cache_key, cached_from = :cached_from,
-                  reason = :reason, outputs = :outputs, reads = :reads
+                  reason = :reason, outputs = :outputs, reads = :reads, cpu = :cpu, gpu = :gpu, memory_bytes = :memory
             where id = :id""",
         id=found.id, state=found.state, waits=found.waits, attempt=found.attempt, failures=found.failures,
         losses=found.losses, due=found.due_at_ms, started=found.started_at_ms, ended=found.ended_at_ms,
         worker=found.worker, lease=found.lease_until_ms, error=found.error[:4000], cache_key=found.cache_key,
-        cached_from=found.cached_from, reason=found.reason, reads=js(found.reads),
+        cached_from=found.cached_from, reason=found.reason, reads=js(found.reads), cpu=found.cpu, gpu=found.gpu,
+        memory=found.memory_bytes,
         outputs=None if found.outputs is None else js(found.outputs),
     )  # fmt: skip
 
@@ -248,14 +254,40 @@ def count_down(tx: Write, parent_id: str) -> list[StepRun]:
     )  # fmt: skip
 
 
-def due(tx: Read, now_ms: int, limit: int) -> list[tuple[str, str]]:
-    """(step, run) ids that may be claimed now, the longest due first."""
+def due(tx: Read, now_ms: int, limit: int, free: Room) -> list[tuple[str, str]]:
+    """(step, run) ids that may be claimed now and fit into `free`, the longest due first."""
     found = tx.rows(
         """select s.id, s.run_id from step_run s
-            where s.state = 'ready' and s.due_at_ms <= :now order by s.due_at_ms, s.run_id, s.position limit :limit""",
-        now=now_ms, limit=limit,
+            where s.state = 'ready' and s.due_at_ms <= :now
+              and s.cpu <= :cpus and s.memory_bytes <= :memory and s.gpu <= :gpus
+              and (s.due_at_ms <= :upto or (s.cpu = 0 and s.memory_bytes = 0 and s.gpu = 0))
+            order by s.due_at_ms, s.run_id, s.position limit :limit""",
+        now=now_ms, limit=limit, cpus=free.cpus, memory=free.memory_bytes, gpus=free.gpus,
+        upto=now_ms if free.kept_for_ms is None else free.kept_for_ms,
     )  # fmt: skip
     return [(row["id"], row["run_id"]) for row in found]
+
+
+def longest_left_out(tx: Read, before_ms: int, whole: Room, free: Room) -> int | None:
+    """Since when the oldest step waits that would fit into the `whole` worker but not into what is `free` of it."""
+    found = tx.scalar(
+        """select min(due_at_ms) from step_run
+            where state = 'ready' and due_at_ms < :before
+              and cpu <= :cpus and memory_bytes <= :memory and gpu <= :gpus
+              and (cpu > :free_cpus or memory_bytes > :free_memory or gpu > :free_gpus)""",
+        before=before_ms, cpus=whole.cpus, memory=whole.memory_bytes, gpus=whole.gpus, free_cpus=free.cpus,
+        free_memory=free.memory_bytes, free_gpus=free.gpus,
+    )  # fmt: skip
+    return None if found is None else int(found)
+
+
+def promised(tx: Read, worker: str) -> dict[str, Any]:
+    """What the steps that a worker runs were promised, together."""
+    return tx.rows(
+        """select coalesce(sum(cpu), 0) as cpus, coalesce(sum(memory_bytes), 0) as memory_bytes, coalesce(sum(gpu), 0) as gpus
+             from step_run where state = 'running' and worker = :worker""",
+        worker=worker,
+    )[0]  # fmt: skip
 
 
 def expired(tx: Read, now_ms: int, limit: int = 100) -> list[StepRun]:
@@ -283,8 +315,9 @@ def held_by_name(tx: Read, name: str, worker: str) -> list[StepRun]:
 def held(tx: Read, worker: str) -> list[dict[str, Any]]:
     """What a worker holds, with the state of the run it belongs to."""
     return tx.rows(
-        """select s.id, s.attempt, s.lease_until_ms, r.state as run_state
+        """select s.id, s.attempt, s.lease_until_ms, r.state as run_state, a.started_at_ms
              from step_run s join pipeline_run r on r.id = s.run_id
+                  join attempt a on a.step_run_id = s.id and a.number = s.attempt
             where s.state = 'running' and s.worker = :worker order by s.id limit 1000""",
         worker=worker,
     )
@@ -315,13 +348,14 @@ def add_attempt(tx: Write, step_id: str, number: int, worker: str, at_ms: int) -
 
 def end_attempt(
     tx: Write, step_id: str, number: int, *, state: str, at_ms: int, error: str = "", exit_code: int | None = None,
-    environment: str = "",
+    environment: str = "", memory_peak_bytes: int | None = None,
 ) -> None:  # fmt: skip
     tx.run(
         """update attempt set state = :state, ended_at_ms = :at_ms, error = :error, exit_code = :code,
-                              environment_digest = :environment
+                              environment_digest = :environment, memory_peak_bytes = :peak
             where step_run_id = :id and number = :number""",
         id=step_id, number=number, state=state, at_ms=at_ms, error=error[:4000], code=exit_code, environment=environment,
+        peak=memory_peak_bytes,
     )  # fmt: skip
 
 
@@ -329,7 +363,7 @@ def attempts(tx: Read, run_id: str) -> dict[str, list[Attempt]]:
     """Every try of every step of a run, by step."""
     found = tx.rows(
         """select a.step_run_id, a.number, a.worker, a.state, a.started_at_ms, a.ended_at_ms, a.exit_code, a.error,
-                  a.environment_digest
+                  a.environment_digest, a.memory_peak_bytes
              from attempt a join step_run s on s.id = a.step_run_id
             where s.run_id = :id order by a.step_run_id, a.number limit 20000""",
         id=run_id,
@@ -415,12 +449,13 @@ def add_cached(
 # --- workers --------------------------------------------------------------------------------------------------------------
 
 
-def save_worker(tx: Write, *, worker: str, name: str, host: str, pid: int, slots: int, at_ms: int) -> None:
+def save_worker(tx: Write, hello: Hello, at_ms: int) -> None:
     tx.run(
-        """insert into pipeline_worker (id, name, host, pid, slots, started_at_ms, seen_at_ms)
-           values (:id, :name, :host, :pid, :slots, :at_ms, :at_ms)
+        """insert into pipeline_worker (id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus)
+           values (:id, :name, :host, :pid, :slots, :at_ms, :at_ms, :cpus, :memory, :gpus)
            on conflict (id) do update set seen_at_ms = excluded.seen_at_ms""",
-        id=worker, name=name, host=host, pid=pid, slots=slots, at_ms=at_ms,
+        id=hello.worker, name=hello.name, host=hello.host, pid=hello.pid, slots=hello.slots, at_ms=at_ms, cpus=hello.cpus,
+        memory=hello.memory_bytes, gpus=hello.gpus,
     )  # fmt: skip
     tx.run(
         """delete from pipeline_worker
@@ -433,18 +468,22 @@ def seen_worker(tx: Write, worker: str, at_ms: int) -> bool:
     return bool(tx.run("update pipeline_worker set seen_at_ms = :at_ms where id = :id", id=worker, at_ms=at_ms))
 
 
-def worker_seen_at(tx: Read, worker: str) -> int | None:
-    found = tx.scalar("select seen_at_ms from pipeline_worker where id = :id", id=worker)
-    return None if found is None else int(found)
+def worker(tx: Read, worker_id: str) -> PipelineWorker | None:
+    return tx.one(PipelineWorker, f"select {_WORKER} from pipeline_worker where id = :id", id=worker_id)
+
+
+def workers(tx: Read, since_ms: int) -> list[PipelineWorker]:
+    """Those that were heard of since."""
+    return tx.all(
+        PipelineWorker,
+        f"select {_WORKER} from pipeline_worker where seen_at_ms >= :since order by started_at_ms, id limit 1000",
+        since=since_ms,
+    )  # fmt: skip
 
 
 def gone_worker(tx: Write, worker: str) -> None:
     """A worker said goodbye."""
     tx.run("update pipeline_worker set seen_at_ms = 0 where id = :id", id=worker)
-
-
-def workers_count(tx: Read, since_ms: int) -> int:
-    return int(tx.scalar("select count(*) from pipeline_worker where seen_at_ms >= :since", since=since_ms) or 0)
 
 
 # --- schedules and triggers -----------------------------------------------------------------------------------------------

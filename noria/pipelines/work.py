@@ -6,6 +6,7 @@ Invariant: a result counts only from the worker and the attempt that hold the st
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,7 +17,7 @@ from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op, Ops
 from noria.kernel.ticks import Ticks
-from noria.pipelines import graph, store
+from noria.pipelines import graph, rooms, store
 from noria.pipelines.model import (
     LOG_BYTES_MAX,
     Assignment,
@@ -30,6 +31,8 @@ from noria.pipelines.model import (
     Orders,
     PipelineRun,
     PipelineSpec,
+    PipelineWorker,
+    Room,
     StepRun,
     Value,
     Welcome,
@@ -39,6 +42,7 @@ from noria.pipelines.transitions import Transitions, step_spec_of
 
 TOKEN_LIFETIME_S = 24 * 3600.0  # of a step without a timeout
 TOKEN_MARGIN_S = 300.0
+UNKNOWN_AFTER_MS = 10_000  # how long the answer to a claim may be under way
 CANDIDATES = 8  # ready steps a claim looks at before it gives up to other workers
 # What a step may do for the owner of its run, at most: never grant rights, delete, deploy, or start other runs.
 STEP_ACTIONS = READ | BYTES | EXPERIMENT | DATA | MODEL | USE | {"model.promote", "approval.request", "me.read"}
@@ -69,9 +73,7 @@ class Work:
         """A worker starts. What an earlier worker of its name held is free again at once."""
         op.require("pipeline.work")
         with self._db.write(op) as tx:
-            store.save_worker(
-                tx, worker=hello.worker, name=hello.name, host=hello.host, pid=hello.pid, slots=hello.slots, at_ms=op.at_ms
-            )
+            store.save_worker(tx, hello, op.at_ms)
         with self._db.read() as tx:
             orphans = store.held_by_name(tx, hello.name, hello.worker) if hello.name else []
         for step in orphans:
@@ -96,14 +98,16 @@ class Work:
         op.require("pipeline.work")
         op = self._ops.mint(op.actor)  # a long poll is older than its answer
         with self._db.read() as tx:
-            is_gone = store.worker_seen_at(tx, claim.worker) == 0  # it said goodbye; this request was on its way before
-            candidates = [] if is_gone else store.due(tx, op.at_ms, CANDIDATES)
+            worker = store.worker(tx, claim.worker)
+            is_gone = worker is not None and worker.seen_at_ms == 0  # it said goodbye; this request was on its way before
+            candidates = [] if is_gone else store.due(tx, op.at_ms, CANDIDATES, self._room(tx, worker, op.at_ms))
         for step_id, run_id in candidates:
             taken = self._take(self._because(op, run_id), claim.worker, step_id, run_id)
             if taken is None:
                 continue
             run, step, spec, inputs = taken
-            timeout_s = step_spec_of(spec, step.name).timeout_s
+            asked = step_spec_of(spec, step.name)
+            timeout_s = asked.timeout_s
             token = self._access.delegate(
                 op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=STEP_ACTIONS,
                 lifetime_s=TOKEN_LIFETIME_S if timeout_s is None else timeout_s + TOKEN_MARGIN_S,
@@ -111,12 +115,22 @@ class Work:
             return Claimed(
                 assignment=Assignment(
                     step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name,
-                    function=step_spec_of(spec, step.name).function, entry=spec.entry, attempt=step.attempt, inputs=inputs,
-                    reads=step.reads, code=spec.code,
+                    function=asked.function, entry=spec.entry, attempt=step.attempt, inputs=inputs,
+                    reads=step.reads, code=spec.code, cpu=asked.cpu, gpu=asked.gpu, memory_bytes=asked.memory_bytes,
+                    disk_bytes=asked.disk_bytes,
                     lease_s=self._pipelines.lease_s, timeout_s=timeout_s, token=token, cache_reason=step.reason,
                 )
             )  # fmt: skip
         return Claimed()
+
+    def _room(self, tx: Read, worker: PipelineWorker | None, now_ms: int) -> Room:
+        """What is free on a worker. When a step has waited long for more than that, room is kept for it."""
+        whole = rooms.whole(worker)
+        used = store.promised(tx, worker.id) if worker else {}
+        free = rooms.free(whole, used)
+        if free == whole:
+            return free
+        return replace(free, kept_for_ms=store.longest_left_out(tx, now_ms - rooms.KEPT_AFTER_MS, whole, free))
 
     def _take(
         self, op: Op, worker: str, step_id: str, run_id: str
@@ -159,13 +173,15 @@ class Work:
         lease_ms = int(self._pipelines.lease_s * 1000)
         with self._db.read() as tx:
             rows = {(row["id"], int(row["attempt"])): row for row in store.held(tx, beat.worker)}
-            seen_at = store.worker_seen_at(tx, beat.worker)
+            known = store.worker(tx, beat.worker)
+            seen_at = known.seen_at_ms if known else None
         is_due = any(int(row["lease_until_ms"]) - op.at_ms < lease_ms * 3 // 4 for row in rows.values())
         if is_due or seen_at is None or op.at_ms - seen_at > lease_ms // 4:
             with self._db.system_write() as tx:
                 store.renew(tx, beat.worker, op.at_ms + lease_ms)
                 if not store.seen_worker(tx, beat.worker, op.at_ms):
-                    store.save_worker(tx, worker=beat.worker, name="", host="", pid=0, slots=1, at_ms=op.at_ms)
+                    store.save_worker(tx, Hello(worker=beat.worker, name=""), op.at_ms)
+        self._take_back_unknown(op, beat, rows)
         cancel, lost = [], list[Held]()
         for held in beat.held:
             row = rows.get((held.step_run_id, held.attempt))
@@ -174,6 +190,16 @@ class Work:
             elif row["run_state"] == "cancelling":
                 cancel.append(held)
         return Orders(cancel=cancel, lost=lost)
+
+    def _take_back_unknown(self, op: Op, beat: Beat, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+        """Free what the worker does not know it holds: the answer to its claim was lost on the way."""
+        known = {(held.step_run_id, held.attempt) for held in beat.held}
+        for (step_id, attempt), row in rows.items():
+            if (step_id, attempt) not in known and op.at_ms - int(row["started_at_ms"]) > UNKNOWN_AFTER_MS:
+                with self._db.read() as tx:
+                    step = store.step(tx, step_id)
+                if step and (step.worker, step.attempt) == (beat.worker, attempt):
+                    self._lose(step)
 
     def append_log(self, op: Op, chunk: LogChunk) -> None:
         """Keep a piece of a step's output; one that arrives twice is kept once. Raises Conflict for a former holder."""
@@ -213,7 +239,7 @@ class Work:
             spec = self._pipelines.version_of(run.pipeline, run.version).spec
             store.end_attempt(
                 tx, step.id, step.attempt, state=done.outcome, at_ms=op.at_ms, error=done.error, exit_code=done.exit_code,
-                environment=done.environment_digest,
+                environment=done.environment_digest, memory_peak_bytes=done.memory_peak_bytes,
             )  # fmt: skip
             self._transitions.link_reads(tx, run, done.reads)
             step = replace(step, reads=sorted({*step.reads, *done.reads}))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import uvicorn
@@ -60,7 +63,7 @@ class Server:
         return connect(self.url)
 
     @contextmanager
-    def worker(self, name: str = "", slots: int = 2) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, name: str = "", slots: int = 2, more: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
         """A worker process for the length of the block."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("NORIA_")}
         env |= {
@@ -68,7 +71,7 @@ class Server:
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         args = [sys.executable, "-m", "noria.pipelines.worker", "--slots", str(slots)]
-        args += ["--name", name or f"w{time.monotonic_ns()}"]
+        args += ["--name", name or f"w{time.monotonic_ns()}", *more]
         process = subprocess.Popen(args, env=env)
         try:
             yield process
@@ -80,6 +83,19 @@ class Server:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+@contextmanager
+def imported(source: Path, folder: Path) -> Iterator[ModuleType]:
+    """A user's file (`limits.py.txt`), copied into `folder` and imported from there, as a script's steps would be."""
+    name = source.name.removesuffix(".py.txt")
+    shutil.copy(source, folder / f"{name}.py")
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop(name, None)
 
 
 def until(done: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:

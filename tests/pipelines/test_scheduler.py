@@ -355,3 +355,18 @@ def test_a_run_made_in_a_step_is_tied_to_the_pipeline_run_and_to_what_went_befor
     assert {(e["kind"], e["dst"]) for e in found} >= {
         ("made_by", f"pipeline_run:{run['id']}"), ("read", "dataset_version:0197"),
     }  # fmt: skip
+
+
+def test_a_step_whose_hand_over_was_lost_is_given_out_again(noria: Noria) -> None:
+    """The answer to a claim never arrived: the worker lives, beats, and knows nothing of the step."""
+    register(noria)
+    run = submit(noria)
+    worker = Worker(noria)
+    assert worker.claim() is not None
+    noria.clock.advance(5)
+    worker.beat()
+    assert states(noria, run["id"])["load"] == "running"  # it may still be under way
+    noria.clock.advance(6)
+    worker.beat()
+    again = worker.claim()
+    assert again is not None and (again.step, again.attempt) == ("load", 2)

@@ -84,6 +84,8 @@ def _slice_may(place: list[str], wanted: list[str]) -> bool:
         return wanted == ["http", "route"] or place[-1] == "http"
     if wanted[0] == "logs":
         return True
+    if place[1:2] == ["worker"] and wanted[0] == "client":
+        return True  # the process that runs steps works with the files that the client wrote
     if wanted[0] == "client":
         return wanted[-1] in ("api", "pipeline", "environment")  # processes that speak HTTP only
     if wanted[0] not in SLICES:

@@ -7,7 +7,7 @@ import { html } from './html.js';
 const TONES = {
   running: 'running', started: 'running', active: 'running', training: 'running', comparing: 'running', canary: 'running', evaluating: 'running', deploying: 'running', starting: 'running', expanding: 'running', triggered: 'running', live: 'running',
   done: 'done', finished: 'done', succeeded: 'done', success: 'done', ready: 'done', healthy: 'done', promoted: 'done', approved: 'done', granted: 'done', resolved: 'done', ok: 'done', allowed: 'done', passed: 'done', completed: 'done', cached: 'done', serving: 'done', enabled: 'done', committed: 'done',
-  failed: 'failed', timed_out: 'failed', killed: 'failed', error: 'failed', rejected: 'failed', crashed: 'failed', refused: 'failed', lost: 'failed', unhealthy: 'failed', denied: 'failed', rolled_back: 'failed',
+  failed: 'failed', timed_out: 'failed', out_of_memory: 'failed', killed: 'failed', error: 'failed', rejected: 'failed', crashed: 'failed', refused: 'failed', lost: 'failed', unhealthy: 'failed', denied: 'failed', rolled_back: 'failed',
   queued: 'queued', pending: 'queued', scheduled: 'queued', waiting: 'queued', submitted: 'queued', requested: 'queued', blocked: 'queued', retrying: 'queued', idle: 'queued', ready_to_run: 'queued',
   open: 'alert', alert: 'alert', firing: 'alert', opened: 'alert', breached: 'alert', over: 'alert',
   warning: 'warn', degraded: 'warn', awaiting_approval: 'warn', draining: 'warn', paused: 'warn', expired: 'warn', no_data: 'warn', partial: 'warn',

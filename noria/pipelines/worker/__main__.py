@@ -1,0 +1,87 @@
+"""`python -m noria.pipelines.worker`: one worker, until SIGTERM or SIGINT.
+
+Reads NORIA_URL, NORIA_INTERNAL_TOKEN or NORIA_TOKEN, NORIA_HOME and NORIA_WORKERS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+from blake3 import blake3
+
+from noria.client.gpus import gpus
+from noria.logs import set_up_logging
+from noria.pipelines.worker import cgroups
+from noria.pipelines.worker.home import Home
+from noria.pipelines.worker.local import Local
+from noria.pipelines.worker.loop import Offer, Worker
+from noria.pipelines.worker.server import Server
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+
+
+async def work(url: str, token: str, folder: Path, name: str, offer: Offer, *, has_groups: bool) -> None:
+    """One worker, until SIGTERM or SIGINT."""
+    server = Server(url, token)
+    home = Home(folder, server)
+    home.prepare()
+    groups = cgroups.find() if has_groups else None
+    worker = Worker(server, home, Local(server, home, url=url, groups=groups), url=url, name=name, offer=offer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+    try:
+        await worker.run()
+    finally:
+        await server.close()
+
+
+def main() -> None:
+    environ = os.environ
+    parser = argparse.ArgumentParser(description="Run pipeline steps for a Noria server.")
+    parser.add_argument("--url", default=environ.get("NORIA_URL", "http://127.0.0.1:5000"))
+    parser.add_argument("--home", default=environ.get("NORIA_HOME", "./noria-home"))
+    parser.add_argument("--slots", type=int, default=int(environ.get("NORIA_WORKERS") or 2), help="Steps at once.")
+    parser.add_argument("--cpus", type=float, default=cpus(), help="Processors that steps with cpu= may use together.")
+    parser.add_argument("--gpus", type=int, default=len(gpus()), help="GPUs that steps with gpu= may use.")
+    parser.add_argument("--name", default="", help="A worker of the same name takes over at once what this one held.")
+    parser.add_argument(
+        "--no-cgroups", action="store_true", help="Watch the memory of steps instead of using control groups."
+    )
+    options = parser.parse_args()
+    token = environ.get("NORIA_INTERNAL_TOKEN") or environ.get("NORIA_TOKEN") or ""
+    set_up_logging("worker", environ.get("NORIA_LOG_LEVEL") or "info")
+    _guard()
+    name = options.name or f"{socket.gethostname()}:{Path(options.home).resolve()}"
+    home = Path(options.home).resolve() / "worker" / blake3(name.encode()).hexdigest()[:12]
+    offer = Offer(
+        slots=max(1, options.slots), cpus=options.cpus, gpus=options.gpus, memory_bytes=psutil.virtual_memory().total
+    )
+    asyncio.run(work(options.url, token, home, name.replace("\x00", ""), offer, has_groups=not options.no_cgroups))
+
+
+def cpus() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else os.cpu_count() or 1
+
+
+def _guard() -> None:
+    """On Linux: end with the parent, and keep other processes of this user from reading our token."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

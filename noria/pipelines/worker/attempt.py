@@ -1,0 +1,145 @@
+"""One try of a step: from claim to result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import msgspec
+
+from noria.pipelines.model import Assignment, Finish, Outcome, Value
+from noria.pipelines.worker.output import Output
+from noria.pipelines.worker.server import RESULT_RETRY_S, Broken, Lost, Server
+
+log = logging.getLogger("noria.worker")
+
+GRACE_S = 5.0  # between SIGTERM and SIGKILL of a step
+STOP_GRACE_S = 2.0  # the same when the worker itself is told to stop
+AT_ONCE = ("lost", "out_of_memory", "failed")  # reasons that leave no time: each moment does further harm
+
+
+class Attempt:
+    """One try in progress, and the ways to stop it."""
+
+    def __init__(self, given: Assignment, folder: Path, output: Output, *, gpus: list[int] | None = None) -> None:
+        self.given, self.folder, self.output, self.gpus = given, folder, output, gpus or []
+        self.key = f"{given.step_run_id}-{given.attempt}"
+        self.why: Outcome | None = None  # why it was stopped
+        self.error = ""
+        self.stop = asyncio.Event()
+
+    def end(self, why: Outcome, error: str = "") -> None:
+        """Stop it; the first reason counts."""
+        if self.why is None:
+            self.why, self.error = why, error
+            self.stop.set()
+
+
+class Ending(msgspec.Struct, kw_only=True):
+    """How a try ended, as the executor saw it."""
+
+    exit_code: int | None
+    outputs: Value | None = None  # what it returned; None when it did not
+    error: str = ""
+    out_of_memory: bool = False
+    memory_peak_bytes: int | None = None
+    environment_digest: str = ""
+    reads: list[str] = []
+    is_reported: bool = False  # the try has told the server itself
+
+
+class Executor(Protocol):
+    """Where tries run. Its contract is tested by `noria.testing.executors.ExecutorContract`."""
+
+    async def start(self, attempt: Attempt) -> asyncio.Future[Any]:
+        """Begin; the future is done when the try has ended. Raises Broken when it cannot begin, for good."""
+        ...
+
+    def signal(self, attempt: Attempt, number: int) -> None:
+        """SIGTERM: end soon. SIGKILL: end now. To everything that the try started; one that ended is left alone."""
+        ...
+
+    async def ending(self, attempt: Attempt) -> Ending:
+        """What became of it; called once, after the future is done, or after `start` failed with a Broken of its own."""
+        ...
+
+
+class Attempts:
+    """Runs tries on an executor, and tells the server how each ended."""
+
+    def __init__(self, server: Server, executor: Executor, *, worker: str) -> None:
+        self._server, self._executor, self._worker = server, executor, worker
+        self.is_stopping = False
+
+    async def do(self, attempt: Attempt) -> None:
+        """One try. The worker's own troubles give the step back; they are not the step's fault."""
+        given = attempt.given
+        done = Finish(worker=self._worker, step_run_id=given.step_run_id, attempt=given.attempt, outcome="lost")
+        is_reported = False
+        try:
+            done, is_reported = await self._try(attempt, done)
+        except Broken as error:
+            attempt.output.write(f"{error}\n")
+            text = str(error).strip().splitlines()
+            done = msgspec.structs.replace(done, outcome="failed", error=text[-1][:2000] if text else "It could not start.")
+        except Exception:
+            log.exception("step %s could not be run; giving it back", attempt.key)
+        try:
+            await attempt.output.close()
+            if attempt.why != "lost" and not is_reported:
+                await self._server.post("finish", done, retry_s=RESULT_RETRY_S)
+        except Lost:
+            log.warning("step %s was given to another worker; its result is dropped", attempt.key)
+        except httpx.HTTPError as error:
+            log.error("the result of step %s could not be delivered: %s", attempt.key, error)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, attempt.folder, ignore_errors=True)
+
+    async def _try(self, attempt: Attempt, done: Finish) -> tuple[Finish, bool]:
+        exited = await self._executor.start(attempt)
+        try:
+            await self._wait(attempt, exited)
+        finally:
+            ending = await self._executor.ending(attempt)
+        done = msgspec.structs.replace(
+            done, exit_code=ending.exit_code, environment_digest=ending.environment_digest, reads=ending.reads,
+            memory_peak_bytes=ending.memory_peak_bytes,
+        )  # fmt: skip
+        return judged(attempt, ending, done), ending.is_reported
+
+    async def _wait(self, attempt: Attempt, exited: asyncio.Future[Any]) -> None:
+        """Until it ended; one that has to stop gets SIGTERM, and SIGKILL after the grace."""
+        stopping = asyncio.create_task(attempt.stop.wait())
+        try:
+            either: list[asyncio.Future[Any]] = [exited, stopping]
+            await asyncio.wait(either, timeout=attempt.given.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                return
+            timeout_s = attempt.given.timeout_s or 0.0
+            attempt.end("timed_out", f"It took longer than its timeout of {timeout_s:g} s.")
+            if attempt.why not in AT_ONCE:
+                self._executor.signal(attempt, signal.SIGTERM)
+                await asyncio.wait([exited], timeout=STOP_GRACE_S if self.is_stopping else GRACE_S)
+            if not exited.done():
+                self._executor.signal(attempt, signal.SIGKILL)
+            await asyncio.wait_for(asyncio.shield(exited), 30.0)
+        finally:
+            stopping.cancel()
+            with suppress(asyncio.CancelledError):
+                await stopping
+
+
+def judged(attempt: Attempt, ending: Ending, done: Finish) -> Finish:
+    """What the end of a try means."""
+    change = msgspec.structs.replace
+    if attempt.why is not None:
+        return change(done, outcome=attempt.why, error=attempt.error)
+    if ending.outputs is not None:
+        return change(done, outcome="succeeded", outputs=ending.outputs)
+    return change(done, outcome="out_of_memory" if ending.out_of_memory else "failed", error=ending.error)

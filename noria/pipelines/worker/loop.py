@@ -1,0 +1,172 @@
+"""The worker's loop: claim, run, beat, tidy, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from typing import Any
+
+import httpx
+import msgspec
+
+from noria.pipelines.model import Assignment, Claimed, Held, Hello, Orders, Welcome
+from noria.pipelines.worker.attempt import STOP_GRACE_S, Attempt, Attempts
+from noria.pipelines.worker.home import Home
+from noria.pipelines.worker.local import Local
+from noria.pipelines.worker.output import Output
+from noria.pipelines.worker.server import Lost, Server
+
+log = logging.getLogger("noria.worker")
+
+CLAIM_WAIT_S = 15.0
+TIDY_EVERY_S = 30.0
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker offers: how many steps at once, and what they may use together."""
+
+    slots: int = 2
+    cpus: float = 1.0
+    memory_bytes: int = 0
+    gpus: int = 0
+
+
+class Worker:
+    """Claims and runs, until told to stop."""
+
+    def __init__(self, server: Server, home: Home, executor: Local, *, url: str, name: str, offer: Offer) -> None:
+        self.id = f"{name}-{secrets.token_hex(4)}"
+        self._server, self._home, self._executor, self._url = server, home, executor, url
+        self._name, self._offer = name, offer
+        self._attempts = Attempts(server, executor, worker=self.id)
+        self._running: dict[str, Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._free = asyncio.Semaphore(offer.slots)
+        self._free_gpus = list(range(offer.gpus))
+        self._lease_s = 30.0
+
+    async def run(self) -> None:
+        """Work until `stop` is called."""
+        loops = [asyncio.create_task(each()) for each in (self._claim_on, self._beat_on, self._watch_parent, self._tidy_on)]
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for each in (*loops, stopped):
+            each.cancel()
+        await asyncio.gather(*loops, stopped, return_exceptions=True)
+        await self._wind_down()
+        for each in done:
+            if each is not stopped:
+                each.result()  # a loop that broke is a bug, and ends the process with its traceback
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def _claim_on(self) -> None:
+        await self._say_hello()
+        while True:
+            await self._free.acquire()
+            try:
+                given = await self._claim()
+            except BaseException:
+                self._free.release()
+                raise
+            if given is None:
+                self._free.release()
+                continue
+            task = asyncio.create_task(self._do(given))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, given: Assignment) -> None:
+        key = f"{given.step_run_id}-{given.attempt}"
+        gpus = [self._free_gpus.pop(0) for _ in range(min(given.gpu, len(self._free_gpus)))]
+        attempt = Attempt(given, self._home.tries / key, Output(self._server, given, self.id), gpus=gpus)
+        self._running[key] = attempt
+        try:
+            await self._attempts.do(attempt)
+        finally:
+            self._running.pop(key, None)
+            self._free_gpus = sorted([*self._free_gpus, *gpus])
+            self._free.release()
+
+    async def _say_hello(self) -> None:
+        hello = Hello(
+            worker=self.id, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._offer.slots,
+            cpus=self._offer.cpus, memory_bytes=self._offer.memory_bytes, gpus=self._offer.gpus,
+        )  # fmt: skip
+        while True:
+            try:
+                welcome = msgspec.json.decode(await self._server.post("hello", hello), type=Welcome)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code in (401, 403):
+                    raise SystemExit(f"The server refuses this worker ({error.response.status_code}).") from error
+                log.warning("the server is not ready: %s", error)
+            except httpx.TransportError as error:
+                log.warning("no server at %s yet (%s)", self._url, type(error).__name__)
+            else:
+                self._lease_s = welcome.lease_s
+                log.info("worker %s is ready, %d steps at once", self.id, self._offer.slots)
+                return
+
+    async def _claim(self) -> Assignment | None:
+        """One step, or None after a while. A server that is away is waited for, however long."""
+        try:
+            body = await self._server.post("claim", {"worker": self.id, "wait_s": CLAIM_WAIT_S}, retry_s=10.0)
+        except httpx.TransportError as error:
+            log.warning("the server is away (%s)", type(error).__name__)
+            return None
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in (401, 403):
+                raise SystemExit(f"The server refuses this worker ({error.response.status_code}).") from error
+            log.warning("claiming failed: %s", error)
+            await asyncio.sleep(1.0)
+            return None
+        return msgspec.json.decode(body, type=Claimed).assignment
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._lease_s / 4))
+            try:
+                body = await self._server.post("beat", {"worker": self.id, "held": self._held()}, retry_s=0.0)
+            except (httpx.HTTPError, Lost) as error:
+                log.debug("no beat: %s", error)
+                continue
+            orders = msgspec.json.decode(body, type=Orders)
+            self._obey(orders.cancel, "cancelled")
+            self._obey(orders.lost, "lost")
+
+    def _held(self) -> list[Held]:
+        return [Held(step_run_id=a.given.step_run_id, attempt=a.given.attempt) for a in self._running.values()]
+
+    def _obey(self, to_stop: list[Held], why: Any) -> None:
+        for each in to_stop:
+            if attempt := self._running.get(f"{each.step_run_id}-{each.attempt}"):
+                attempt.end(why)
+
+    async def _watch_parent(self) -> None:
+        parent = os.getppid()
+        while os.getppid() == parent:  # noqa: ASYNC110  # nothing signals it everywhere
+            await asyncio.sleep(0.5)
+        log.warning("the parent process is gone; stopping")
+
+    async def _tidy_on(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_EVERY_S)
+            await self._executor.tidy()
+            await self._home.prune()
+
+    async def _wind_down(self) -> None:
+        """Stop every step, politely and then by force, and give them back."""
+        with contextlib.suppress(httpx.HTTPError, Lost):
+            await self._server.post("goodbye", {"worker": self.id, "held": self._held()}, retry_s=0.0)
+        self._attempts.is_stopping = True
+        for attempt in list(self._running.values()):
+            attempt.end("lost")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_GRACE_S + 3.0)
+        await self._executor.close()
