@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.databases import PostgresDatabase, SqliteFile, Store
+
 ROOT = Path(__file__).parent.parent
 CLIENTS = (ROOT / ".venv").resolve() / "clients"  # shared with the protocol tests
 START_TIMEOUT_S = 300.0
@@ -56,8 +58,9 @@ class Server:
     name = ""
     pages = ""  # the SQLite file
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: PostgresDatabase | None = None) -> None:
         self.folder = folder
+        self.store: Store = store or SqliteFile(folder / self.pages)
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -119,17 +122,6 @@ class Server:
             left.kill()
         self.process = None
 
-    def database(self) -> Path:
-        return self.folder / self.pages
-
-    def database_bytes(self) -> int:
-        import sqlite3
-
-        with sqlite3.connect(self.database(), timeout=60) as db:
-            pages, size = (db.execute(f"pragma {what}").fetchone()[0] for what in ("page_count", "page_size"))
-        db.close()
-        return int(pages * size)
-
 
 class Noria(Server):
     """`noria server`, from this checkout."""
@@ -139,7 +131,7 @@ class Noria(Server):
     def command(self) -> list[str]:
         return [
             sys.executable, "-m", "noria.cli.main", "server", "--home", str(self.folder / "home"), "--port", str(self.port),
-            "--gateway-port", str(free_port()),
+            "--gateway-port", str(free_port()), *(["--database", self.store.address] if self.store.address else []),
         ]  # fmt: skip
 
 
@@ -148,14 +140,15 @@ class Mlflow(Server):
 
     name, pages = "mlflow", "mlflow.db"
 
-    def __init__(self, folder: Path, workers: int | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, workers: int | None = None, store: PostgresDatabase | None = None) -> None:
+        super().__init__(folder, store)
         self.workers = workers
-        self.python = environment("server", "mlflow")
+        self.python = environment("postgres", "mlflow", "psycopg[binary]") if store else environment("server", "mlflow")
 
     def command(self) -> list[str]:
         fewer = ["--workers", str(self.workers)] if self.workers else []
-        return [str(self.python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *fewer]
+        where = ["--backend-store-uri", self.store.address] if self.store.address else []
+        return [str(self.python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *fewer, *where]
 
 
 def forget(folder: Path) -> None:

@@ -3,6 +3,7 @@
     make bench T=tracking                          every row, about 8 minutes on two quiet cores
     python -m benchmarks.tracking --fast           smaller sizes, about 90 seconds
     python -m benchmarks.tracking --only batch,single
+    python -m benchmarks.tracking --postgres       both on one PostgreSQL
 
 Each row is measured in turns (noria, mlflow, noria, …) and gives medians; what both answer is compared; a difference ends the
 run. Prints a table with ratios and targets (design/TARGETS.md), and writes JSON. Client and servers share the machine's cores.
@@ -27,6 +28,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,9 +36,11 @@ from urllib.parse import quote
 if __package__ in (None, ""):  # `python benchmarks/tracking.py`, as the Makefile runs it
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.databases import PostgresDatabase, postgres
 from benchmarks.servers import ROOT, Mlflow, Noria, Server, environment, install_size, version
 from benchmarks.wire import Wire, each, for_seconds, quantile
 
+RESULTS = ROOT / "benchmarks" / "results"
 FILES = "/api/2.0/mlflow-artifacts/artifacts"
 AT = 1_700_000_000_000
 CLIENT = """
@@ -172,7 +176,7 @@ def batch(bench: Bench) -> None:
 
         def work(side: Side, connections: int = connections) -> float:
             runs = [side.run() for _ in range(connections)]
-            before = side.server.database_bytes()
+            before = side.server.store.size()
             bodies = {
                 (me, i): json.dumps({"run_id": runs[me], "metrics": points(10, i)}).encode()
                 for me in range(connections)
@@ -184,7 +188,7 @@ def batch(bench: Bench) -> None:
                 wire.ask("POST", "/api/2.0/mlflow/runs/log-batch", body)
 
             took = for_seconds(bench.sizes.seconds, side.port, connections, send)
-            per_point[side.name].append((side.server.database_bytes() - before) / (len(took) * 1000))
+            per_point[side.name].append((side.server.store.size() - before) / (len(took) * 1000))
             last = side.history(runs[0], "m3")[:200]
             checked.setdefault(connections, {})[side.name] = last
             return len(took) * 1000 / max(sum(took) / connections, 1e-9)
@@ -301,22 +305,20 @@ def fill_mlflow(side: Side, experiment: str, count: int) -> None:
         runs.append((run_id, name, "UNKNOWN", "", "", "bench", "RUNNING", at, "", "active", experiment,
                      f"mlflow-artifacts:/{experiment}/{run_id}/artifacts"))  # fmt: skip
         params += [(k, v, run_id) for k, v in ps.items()]
-        metrics += [(k, v, at, run_id, 0, 0) for k, v in ms.items()]
-        latest += [(k, v, at, 0, 0, run_id) for k, v in ms.items()]
+        metrics += [(k, v, at, run_id, 0, False) for k, v in ms.items()]
+        latest += [(k, v, at, 0, False, run_id) for k, v in ms.items()]
         tags += [(k, v, run_id) for k, v in {**ts, "mlflow.runName": name}.items()]
-    with sqlite3.connect(side.server.database(), timeout=60) as db:
-        db.executemany(
-            "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,"
-            " source_version, lifecycle_stage, experiment_id, artifact_uri) values (?,?,?,?,?,?,?,?,?,?,?,?)",
-            runs,
-        )
-        db.executemany("insert into params (key, value, run_uuid) values (?,?,?)", params)
-        db.executemany("insert into metrics (key, value, timestamp, run_uuid, step, is_nan) values (?,?,?,?,?,?)", metrics)
-        db.executemany(
-            "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid) values (?,?,?,?,?,?)", latest
-        )
-        db.executemany("insert into tags (key, value, run_uuid) values (?,?,?)", tags)
-    db.close()
+    store = side.server.store
+    store.insert(
+        "runs",
+        "run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,"
+        " source_version, lifecycle_stage, experiment_id, artifact_uri",
+        runs,
+    )
+    store.insert("params", "key, value, run_uuid", params)
+    store.insert("metrics", "key, value, timestamp, run_uuid, step, is_nan", metrics)
+    store.insert("latest_metrics", "key, value, timestamp, step, is_nan, run_uuid", latest)
+    store.insert("tags", "key, value, run_uuid", tags)
 
 
 SEARCHES = (
@@ -334,6 +336,8 @@ def search(bench: Bench) -> None:
     ids = {side.name: side.wire.post("/experiments/create", {"name": "table"})["experiment_id"] for side in bench.sides}
     fill_noria(bench.noria, ids["noria"], count)
     fill_mlflow(bench.mlflow, ids["mlflow"], count)
+    for side in bench.sides:
+        side.server.store.settle()
 
     def names(side: Side, asked: dict[str, Any]) -> tuple[list[str], str]:
         answer = side.wire.post("/runs/search", {"experiment_ids": [ids[side.name]], **asked})
@@ -368,25 +372,31 @@ def search(bench: Bench) -> None:
 # --- a long series ------------------------------------------------------------------------------------------------------
 
 
+def value(i: int) -> float:
+    """The long series at step `i`: it goes up and down far more often than there are pixels."""
+    return (i * 7919 % 10_007) / 7
+
+
+def fill_series(side: Side, run: str, count: int) -> None:
+    """One metric of `count` points; the peer's straight into its database, as its API would take an hour."""
+    if side.name == "noria":
+        for at in range(0, count, 1000):
+            sent = [{"key": "loss", "value": value(i), "timestamp": AT + i, "step": i} for i in range(at, at + 1000)]
+            side.wire.post("/runs/log-batch", {"run_id": run, "metrics": sent})
+        return
+    rows = (("loss", value(i), AT + i, run, i, False) for i in range(count))
+    side.server.store.insert("metrics", "key, value, timestamp, run_uuid, step, is_nan", rows)
+    last = count - 1
+    latest = [("loss", value(last), AT + last, last, False, run)]
+    side.server.store.insert("latest_metrics", "key, value, timestamp, step, is_nan, run_uuid", latest)
+
+
 def history(bench: Bench) -> None:
     """One run with very many points of one metric: all of them, and thinned for a chart."""
     count = bench.sizes.points
     ids = {side.name: side.run() for side in bench.sides}
-    for at in range(0, count, 1000):
-        sent = [
-            {"key": "loss", "value": (i * 7919 % 10_007) / 7, "timestamp": AT + i, "step": i} for i in range(at, at + 1000)
-        ]
-        bench.noria.wire.post("/runs/log-batch", {"run_id": ids["noria"], "metrics": sent})
-    with sqlite3.connect(bench.mlflow.server.database(), timeout=60) as db:
-        db.executemany(
-            "insert into metrics (key, value, timestamp, run_uuid, step, is_nan) values ('loss', ?, ?, ?, ?, 0)",
-            (((i * 7919 % 10_007) / 7, AT + i, ids["mlflow"], i) for i in range(count)),
-        )
-        db.execute(
-            "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid) values ('loss', ?, ?, ?, 0, ?)",
-            (((count - 1) * 7919 % 10_007) / 7, AT + count - 1, count - 1, ids["mlflow"]),
-        )
-    db.close()
+    for side in bench.sides:
+        fill_series(side, ids[side.name], count)
 
     def read(side: Side) -> tuple[float, str]:
         began = time.perf_counter()
@@ -548,12 +558,19 @@ def main() -> None:
     parser.add_argument("--only", default="", help=f"of {','.join(ROWS)}")
     parser.add_argument("--seconds", type=float, help="how long one measurement of a rate lasts")
     parser.add_argument("--workers", type=int, help="MLflow's workers; its default when not given")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "tracking.json")
+    parser.add_argument("--postgres", action="store_true", help="both on one PostgreSQL instead of their SQLite files")
+    parser.add_argument("--json", type=Path, help="where the figures go [default: in benchmarks/results]")
     chosen = parser.parse_args()
     names = [n for n in chosen.only.split(",") if n] or list(ROWS)
     sizes = Sizes(chosen.fast, chosen.seconds)
-    with tempfile.TemporaryDirectory(prefix="noria-bench-", ignore_cleanup_errors=True) as folder:
-        servers: list[Server] = [Noria(Path(folder) / "noria"), Mlflow(Path(folder) / "mlflow", chosen.workers)]
+    with tempfile.TemporaryDirectory(prefix="noria-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        noria_store = mlflow_store = None
+        if chosen.postgres:
+            uri = stack.enter_context(postgres())
+            noria_store, mlflow_store = PostgresDatabase(uri, "noria"), PostgresDatabase(uri, "mlflow")
+        servers = [
+            Noria(Path(folder) / "noria", noria_store), Mlflow(Path(folder) / "mlflow", chosen.workers, mlflow_store)
+        ]  # fmt: skip
         about = machine(environment("server", "mlflow"))
         print(json.dumps(about), flush=True)
         if about["load_before"] > 0.5 * (about["cores"] or 1):
@@ -568,12 +585,21 @@ def main() -> None:
             for server in servers:
                 server.stop()
     print("\n" + table(bench.rows))
-    rows = [
-        {"name": r.name, "unit": r.unit, "noria": r.noria, "mlflow": r.mlflow, "ratio": r.ratio, "target": r.target}
+    write(chosen.json or RESULTS / ("tracking-postgres.json" if chosen.postgres else "tracking.json"), about, bench)
+
+
+def write(path: Path, about: dict[str, Any], bench: Bench) -> None:
+    """Write the rows to `path`; rows of an earlier run that this one did not measure stay, with their date."""
+    date, size = about["date"], "fast" if bench.sizes.fast else "full"
+    rows = {
+        r.name: {"name": r.name, "unit": r.unit, "noria": r.noria, "mlflow": r.mlflow, "ratio": r.ratio, "target": r.target,
+                 "date": date, "size": size}
         for r in bench.rows
-    ]
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps({"machine": about, "fast": chosen.fast, "rows": rows}, indent=2) + "\n")
+    }  # fmt: skip
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    kept = [rows.pop(row["name"], row) for row in before]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": about, "rows": [*kept, *rows.values()]}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

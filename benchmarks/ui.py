@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ if __package__ in (None, ""):  # `python benchmarks/ui.py`, as the Makefile runs
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
 from benchmarks.servers import ROOT, Mlflow, Noria, Server, environment
-from benchmarks.tracking import AT, Bench, Side, Sizes, fill_mlflow, fill_noria, machine, table
+from benchmarks.tracking import Bench, Side, Sizes, fill_mlflow, fill_noria, fill_series, machine, table, value
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 # Notes the moment of the frame after the one in which `SEEN` first held.
@@ -53,30 +52,6 @@ ZOOMED = """() => new Promise((done) => {
     };
     look();
   })"""
-
-
-def value(i: int) -> float:
-    """The long series at step `i`: it goes up and down far more often than there are pixels."""
-    return (i * 7919 % 10_007) / 7
-
-
-def fill_series(side: Side, run: str, count: int) -> None:
-    """One metric of `count` points; the peer's straight into its file, as its API would take an hour."""
-    if side.name == "noria":
-        for at in range(0, count, 1000):
-            points = [{"key": "loss", "value": value(i), "timestamp": AT + i, "step": i} for i in range(at, at + 1000)]
-            side.wire.post("/runs/log-batch", {"run_id": run, "metrics": points})
-        return
-    with sqlite3.connect(side.server.database(), timeout=60) as db:
-        db.executemany(
-            "insert into metrics (key, value, timestamp, run_uuid, step, is_nan) values ('loss', ?, ?, ?, ?, 0)",
-            ((value(i), AT + i, run, i) for i in range(count)),
-        )
-        last = (value(count - 1), AT + count - 1, count - 1, run)
-        db.execute(
-            "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid) values ('loss', ?, ?, ?, 0, ?)", last
-        )
-    db.close()
 
 
 class Visitor:

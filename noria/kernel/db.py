@@ -222,10 +222,14 @@ class Database:
             tx = Read(connection)
             if self.dialect == "sqlite":
                 tx.raw.execute("begin")
-            try:
+            if self.dialect == "sqlite":
+                try:
+                    yield tx
+                finally:
+                    tx.raw.rollback()
+            else:
                 yield tx
-            finally:
-                tx.raw.rollback() if self.dialect == "sqlite" else connection.rollback()
+                connection.commit()  # at a rollback, psycopg forgets the statements that it prepared
 
     @contextmanager
     def write(self, op: Op, *, shared: bool = False) -> Iterator[Write]:
@@ -309,7 +313,9 @@ def _engine(url: str) -> Engine:
     if url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
         plain = url.split("://", 1)[1]
         try:
-            return sa.create_engine(f"postgresql+psycopg://{plain}", pool_size=10, max_overflow=20, pool_pre_ping=True)
+            return sa.create_engine(
+                f"postgresql+psycopg://{plain}", pool_size=10, max_overflow=20, pool_pre_ping=True, pool_use_lifo=True
+            )  # last in, first out: the warm connection, with its prepared statements, is taken again
         except ModuleNotFoundError as missing:
             raise Invalid("PostgreSQL needs its driver.", hint="pip install 'noria[postgres]'") from missing
     raise Invalid(f"{url.split(':', 1)[0]!r} is not a database Noria knows.", where="database",
