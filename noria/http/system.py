@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import anyio
 import anyio.to_thread
 import msgspec
+from blake3 import blake3
 from litestar import Request, Response
 from litestar.params import HeaderParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage, Stream
@@ -19,9 +20,10 @@ from noria import __version__
 from noria.access.policy import PUBLIC
 from noria.access.service import Access
 from noria.config import Config
+from noria.http.bodies import stored
 from noria.http.route import Routes, get, put
 from noria.kernel import edges
-from noria.kernel.blobs import BlobStore, check_digest
+from noria.kernel.blobs import BlobStore, Spool, check_digest
 from noria.kernel.db import Database
 from noria.kernel.errors import Invalid
 from noria.kernel.events import Event, cause_chain, events_after, events_before, last_seq, parse_kinds
@@ -139,9 +141,11 @@ def routes(config: Config, db: Database, blobs: BlobStore, ticks: Ticks, access:
         """Store bytes under their BLAKE3 digest; refused when they do not match it."""
         await anyio.to_thread.run_sync(op.require, "blob.write")
         check_digest(digest)
-        info = await store_stream(blobs, request)
-        if info.digest != digest:
-            raise Invalid(f"The bytes have the digest {info.digest}, not the one in the address.", where="digest")
+        async with stored(request) as body:
+            found = body.info.digest if isinstance(body, Spool) else blake3(body).hexdigest()
+            if found != digest:
+                raise Invalid(f"The bytes have the digest {found}, not the one in the address.", where="digest")
+            info = await anyio.to_thread.run_sync(blobs.put, body)
         return {"digest": info.digest, "size_bytes": info.size_bytes}
 
     @get("/api/v1/blobs/{digest:str}", action="blob.read")
@@ -151,19 +155,3 @@ def routes(config: Config, db: Database, blobs: BlobStore, ticks: Ticks, access:
         return Stream(blobs.open(check_digest(digest)), media_type="application/octet-stream")
 
     return [health, metrics, list_events, read_chain, stream, read_lineage, write_blob, read_blob]
-
-
-async def store_stream(blobs: BlobStore, request: Request[Any, Any, Any]) -> Any:
-    """Store a request's body as a blob without holding it in memory."""
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.NamedTemporaryFile(prefix="noria-upload-", delete=False) as spool:
-        path = Path(spool.name)
-    try:
-        async with await anyio.open_file(path, "wb") as file:
-            async for chunk in request.stream():
-                await file.write(chunk)
-        return await anyio.to_thread.run_sync(blobs.put, path)
-    finally:
-        await anyio.Path(path).unlink(missing_ok=True)

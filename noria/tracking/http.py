@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.response import Stream
 
+from noria.http.bodies import stored
 from noria.http.route import Routes, delete, get, patch, post, put
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
@@ -19,7 +20,7 @@ from noria.kernel.preview import Note, Preview, render_markdown
 from noria.tracking import imports_http, lifecycle_http, mlflow, mlflow_files, mlflow_server, transfers_mlflow, unserved
 from noria.tracking.batch import RunsAct, RunsDone
 from noria.tracking.columns import ColumnCatalogue
-from noria.tracking.files import knock, stored
+from noria.tracking.files import knock
 from noria.tracking.model import Artifact, Experiment, LogPage, LogText, NewRun, Run, RunChange, RunColumns, check_path
 from noria.tracking.rules import wire_value
 from noria.tracking.series import BUCKETS_DEFAULT, BUCKETS_MAX

@@ -12,9 +12,10 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
+from noria.http.bodies import stored
 from noria.http.route import BODY_BYTES_MAX, Asked, Bytes, Routes, delete, get, post, put
 from noria.kernel.op import Op
-from noria.tracking.files import artifact_path_of, knock, stored
+from noria.tracking.files import artifact_path_of, knock
 from noria.tracking.mlflow import OfRun, files_out, needed, rpc, run_id
 from noria.tracking.model import Artifact, check_path
 from noria.tracking.service import Tracking

@@ -18,11 +18,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 from msgspec import Struct
 
+from noria.http.bodies import stored
 from noria.http.route import Routes, get, post, put
 from noria.kernel.blobs import Spool
 from noria.kernel.errors import Invalid, TooLarge
 from noria.kernel.op import Op
-from noria.tracking.files import artifact_path_of, knock, stored
+from noria.tracking.files import artifact_path_of, knock
 from noria.tracking.mlflow import BODIES, Whole, needed, rpc, whole
 from noria.tracking.model import Artifact
 from noria.tracking.service import Tracking

@@ -235,3 +235,15 @@ def test_the_newest_revision_is_the_head_of_the_chain() -> None:
     from noria import migrations
 
     assert migrations.newest() == migrations._scripts().get_current_head()
+
+
+def test_what_is_read_again_and_again_is_prepared_once(noria: Noria) -> None:
+    """On PostgreSQL, that the end of a reading transaction does not throw its prepared statements away."""
+    asked = "select seq from event_cursor where name = :name"
+    for _ in range(10):
+        with noria.app.db.read() as tx:
+            tx.rows(asked, name="x")
+    if noria.app.db.dialect == "postgresql":
+        with noria.app.db.read() as tx:
+            prepared = tx.column("select statement from pg_prepared_statements")
+        assert any(asked.split(" where ")[0] in statement for statement in prepared), prepared
