@@ -81,7 +81,7 @@ def _slice_may(place: list[str], wanted: list[str]) -> bool:
     if wanted[0] == place[0]:
         return True
     if wanted[0] == "http":
-        return wanted == ["http", "route"] or place[-1] == "http"
+        return wanted in (["http", "route"], ["http", "bodies"]) or place[-1] == "http"
     if wanted[0] == "logs":
         return True
     if place[1:2] == ["worker"] and wanted[0] == "client":
