@@ -127,6 +127,24 @@ def capture_code(file: Path) -> Captured:
     return Captured(info=info, entry=entry, blobs=blobs)
 
 
+def archive_folder(root: Path) -> bytes:
+    """The code of a folder as one archive. Raises Invalid when there is too much for code."""
+    return _archive(root, sorted(_files(root)), None)
+
+
+def git_root(folder: Path) -> Path | None:
+    """The top of the repository around `folder`."""
+    found = _git(folder, "rev-parse", "--show-toplevel").decode("utf-8", "surrogateescape").strip()
+    return Path(found).resolve() if found else None
+
+
+def unpack_code(archive: bytes, target: Path) -> None:
+    """Files and folders only, inside `target` only."""
+    target.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        tar.extractall(target, filter="data")
+
+
 def _files(root: Path) -> Iterator[Path]:
     listed = _git(root, "ls-files", "-co", "--exclude-standard", "-z")
     if listed:
@@ -149,9 +167,9 @@ def _is_foreign(folder: Path) -> bool:
     return any((folder / mark).exists() for mark in ("pyvenv.cfg", "noria.db", "server.json"))
 
 
-def _archive(root: Path, files: list[Path], entry: Path) -> bytes:
+def _archive(root: Path, files: list[Path], entry: Path | None) -> bytes:
     """A tar whose bytes depend on names and contents only."""
-    if entry not in files:
+    if entry is not None and entry not in files:
         files = [*files, entry]
     if len(files) > FILES_MAX:
         raise Invalid(f"The folder {root} has {len(files)} files; a pipeline's code may have {FILES_MAX}.", hint=_ROOM)

@@ -19,6 +19,7 @@ from noria.client.api import Api, connect
 from noria.client.durations import seconds
 from noria.client.environment import capture_code, environment
 from noria.client.following import PipelineFailed, follow, say
+from noria.client.packages import Uv
 from noria.client.sizes import size_bytes
 from noria.client.tracing import NeedsValue, Output, Param, Trace, current, is_json
 from noria.kernel.errors import Invalid
@@ -63,6 +64,7 @@ def step(function: Callable[P, R], /) -> Step[P, R]: ...
 def step(
     *, name: str = ..., retries: int = ..., retry_delay: str | float = ..., timeout: str | float | None = ...,
     cache: str | float | bool = ..., cpu: float = ..., gpu: int = ..., memory: str | int = ..., disk: str | int = ...,
+    env: Uv | None = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...  # fmt: skip
 def step(
     function: Callable[..., Any] | None = None,
@@ -77,6 +79,7 @@ def step(
     gpu: int = 0,
     memory: str | int = 0,
     disk: str | int = 0,
+    env: Uv | None = None,
 ) -> Any:
     """Make a function a step of pipelines.
 
@@ -84,13 +87,14 @@ def step(
     `timeout`: how long one try may take, such as "10m"; then it is stopped and counts as failed.
     `cpu`, `gpu`: how many it uses; it starts when a worker has as many to spare.
     `memory`, `disk`: the most it may use, such as "4GB"; beyond that it is stopped and fails. `disk` is its scratch folder.
+    `env`: packages of its own, `noria.uv("scikit-learn==1.7")`; else those of the worker.
     `cache`: True, or how old a result may be, such as "7d", to be taken instead of running the same code on the same inputs.
     """
     options = {
         "name": name, "retries": retries, "retry_delay_s": seconds(retry_delay),
         "timeout_s": None if timeout is None else seconds(timeout),
         "cache_s": None if cache is False else 0.0 if cache is True else seconds(cache),
-        "cpu": float(cpu), "gpu": gpu, "memory_bytes": size_bytes(memory), "disk_bytes": size_bytes(disk),
+        "cpu": float(cpu), "gpu": gpu, "memory_bytes": size_bytes(memory), "disk_bytes": size_bytes(disk), "env": env,
     }  # fmt: skip
     if function is not None:
         return Step(function, options)

@@ -133,7 +133,10 @@ class Trace:
         if id(function) not in self._digests:
             self._digests[id(function)] = closure_digest(function)  # type: ignore[arg-type]
         digest, opaque = self._digests[id(function)]
-        options = {k: v for k, v in step.options.items() if k != "name"}
+        options = {k: v for k, v in step.options.items() if k not in ("name", "env")}
+        if wanted := step.options["env"]:
+            options["env"], lock = wanted.resolved(Path(inspect.getfile(function)).resolve().parent)
+            self.blobs[options["env"].lock_digest] = lock
         self.steps.append(
             StepSpec(
                 name=name, function=f"{_module_of(function)}:{function.__qualname__}", inputs=inputs,

@@ -36,6 +36,7 @@ from noria.pipelines.model import (
 )
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
+_PYTHON = re.compile(r"^3\.\d+(\.\d+)?\Z")
 _FUNCTION = re.compile(r"^[\w.]+:[\w.]+\Z")
 
 
@@ -69,6 +70,8 @@ def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
         raise Invalid(f"retries is {step.retries}; it must be between 0 and {RETRIES_MAX}.", where=where)
     if step.timeout_s is not None and not 0 < step.timeout_s < math.inf:
         raise Invalid("A timeout is a positive number of seconds.", where=where)
+    if step.env and not (_DIGEST.match(step.env.lock_digest) and _PYTHON.match(step.env.python)):
+        raise Invalid("An environment has the digest of its lock, and a version of Python.", where=where)
     if not (0 <= step.cpu < math.inf and step.gpu >= 0 and step.memory_bytes >= 0 and step.disk_bytes >= 0):
         raise Invalid("cpu, gpu, memory and disk must not be negative.", where=where)
     if not 0 <= step.retry_delay_s <= 3600:
@@ -240,8 +243,9 @@ class CacheKey(Struct, frozen=True):
 def cache_key(pipeline: str, step: StepSpec, inputs: Mapping[str, Value]) -> CacheKey:
     """The key of a step's result. The same function with the same inputs has the same key in any run of the pipeline."""
     digests = {name: _digest(value) for name, value in sorted(inputs.items())}
-    text = msgspec.json.encode([pipeline, step.function, step.code_digest, digests], order="sorted")
-    return CacheKey(blake3(text).hexdigest(), step.code_digest, digests)
+    code = f"{step.code_digest}+{step.env.lock_digest}" if step.env else step.code_digest
+    text = msgspec.json.encode([pipeline, step.function, code, digests], order="sorted")
+    return CacheKey(blake3(text).hexdigest(), code, digests)
 
 
 def why_not_cached(key: CacheKey, last: Mapping[str, Any] | None) -> str:
@@ -249,7 +253,8 @@ def why_not_cached(key: CacheKey, last: Mapping[str, Any] | None) -> str:
     if last is None:
         return "It has no earlier result."
     if last["code"] != key.code:
-        return "Its code changed since its last result."
+        is_same_code = str(last["code"]).partition("+")[0] == key.code.partition("+")[0]
+        return f"Its {'environment' if is_same_code else 'code'} changed since its last result."
     before: Mapping[str, str] = last["inputs"]
     for name, digest in key.inputs.items():
         if before.get(name) != digest:

@@ -136,6 +136,14 @@ class ParamSpec(Struct, frozen=True, kw_only=True):
     type: str = ""
 
 
+class EnvironmentSpec(Struct, frozen=True, kw_only=True):
+    """The packages of a step, resolved: a lock with exact versions, and what was asked for."""
+
+    lock_digest: str
+    python: str
+    asked: list[str] = []
+
+
 class StepSpec(Struct, frozen=True, kw_only=True):
     """One call of a step in a pipeline."""
 
@@ -151,6 +159,7 @@ class StepSpec(Struct, frozen=True, kw_only=True):
     gpu: int = 0
     memory_bytes: int = 0  # it is ended when it uses more; 0: no limit
     disk_bytes: int = 0  # the same for its scratch folder; 0: half of what is free
+    env: EnvironmentSpec | None = None  # None: the worker's own
     cache_s: float | None = None  # None: never taken from the cache; 0: for ever
     code_digest: str = ""  # of the function and every first-party thing it uses
     opaque: list[str] = []  # names the code digest could not follow
@@ -470,6 +479,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     gpu: int = 0
     memory_bytes: int = 0
     disk_bytes: int = 0
+    env: EnvironmentSpec | None = None
     cache_reason: str = ""
 
 

@@ -88,6 +88,7 @@ class Pipelines:
         """A row never names a blob that was not stored first."""
         sources = [*spec.outputs.values(), *(s for step in spec.steps for s in step.inputs.values())]
         digests = {leaf.digest for source in sources for leaf in graph.leaves(source) if isinstance(leaf, FromBlob)}
+        digests |= {step.env.lock_digest for step in spec.steps if step.env}
         digests |= {d for d in (spec.code.archive_digest, spec.code.diff_digest, spec.environment_digest) if d}
         for digest in sorted(digests):
             if not self._blobs.has(digest):

@@ -117,7 +117,7 @@ class Work:
                     step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name,
                     function=asked.function, entry=spec.entry, attempt=step.attempt, inputs=inputs,
                     reads=step.reads, code=spec.code, cpu=asked.cpu, gpu=asked.gpu, memory_bytes=asked.memory_bytes,
-                    disk_bytes=asked.disk_bytes,
+                    disk_bytes=asked.disk_bytes, env=asked.env,
                     lease_s=self._pipelines.lease_s, timeout_s=timeout_s, token=token, cache_reason=step.reason,
                 )
             )  # fmt: skip

@@ -102,7 +102,9 @@ class Attempts:
             await asyncio.to_thread(shutil.rmtree, attempt.folder, ignore_errors=True)
 
     async def _try(self, attempt: Attempt, done: Finish) -> tuple[Finish, bool]:
-        exited = await self._executor.start(attempt)
+        exited = await self._begin(attempt)
+        if exited is None:
+            return judged(attempt, Ending(exit_code=None), done), False
         try:
             await self._wait(attempt, exited)
         finally:
@@ -112,6 +114,20 @@ class Attempts:
             memory_peak_bytes=ending.memory_peak_bytes,
         )  # fmt: skip
         return judged(attempt, ending, done), ending.is_reported
+
+    async def _begin(self, attempt: Attempt) -> asyncio.Future[Any] | None:
+        """Start it; None when it was told to stop before it ran: an environment may take minutes to build."""
+        starting = asyncio.create_task(self._executor.start(attempt))
+        stopping = asyncio.create_task(attempt.stop.wait())
+        try:
+            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                return starting.result()
+            return None
+        finally:
+            for task in (starting, stopping):
+                task.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
 
     async def _wait(self, attempt: Attempt, exited: asyncio.Future[Any]) -> None:
         """Until it ended; one that has to stop gets SIGTERM, and SIGKILL after the grace."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import secrets
 import shutil
-import tarfile
 from pathlib import Path
 
+from noria.client.environment import unpack_code
 from noria.pipelines.model import Assignment, Value, pickles
 from noria.pipelines.worker.server import Server
 
@@ -40,7 +39,7 @@ class Home:
         archive = self.blobs / digest
         await self._server.get_blob(digest, archive)
         part = target.with_name(f"{digest}.{secrets.token_hex(4)}")
-        await asyncio.to_thread(_unpack, archive.read_bytes(), part)
+        await asyncio.to_thread(unpack_code, archive.read_bytes(), part)
         with contextlib.suppress(OSError):
             part.rename(target)  # another step was quicker: its copy is the same
         shutil.rmtree(part, ignore_errors=True)
@@ -62,13 +61,6 @@ class Home:
     async def prune(self) -> None:
         """Remove the values that were used longest ago, until the rest fits."""
         await asyncio.to_thread(_prune, self.blobs, CACHE_BYTES_MAX)
-
-
-def _unpack(archive: bytes, target: Path) -> None:
-    """Files and folders only, inside `target` only."""
-    target.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        tar.extractall(target, filter="data")
 
 
 def _prune(folder: Path, most_bytes: int) -> None:

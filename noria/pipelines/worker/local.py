@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,10 @@ import msgspec
 from noria.pipelines.model import Assignment, Value
 from noria.pipelines.worker.attempt import Attempt, Ending
 from noria.pipelines.worker.cgroups import Groups
+from noria.pipelines.worker.environments import Environments, key_of
 from noria.pipelines.worker.home import Home
 from noria.pipelines.worker.limits import Limits, threads
-from noria.pipelines.worker.server import Server
+from noria.pipelines.worker.server import Broken, Server
 from noria.pipelines.worker.warm import Zygote
 
 POINTS_ELSEWHERE = frozenset(
@@ -31,7 +33,7 @@ POINTS_ELSEWHERE = frozenset(
 ZYGOTES_MAX = 4
 ZYGOTE_IDLE_S = 600.0
 
-WarmKey = tuple[str, str, str]  # code, entry, threads
+WarmKey = tuple[str, str, str, str]  # code, entry, threads, environment
 
 
 class Local:
@@ -44,12 +46,13 @@ class Local:
         self._uploaded: set[str] = set()
         self._started: dict[str, _Started] = {}
         self._groups = groups
+        self._environments = Environments(home.environments, home.client, home.blobs, server)
 
     async def start(self, attempt: Attempt) -> asyncio.Future[int]:
         given = attempt.given
         try:
             code = await self._home.code(given.code.archive_digest)
-            zygote = await self._zygote(code, given)
+            zygote = await self._zygote(code, given, attempt.output.write)
             await self._home.inputs(given)
             attempt.folder.mkdir(parents=True)
             limits = Limits(given, attempt.folder, self._groups, attempt.end)
@@ -57,6 +60,7 @@ class Local:
                 job = _write_job(attempt, code, self._home.blobs, self._url, zygote.environment, limits.procs)
                 exited, pid = await zygote.start(attempt.key, job, attempt.output.write_fd)
             except BaseException:
+                zygote.signal(attempt.key, signal.SIGKILL)
                 await limits.close()
                 raise
         finally:
@@ -85,11 +89,12 @@ class Local:
         )  # fmt: skip
 
     async def tidy(self) -> None:
-        """Let go of warm processes that nobody used for a while."""
+        """Let go of warm processes that nobody used for a while, and of environments when there are many."""
         now_s = asyncio.get_running_loop().time()
         for key, zygote in list(self._zygotes.items()):
             if not zygote.is_busy and now_s - zygote.used_s > ZYGOTE_IDLE_S:
                 self._zygotes.pop(key).close()
+        await asyncio.to_thread(self._environments.prune, {key[3] for key in self._zygotes})
 
     async def close(self) -> None:
         for zygote in self._zygotes.values():
@@ -97,10 +102,15 @@ class Local:
         if self._groups:
             self._groups.close()
 
-    async def _zygote(self, code: Path, given: Assignment) -> Zygote:
+    async def _zygote(self, code: Path, given: Assignment, say: Callable[[str], None]) -> Zygote:
         """The warm process for this code; at most ZYGOTES_MAX, the one unused for longest goes."""
         limited = threads(given.cpu)
-        key = (given.code.archive_digest, given.entry, "".join(sorted(set(limited.values()))))
+        key = (
+            given.code.archive_digest,
+            given.entry,
+            "".join(sorted(set(limited.values()))),
+            key_of(given.env) if given.env else "",
+        )
         async with self._warming.setdefault(key, asyncio.Lock()):
             found = self._zygotes.get(key)
             if found and found.is_alive:
@@ -109,11 +119,17 @@ class Local:
             if len(self._zygotes) >= ZYGOTES_MAX and idle:
                 self._zygotes.pop(idle[0][1]).close()
             log_path = self._home.tries / f"import-{secrets.token_hex(4)}.log"
-            made = Zygote(sys.executable, code, given.entry, {**self._environment(), **limited}, log_path)
+            python = str(await self._environments.python(given.env, say)) if given.env else sys.executable
+            env = {**self._environment(is_own=given.env is not None), **limited}
+            made = Zygote(python, code, given.entry, env, log_path)
             try:
                 ready = await made.warm()
-            except BaseException:
+            except BaseException as error:
                 made.close()
+                if given.env and isinstance(error, Broken):
+                    raise Broken(
+                        f"{str(error).rstrip()} (in the step's environment: {', '.join(given.env.asked)})"
+                    ) from error
                 raise
             if made.environment not in self._uploaded:
                 await self._server.put_blob(made.environment, ready["environment_body"].encode())
@@ -121,11 +137,15 @@ class Local:
             self._zygotes[key] = made
             return made
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, *, is_own: bool) -> dict[str, str]:
         """What a step inherits: the machine's variables without the server's own settings and secrets, nor where MLflow's
-        client of whoever started the server was pointing."""
+        client of whoever started the server was pointing. In an environment of its own, no path of the worker's."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("NORIA_") and k not in POINTS_ELSEWHERE}
-        paths = [str(self._home.context), *filter(None, [kept.get("PYTHONPATH"), _our_folder()])]
+        ours = [] if is_own else [kept.get("PYTHONPATH"), _our_folder()]
+        paths = [str(self._home.context), *filter(None, ours)]
+        if is_own:
+            for name in ("VIRTUAL_ENV", "PYTHONHOME"):
+                kept.pop(name, None)
         return {
             **kept, "PYTHONPATH": os.pathsep.join(paths), "NORIA_URL": self._url, "MLFLOW_TRACKING_URI": self._url,
             "GIT_PYTHON_REFRESH": "quiet", "PYTHONUNBUFFERED": "1",
