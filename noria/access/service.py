@@ -423,16 +423,18 @@ class Access:
             op.require("access.write")
         return found.id
 
-    def delegate(self, op: Op, *, name: str, owner: str, actions: frozenset[str], lifetime_s: float) -> str:
-        """A short-lived token for a pipeline step: acts as a trigger for `owner`, limited to `actions`. Returns the secret."""
+    def delegate(self, tx: Write, op: Op, *, name: str, owner: str, actions: frozenset[str], lifetime_s: float) -> str:
+        """A short-lived token for a pipeline step: acts as a trigger for `owner`, limited to `actions`. Returns the secret.
+
+        In the caller's transaction: the step and its token are there together.
+        """
         token_id, secret, sha = tokens.mint()
         token = Token(
             id=token_id, principal_id=PrincipalId(owner), name=name, created_at_ms=op.at_ms,
             expires_at_ms=op.at_ms + int(lifetime_s * 1000), actions=sorted(actions),
         )  # fmt: skip
-        with self._db.system_write() as tx:
-            store.add_token(tx, token, secret_sha256=sha, on_behalf_of=owner, actor_kind="trigger", actor_name=name)
-            store.remove_expired(tx, op.at_ms)
+        store.add_token(tx, token, secret_sha256=sha, on_behalf_of=owner, actor_kind="trigger", actor_name=name)
+        store.remove_expired(tx, op.at_ms)
         return secret
 
     def tokens(self, op: Op) -> list[Token]:

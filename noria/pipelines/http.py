@@ -208,10 +208,9 @@ def _work(work: Work) -> Routes:
         return {}
 
     @post("/api/v1/pipelines/work/finish", action="pipeline.work")
-    def work_finish(op: Op, data: Finish) -> dict[str, Any]:
-        """Record how an attempt ended."""
-        work.finish(op, data)
-        return {}
+    def work_finish(op: Op, data: Finish) -> Claimed:
+        """Record how an attempt ended; the answer holds the worker's next step, if it asked for one and one is ready."""
+        return work.finish(op, data)
 
     @post("/api/v1/pipelines/work/goodbye", action="pipeline.work")
     def work_goodbye(op: Op, data: Beat) -> dict[str, Any]:

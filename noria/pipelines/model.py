@@ -457,6 +457,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     worker: str
     wait_s: float = 0.0
+    key: str = ""  # of this wish: asked again under the same key, it is given the step that it was given before
 
 
 class Assignment(Struct, frozen=True, kw_only=True):
@@ -533,6 +534,9 @@ class Finish(Struct, frozen=True, kw_only=True):
     reads: list[str] = []  # refs the step read: dataset_version:…
     environment_digest: str = ""
     memory_peak_bytes: int | None = None
+    text: str = ""  # the end of its output, from byte `offset` of the attempt on
+    offset: int = 0
+    next: Claim | None = None  # the worker would like another step; what it gets is in the answer
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------------

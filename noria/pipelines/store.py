@@ -7,6 +7,7 @@ from typing import Any
 from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.pipelines.model import (
+    RETRY_DELAY_MAX_S,
     Attempt,
     Hello,
     Pipeline,
@@ -290,6 +291,16 @@ def promised(tx: Read, worker: str) -> dict[str, Any]:
     )[0]  # fmt: skip
 
 
+def given_for(tx: Read, worker: str, claim: str) -> tuple[str, str] | None:
+    """(step, run) ids of what a worker was given for this claim, as long as it holds it."""
+    found = tx.rows(
+        """select s.id, s.run_id from step_run s join attempt a on a.step_run_id = s.id and a.number = s.attempt
+            where s.state = 'running' and s.worker = :worker and a.claim = :claim""",
+        worker=worker, claim=claim,
+    )  # fmt: skip
+    return (found[0]["id"], found[0]["run_id"]) if found else None
+
+
 def expired(tx: Read, now_ms: int, limit: int = 100) -> list[StepRun]:
     """Running steps whose worker has been silent for longer than the lease."""
     return tx.all(
@@ -323,26 +334,34 @@ def held(tx: Read, worker: str) -> list[dict[str, Any]]:
     )
 
 
-def renew(tx: Write, worker: str, until_ms: int) -> None:
+def renew(tx: Write, worker: str, step_ids: list[str], until_ms: int) -> None:
+    """What a worker says it holds. A step whose handing over it never heard of is not renewed: it would stay for ever."""
     tx.run(
-        "update step_run set lease_until_ms = :until where worker = :worker and state = 'running'",
-        worker=worker, until=until_ms,
+        "update step_run set lease_until_ms = :until where id in :ids and worker = :worker and state = 'running'",
+        ids=step_ids, worker=worker, until=until_ms,
     )  # fmt: skip
 
 
-def renew_all(tx: Write, until_ms: int) -> None:
-    """After the server was down: its silence is not the workers'."""
-    tx.run("update step_run set lease_until_ms = :until where state = 'running' and lease_until_ms < :until", until=until_ms)
+def start_clock(tx: Write, now_ms: int, until_ms: int) -> None:
+    """After the server was down, or the clock was set: leases begin anew, and nothing is due later than a retry can be."""
+    tx.run(
+        "update step_run set lease_until_ms = :until where state = 'running' and lease_until_ms <> :until", until=until_ms
+    )
+    tx.run(
+        """update step_run set due_at_ms = :now
+            where state in ('waiting', 'ready') and due_at_ms > :now and (failures = 0 or due_at_ms > :latest)""",
+        now=now_ms, latest=now_ms + int(RETRY_DELAY_MAX_S * 1000),
+    )  # fmt: skip
 
 
 # --- attempts and logs ----------------------------------------------------------------------------------------------------
 
 
-def add_attempt(tx: Write, step_id: str, number: int, worker: str, at_ms: int) -> None:
+def add_attempt(tx: Write, step_id: str, number: int, worker: str, at_ms: int, *, claim: str) -> None:
     tx.run(
-        """insert into attempt (step_run_id, number, worker, state, started_at_ms)
-           values (:id, :number, :worker, 'running', :at_ms)""",
-        id=step_id, number=number, worker=worker, at_ms=at_ms,
+        """insert into attempt (step_run_id, number, worker, state, started_at_ms, claim)
+           values (:id, :number, :worker, 'running', :at_ms, :claim)""",
+        id=step_id, number=number, worker=worker, at_ms=at_ms, claim=claim,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from noria.access.policy import BYTES, DATA, EXPERIMENT, MODEL, READ, USE
 from noria.access.service import Access
-from noria.kernel.db import Database, Read
+from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op, Ops
@@ -43,6 +43,7 @@ from noria.pipelines.transitions import Transitions, step_spec_of
 TOKEN_LIFETIME_S = 24 * 3600.0  # of a step without a timeout
 TOKEN_MARGIN_S = 300.0
 UNKNOWN_AFTER_MS = 10_000  # how long the answer to a claim may be under way
+CLOCK_JUMP_MS = 1000  # beyond what a clock that is kept right moves between two looks
 CANDIDATES = 8  # ready steps a claim looks at before it gives up to other workers
 # What a step may do for the owner of its run, at most: never grant rights, delete, deploy, or start other runs.
 STEP_ACTIONS = READ | BYTES | EXPERIMENT | DATA | MODEL | USE | {"model.promote", "approval.request", "me.read"}
@@ -61,7 +62,7 @@ class Work:
         self._db, self._ops, self._ticks, self._access = db, ops, ticks, access
         self._pipelines, self._transitions = pipelines, transitions
         self._submitted: dict[str, int] = {}
-        self._is_awake = False
+        self._drift_ms: int | None = None  # what the clock shows less what it measures, at the last look
         self._lock = threading.Lock()
 
     @property
@@ -94,33 +95,26 @@ class Work:
                 self._lose(step)
 
     def claim(self, op: Op, claim: Claim) -> Claimed:
-        """Hand one ready step to a worker, with its inputs and a token; empty when there is none."""
+        """Hand one ready step to a worker, with its inputs and a token; empty when there is none.
+
+        A claim that is made again, since its answer was lost, is given what it was given before.
+        """
         op.require("pipeline.work")
         op = self._ops.mint(op.actor)  # a long poll is older than its answer
         with self._db.read() as tx:
             worker = store.worker(tx, claim.worker)
             is_gone = worker is not None and worker.seen_at_ms == 0  # it said goodbye; this request was on its way before
-            candidates = [] if is_gone else store.due(tx, op.at_ms, CANDIDATES, self._room(tx, worker, op.at_ms))
+            if before := store.given_for(tx, claim.worker, claim.key) if claim.key else None:
+                candidates = [before]
+            else:
+                candidates = [] if is_gone else store.due(tx, op.at_ms, CANDIDATES, self._room(tx, worker, op.at_ms))
         for step_id, run_id in candidates:
-            taken = self._take(self._because(op, run_id), claim.worker, step_id, run_id)
-            if taken is None:
-                continue
-            run, step, spec, inputs = taken
-            asked = step_spec_of(spec, step.name)
-            timeout_s = asked.timeout_s
-            token = self._access.delegate(
-                op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=STEP_ACTIONS,
-                lifetime_s=TOKEN_LIFETIME_S if timeout_s is None else timeout_s + TOKEN_MARGIN_S,
-            )  # fmt: skip
-            return Claimed(
-                assignment=Assignment(
-                    step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name,
-                    function=asked.function, entry=spec.entry, attempt=step.attempt, inputs=inputs,
-                    reads=step.reads, code=spec.code, cpu=asked.cpu, gpu=asked.gpu, memory_bytes=asked.memory_bytes,
-                    disk_bytes=asked.disk_bytes, env=asked.env,
-                    lease_s=self._pipelines.lease_s, timeout_s=timeout_s, token=token, cache_reason=step.reason,
-                )
-            )  # fmt: skip
+            because = self._because(op, run_id)
+            with self._db.write(because) as tx:
+                run = lock_run(tx, run_id)
+                given = self._given_again(tx, run, claim, step_id) if before else self._hand_out(tx, run, claim, step_id)
+            if given is not None:
+                return Claimed(assignment=given)
         return Claimed()
 
     def _room(self, tx: Read, worker: PipelineWorker | None, now_ms: int) -> Room:
@@ -132,40 +126,63 @@ class Work:
             return free
         return replace(free, kept_for_ms=store.longest_left_out(tx, now_ms - rooms.KEPT_AFTER_MS, whole, free))
 
-    def _take(
-        self, op: Op, worker: str, step_id: str, run_id: str
-    ) -> tuple[PipelineRun, StepRun, PipelineSpec, dict[str, Value]] | None:
-        """Make `worker` the holder of a ready step; None when somebody else was quicker or it cannot run."""
-        with self._db.write(op) as tx:
-            run = lock_run(tx, run_id)
-            step = store.step(tx, step_id)
-            if step is None or step.state != "ready" or step.due_at_ms > op.at_ms or run.state not in ("queued", "running"):
-                return None
-            spec = self._pipelines.version_of(run.pipeline, run.version).spec
-            try:
-                above = store.named_steps(tx, run.id, graph.parents(step_spec_of(spec, step.name)))
-                inputs = self._transitions.inputs(tx, run, step_spec_of(spec, step.name))
-            except Invalid as error:
-                run = self._transitions.fail_for_good(tx, run, spec, step, error.message)
-                self._transitions.settle(tx, run, spec)
-                return None
-            step = replace(
-                step, state="running", attempt=step.attempt + 1, worker=worker,
-                reads=sorted({ref for parent in above for ref in parent.reads}), started_at_ms=step.started_at_ms or op.at_ms,
-                lease_until_ms=op.at_ms + int(self._pipelines.lease_s * 1000),
-            )  # fmt: skip
-            store.save_step(tx, step)
-            store.add_attempt(tx, step.id, step.attempt, worker, op.at_ms)
-            if step.attempt > 1:
-                self._transitions.note(tx, step, f"attempt {step.attempt}")
-            tx.emit(
-                "step_run.started", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt,
-                worker=worker,
-            )  # fmt: skip
-            if run.state == "queued":
-                run = replace(run, state="running", started_at_ms=op.at_ms)
-                store.save_run(tx, run)
-        return run, step, spec, inputs
+    def _hand_out(self, tx: Write, run: PipelineRun, claim: Claim, step_id: str) -> Assignment | None:
+        """Make the worker the holder of a ready step; None when somebody else was quicker or it cannot run."""
+        op = tx.op
+        assert op is not None
+        step = store.step(tx, step_id)
+        if step is None or step.state != "ready" or step.due_at_ms > op.at_ms or run.state not in ("queued", "running"):
+            return None
+        spec = self._pipelines.version_of(run.pipeline, run.version).spec
+        try:
+            above = store.named_steps(tx, run.id, graph.parents(step_spec_of(spec, step.name)))
+            inputs = self._transitions.inputs(tx, run, step_spec_of(spec, step.name))
+        except Invalid as error:
+            run = self._transitions.fail_for_good(tx, run, spec, step, error.message)
+            self._transitions.settle(tx, run, spec)
+            return None
+        step = replace(
+            step, state="running", attempt=step.attempt + 1, worker=claim.worker,
+            reads=sorted({ref for parent in above for ref in parent.reads}), started_at_ms=step.started_at_ms or op.at_ms,
+            lease_until_ms=op.at_ms + int(self._pipelines.lease_s * 1000),
+        )  # fmt: skip
+        store.save_step(tx, step)
+        store.add_attempt(tx, step.id, step.attempt, claim.worker, op.at_ms, claim=claim.key)
+        if step.attempt > 1:
+            self._transitions.note(tx, step, f"attempt {step.attempt}")
+        tx.emit(
+            "step_run.started", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt,
+            worker=claim.worker,
+        )  # fmt: skip
+        if run.state == "queued":
+            store.save_run(tx, replace(run, state="running", started_at_ms=op.at_ms))
+        return self._assignment(tx, run, spec, step, inputs)
+
+    def _given_again(self, tx: Write, run: PipelineRun, claim: Claim, step_id: str) -> Assignment | None:
+        """What a worker was given for this very claim, unless it was taken away meanwhile."""
+        if store.given_for(tx, claim.worker, claim.key) != (step_id, run.id):
+            return None
+        step, spec = store.step(tx, step_id), self._pipelines.version_of(run.pipeline, run.version).spec
+        assert step is not None
+        inputs = self._transitions.inputs(tx, run, step_spec_of(spec, step.name))
+        return self._assignment(tx, run, spec, step, inputs)
+
+    def _assignment(
+        self, tx: Write, run: PipelineRun, spec: PipelineSpec, step: StepRun, inputs: dict[str, Value]
+    ) -> Assignment:
+        asked = step_spec_of(spec, step.name)
+        assert tx.op is not None
+        token = self._access.delegate(
+            tx, tx.op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=STEP_ACTIONS,
+            lifetime_s=TOKEN_LIFETIME_S if asked.timeout_s is None else asked.timeout_s + TOKEN_MARGIN_S,
+        )  # fmt: skip
+        return Assignment(
+            step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name, function=asked.function,
+            entry=spec.entry, attempt=step.attempt, inputs=inputs, reads=step.reads, code=spec.code,
+            cpu=asked.cpu, gpu=asked.gpu, memory_bytes=asked.memory_bytes, disk_bytes=asked.disk_bytes,
+            env=asked.env,
+            lease_s=self._pipelines.lease_s, timeout_s=asked.timeout_s, token=token, cache_reason=step.reason,
+        )  # fmt: skip
 
     def beat(self, op: Op, beat: Beat) -> Orders:
         """A worker is alive: its leases are renewed, and it learns what to stop."""
@@ -175,10 +192,11 @@ class Work:
             rows = {(row["id"], int(row["attempt"])): row for row in store.held(tx, beat.worker)}
             known = store.worker(tx, beat.worker)
             seen_at = known.seen_at_ms if known else None
-        is_due = any(int(row["lease_until_ms"]) - op.at_ms < lease_ms * 3 // 4 for row in rows.values())
+        left_ms = [int(row["lease_until_ms"]) - op.at_ms for row in rows.values()]
+        is_due = any(not lease_ms * 3 // 4 <= left <= lease_ms for left in left_ms)  # more than a lease: the clock went back
         if is_due or seen_at is None or op.at_ms - seen_at > lease_ms // 4:
             with self._db.system_write() as tx:
-                store.renew(tx, beat.worker, op.at_ms + lease_ms)
+                store.renew(tx, beat.worker, [held.step_run_id for held in beat.held], op.at_ms + lease_ms)
                 if not store.seen_worker(tx, beat.worker, op.at_ms):
                     store.save_worker(tx, Hello(worker=beat.worker, name=""), op.at_ms)
         self._take_back_unknown(op, beat, rows)
@@ -204,47 +222,73 @@ class Work:
     def append_log(self, op: Op, chunk: LogChunk) -> None:
         """Keep a piece of a step's output; one that arrives twice is kept once. Raises Conflict for a former holder."""
         op.require("pipeline.work")
-        body = chunk.text.encode("utf-8", "replace")
         with self._db.system_write() as tx:
-            kept = store.attempt_log_bytes(tx, chunk.step_run_id, chunk.attempt, chunk.worker)
-            if kept is None:
-                raise Conflict("This attempt was taken over.", ref=Ref("step_run", chunk.step_run_id))
-            if chunk.offset > kept:
-                raise Conflict(f"The output is known up to byte {kept}; this piece starts at {chunk.offset}.")
-            body = body[kept - chunk.offset :]
-            if not body:
-                return
-            if kept + len(body) > LOG_BYTES_MAX + 4096:
-                raise TooMuch(f"An attempt keeps at most {LOG_BYTES_MAX >> 20} MiB of output.")
-            text = body.decode("utf-8", "replace").replace("\x00", "\ufffd")
-            size = store.append_log(tx, chunk.step_run_id, text, attempt=chunk.attempt, size_bytes=len(text.encode()))
-        self._ticks.tick(Ref("step_run", chunk.step_run_id), {"log_bytes": size})
+            self._keep_text(tx, chunk)
 
-    def finish(self, op: Op, done: Finish) -> None:
-        """Record how an attempt ended; saying it twice is no error. Raises Conflict when another worker holds the step."""
+    def _keep_text(self, tx: Write, chunk: LogChunk) -> None:
+        body = chunk.text.encode("utf-8", "replace")
+        kept = store.attempt_log_bytes(tx, chunk.step_run_id, chunk.attempt, chunk.worker)
+        if kept is None:
+            raise Conflict("This attempt was taken over.", ref=Ref("step_run", chunk.step_run_id))
+        if chunk.offset > kept:
+            raise Conflict(f"The output is known up to byte {kept}; this piece starts at {chunk.offset}.")
+        body = body[kept - chunk.offset :]
+        if not body:
+            return
+        if kept + len(body) > LOG_BYTES_MAX + 4096:
+            raise TooMuch(f"An attempt keeps at most {LOG_BYTES_MAX >> 20} MiB of output.")
+        text = body.decode("utf-8", "replace").replace("\x00", "\ufffd")
+        size = store.append_log(tx, chunk.step_run_id, text, attempt=chunk.attempt, size_bytes=len(text.encode()))
+        tx.after_commit(lambda: self._ticks.tick(Ref("step_run", chunk.step_run_id), {"log_bytes": size}))
+
+    def finish(self, op: Op, done: Finish) -> Claimed:
+        """Record how an attempt ended; saying it twice is no error. Raises Conflict when another worker holds the step.
+
+        The next step, when the worker would like one, is handed out in the same transaction if it belongs to the same run:
+        a chain costs one request and one commit for each step.
+        """
         op.require("pipeline.work")
         with self._db.read() as tx:
             known = store.step(tx, done.step_run_id)
         if known is None:
             raise NotFound(f"There is no step run {done.step_run_id}.")
-        op = self._because(op, known.run_id)
-        with self._db.write(op) as tx:
+        because = self._because(op, known.run_id)
+        with self._db.write(because) as tx:
             run = lock_run(tx, known.run_id)
             step = store.step(tx, done.step_run_id)
             assert step is not None
-            if (step.state, step.worker, step.attempt) != ("running", done.worker, done.attempt):
-                if self._was_finished(tx, step, done):
-                    return
+            given = None
+            if (step.state, step.worker, step.attempt) == ("running", done.worker, done.attempt):
+                run = self._end(tx, run, step, done)
+                given = self._next_in(tx, run, done.next) if done.next else None
+            elif not self._was_finished(tx, step, done):
                 raise Conflict("Another worker has this step by now; the result is dropped.", ref=Ref("step_run", step.id))
-            spec = self._pipelines.version_of(run.pipeline, run.version).spec
-            store.end_attempt(
-                tx, step.id, step.attempt, state=done.outcome, at_ms=op.at_ms, error=done.error, exit_code=done.exit_code,
-                environment=done.environment_digest, memory_peak_bytes=done.memory_peak_bytes,
-            )  # fmt: skip
-            self._transitions.link_reads(tx, run, done.reads)
-            step = replace(step, reads=sorted({*step.reads, *done.reads}))
-            run = self._transitions.end_step(tx, run, spec, step, done)
-            self._transitions.settle(tx, run, spec)
+        if given is not None:
+            return Claimed(assignment=given)
+        return self.claim(op, done.next) if done.next else Claimed()
+
+    def _end(self, tx: Write, run: PipelineRun, step: StepRun, done: Finish) -> PipelineRun:
+        spec = self._pipelines.version_of(run.pipeline, run.version).spec
+        if done.text:
+            chunk = LogChunk(
+                worker=done.worker, step_run_id=step.id, attempt=done.attempt, offset=done.offset, text=done.text
+            )
+            self._keep_text(tx, chunk)
+        assert tx.op is not None
+        store.end_attempt(
+            tx, step.id, step.attempt, state=done.outcome, at_ms=tx.op.at_ms, error=done.error, exit_code=done.exit_code,
+            environment=done.environment_digest, memory_peak_bytes=done.memory_peak_bytes,
+        )  # fmt: skip
+        self._transitions.link_reads(tx, run, done.reads)
+        step = replace(step, reads=sorted({*step.reads, *done.reads}))
+        return self._transitions.settle(tx, self._transitions.end_step(tx, run, spec, step, done), spec)
+
+    def _next_in(self, tx: Write, run: PipelineRun, claim: Claim) -> Assignment | None:
+        """The step whose turn it is, if it is one of this run, which this transaction holds."""
+        assert tx.op is not None
+        room = self._room(tx, store.worker(tx, claim.worker), tx.op.at_ms)
+        first = store.due(tx, tx.op.at_ms, 1, room)
+        return self._hand_out(tx, run, claim, first[0][0]) if first and first[0][1] == run.id else None
 
     def _was_finished(self, tx: Read, step: StepRun, done: Finish) -> bool:
         """Was this very result recorded before, and its answer lost?"""
@@ -254,13 +298,17 @@ class Work:
     # --- what time does -----------------------------------------------------------------------------------------------
 
     def reconcile(self) -> None:
-        """Free the steps of workers that fell silent. The first time after a start it forgives the silence."""
-        now_ms = self._ops.clock.now_ms()
+        """Free the steps of workers that fell silent.
+
+        The first time after a start it forgives the silence; and when the machine's clock was set meanwhile, forward or back:
+        leases begin anew, and what is due later than it can be is due now.
+        """
+        now_ms, measured_ms = self._ops.clock.now_ms(), int(self._ops.clock.monotonic_s() * 1000)
         with self._lock:
-            if not self._is_awake:
+            drift_ms, self._drift_ms = self._drift_ms, now_ms - measured_ms
+            if drift_ms is None or abs(self._drift_ms - drift_ms) > CLOCK_JUMP_MS:
                 with self._db.system_write() as tx:
-                    store.renew_all(tx, now_ms + int(self._pipelines.lease_s * 1000))
-                self._is_awake = True
+                    store.start_clock(tx, now_ms, now_ms + int(self._pipelines.lease_s * 1000))
                 return
         with self._db.read() as tx:
             silent = store.expired(tx, now_ms)

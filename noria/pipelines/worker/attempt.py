@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from noria.pipelines.model import Assignment, Finish, Outcome, Value
+from noria.pipelines.model import Assignment, Claim, Claimed, Finish, Outcome, Value
 from noria.pipelines.worker.output import Output
 from noria.pipelines.worker.server import RESULT_RETRY_S, Broken, Lost, Server
 
@@ -77,8 +77,8 @@ class Attempts:
         self._server, self._executor, self._worker = server, executor, worker
         self.is_stopping = False
 
-    async def do(self, attempt: Attempt) -> None:
-        """One try. The worker's own troubles give the step back; they are not the step's fault."""
+    async def do(self, attempt: Attempt, next_: Claim) -> Assignment | None:
+        """One try, and the step that comes with the answer. The worker's own troubles give the step back; they are not its fault."""
         given = attempt.given
         done = Finish(worker=self._worker, step_run_id=given.step_run_id, attempt=given.attempt, outcome="lost")
         is_reported = False
@@ -91,15 +91,22 @@ class Attempts:
         except Exception:
             log.exception("step %s could not be run; giving it back", attempt.key)
         try:
-            await attempt.output.close()
-            if attempt.why != "lost" and not is_reported:
-                await self._server.post("finish", done, retry_s=RESULT_RETRY_S)
+            offset, printed = await attempt.output.close()
+            if attempt.why == "lost" or is_reported:
+                await attempt.output.flush()
+                return None
+            done = msgspec.structs.replace(done, offset=offset, text=printed, next=None if self.is_stopping else next_)
+            return msgspec.json.decode(
+                await self._server.post("finish", done, retry_s=RESULT_RETRY_S), type=Claimed
+            ).assignment
         except Lost:
             log.warning("step %s was given to another worker; its result is dropped", attempt.key)
         except httpx.HTTPError as error:
             log.error("the result of step %s could not be delivered: %s", attempt.key, error)
         finally:
-            await asyncio.to_thread(shutil.rmtree, attempt.folder, ignore_errors=True)
+            # Beside what comes next, which need not wait for it.
+            asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(attempt.folder, ignore_errors=True))
+        return None
 
     async def _try(self, attempt: Attempt, done: Finish) -> tuple[Finish, bool]:
         exited = await self._begin(attempt)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from noria.pipelines.model import Assignment, Claimed, Held, Hello, Orders, Welcome
+from noria.pipelines.model import Assignment, Claim, Claimed, Finish, Held, Hello, Orders, Welcome
 from noria.pipelines.worker.attempt import STOP_GRACE_S, Attempt, Attempts
 from noria.pipelines.worker.home import Home
 from noria.pipelines.worker.local import Local
@@ -49,6 +49,7 @@ class Worker:
         self._free = asyncio.Semaphore(offer.slots)
         self._free_gpus = list(range(offer.gpus))
         self._lease_s = 30.0
+        self._open_wish: Claim | None = None  # one that nobody answered yet
 
     async def run(self) -> None:
         """Work until `stop` is called."""
@@ -83,16 +84,33 @@ class Worker:
             task.add_done_callback(self._tasks.discard)
 
     async def _do(self, given: Assignment) -> None:
+        """A step, and those that come with the answers to results, until there is none."""
+        try:
+            following: Assignment | None = given
+            while following is not None:
+                following = await self._do_one(following)
+        finally:
+            self._free.release()
+
+    async def _do_one(self, given: Assignment) -> Assignment | None:
+        if self._stop.is_set():  # it came after the goodbye, or with it
+            lost = Finish(worker=self.id, step_run_id=given.step_run_id, attempt=given.attempt, outcome="lost")
+            with contextlib.suppress(httpx.HTTPError, Lost):
+                await self._server.post("finish", lost, retry_s=0.0)
+            return None
         key = f"{given.step_run_id}-{given.attempt}"
         gpus = [self._free_gpus.pop(0) for _ in range(min(given.gpu, len(self._free_gpus)))]
         attempt = Attempt(given, self._home.tries / key, Output(self._server, given, self.id), gpus=gpus)
         self._running[key] = attempt
         try:
-            await self._attempts.do(attempt)
+            return await self._attempts.do(attempt, self._wish())
         finally:
             self._running.pop(key, None)
             self._free_gpus = sorted([*self._free_gpus, *gpus])
-            self._free.release()
+
+    def _wish(self, wait_s: float = 0.0) -> Claim:
+        """Asking for a step. Said again, since the answer was lost, it is the same wish and gets the same step."""
+        return Claim(worker=self.id, wait_s=wait_s, key=secrets.token_hex(8))
 
     async def _say_hello(self) -> None:
         hello = Hello(
@@ -115,8 +133,9 @@ class Worker:
 
     async def _claim(self) -> Assignment | None:
         """One step, or None after a while. A server that is away is waited for, however long."""
+        wish = self._open_wish = self._open_wish or self._wish(CLAIM_WAIT_S)
         try:
-            body = await self._server.post("claim", {"worker": self.id, "wait_s": CLAIM_WAIT_S}, retry_s=10.0)
+            body = await self._server.post("claim", wish, retry_s=10.0)
         except httpx.TransportError as error:
             log.warning("the server is away (%s)", type(error).__name__)
             return None
@@ -126,6 +145,7 @@ class Worker:
             log.warning("claiming failed: %s", error)
             await asyncio.sleep(1.0)
             return None
+        self._open_wish = None
         return msgspec.json.decode(body, type=Claimed).assignment
 
     async def _beat_on(self) -> None:

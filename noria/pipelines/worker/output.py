@@ -37,14 +37,22 @@ class Output:
         """Add a text of the worker's own."""
         self._add(text)
 
-    async def close(self) -> None:
-        """Send what is left. Raises Lost."""
+    async def close(self) -> tuple[int, str]:
+        """Send all but the end, which goes along with the result: (where it begins, the text). Raises Lost."""
         self._read()
         self._quiet()
         os.close(self._read_fd)
         self._add(self._decoder.decode(b"", True))
         self._stop.set()
         await self._sender
+        while self._pending_bytes > LOG_CHUNK_BYTES:
+            await self._send_one()
+        return self._sent, "".join(self._pending)
+
+    async def flush(self) -> None:
+        """Send the end too, when no result goes to the server from here."""
+        while self._pending:
+            await self._send_one()
 
     def started(self) -> None:
         """The step has its end of the pipe; ours is closed."""
@@ -82,14 +90,11 @@ class Output:
         self._pending_bytes += size
 
     async def _send_on(self) -> None:
-        while True:
+        while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), LOG_EVERY_S)
-            is_last = self._stop.is_set()
-            while self._pending:
+            while self._pending and not self._stop.is_set():
                 await self._send_one()
-            if is_last:
-                return
 
     async def _send_one(self) -> None:
         text = "".join(self._pending)

@@ -15,6 +15,7 @@ import msgspec
 from blake3 import blake3
 
 REQUEST_TIMEOUT_S = 60.0
+AWAY_WAIT_S = 0.5  # a server that is not there costs nothing to ask; once it is back, work goes on within a second
 RESULT_RETRY_S = 900.0  # how long a result is offered to a server that does not answer
 
 
@@ -70,7 +71,7 @@ class Server:
                     return answer.content
                 failure: Exception = httpx.HTTPStatusError(answer.text[:300], request=answer.request, response=answer)
             except httpx.TransportError as error:
-                failure = error
+                failure, wait_s = error, min(wait_s, AWAY_WAIT_S)
             if loop.time() + wait_s > until_s:
                 raise failure
             await asyncio.sleep(wait_s)
