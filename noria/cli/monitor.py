@@ -15,6 +15,7 @@ from noria.monitoring.model import MonitorSpec
 LIST = ["name", "endpoint", "metric", "limit", "k_of_n", "state"]
 WINDOWS = ["start_at_ms", "verdict", "value", "limit", "count", "coverage", "judgements", "why"]
 ALERTS = ["id", "monitor", "state", "severity", "value", "limit", "opened_at_ms", "why"]
+DRIFT = ["column", "is_drifted", "psi", "js", "ks", "wasserstein", "l_infinity", "q_value", "null_share", "explains"]
 PERFORMANCE = ["group", "model_version", "start_at_ms", "value", "low", "high", "count", "coverage"]
 
 
@@ -72,9 +73,7 @@ def windows(name: str, limit: int, as_json: bool) -> None:
     "-f", "--file", "path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The monitor as JSON."
 )
 @click.option("--endpoint", help="What to watch.")
-@click.option(
-    "--metric", help="brier, log_loss, auc, accuracy, calibration_gap, mae, rmse, psi, score_psi, ks, js or null_share."
-)
+@click.option("--metric", help="A metric: docs/guides/monitoring.md lists them.")
 @click.option("--limit", type=float, help="Where too much begins.")
 @click.option("--column", "columns", multiple=True, help="A feature to compare; all of the reference by default.")
 @click.option("--reference", default="", help="dataset:NAME@VERSION, model:NAME@VERSION or traffic:FROM_MS-TO_MS.")
@@ -190,6 +189,44 @@ def performance(endpoint: str, metric: str, by: str | None, window_s: int, as_js
     """
     found = api().get(f"/endpoints/{endpoint}/performance", metric=metric, by=by, window_s=window_s)
     emit(found if as_json else [_dated(w) for w in found["items"]], as_json=as_json, columns=PERFORMANCE)
+
+
+@group.command()
+@click.argument("endpoint")
+@click.option("--reference", default="", help="What to compare with; what the model was trained on by default.")
+@click.option("--by", type=click.Choice(["version", "revision"]), default=None, help="One table per version or revision.")
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@click.option("--windows", type=int, default=1, show_default=True, help="How many windows, the latest first.")
+@json_option
+def drift(endpoint: str, reference: str, by: str | None, window_s: int, windows: int, as_json: bool) -> None:
+    """Show how an endpoint's columns differ from what its model was trained on.
+
+    \b
+    Example:
+      noria monitor drift flights --window 604800
+      noria monitor drift flights --by version --reference dataset:flights@1
+    """
+    found = api().get(f"/endpoints/{endpoint}/drift", reference=reference, by=by, window_s=window_s, windows=windows)
+    if as_json:
+        emit(found, as_json=True)
+        return
+    for item in found["items"]:
+        _drift_table(item)
+    if not found["items"]:
+        click.echo("No answers in these windows.")
+
+
+def _drift_table(item: dict[str, Any]) -> None:
+    click.echo(
+        f"{item['model_version']} against {item['reference']}: {len(item['drifted'])} of {len(item['columns'])} columns drifted, "
+        f"{item['count']} answers."
+    )
+    emit(item["columns"], columns=DRIFT)
+    if item["together"]:
+        click.echo(f"Together: shift {item['together']['shift']:.3f}, p = {item['together']['p_value']:.2g}.")
+    if item["note"]:
+        click.echo(item["note"])
+    click.echo()
 
 
 def _line(monitor: dict[str, Any]) -> dict[str, Any]:

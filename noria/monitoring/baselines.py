@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from noria.kernel.errors import Invalid
 from noria.monitoring.model import Baseline
+from noria.monitoring.reconstruction import Sample, Shape
 from noria.monitoring.sketches import (
     Aligned,
     Profile,
@@ -36,6 +37,8 @@ class Reference(Struct, frozen=True, kw_only=True):
     source: str = ""
     sketches: dict[str, Sketch] = field(default_factory=dict)
     given: dict[str, Baseline] = field(default_factory=dict)
+    rows: int = 0
+    shape: Shape | None = None  # how its columns go together
 
     def names(self) -> list[str]:
         return [*self.given, *(n for n in self.sketches if n not in self.given)]
@@ -87,8 +90,13 @@ def parse_traffic(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def sketch_table(name: str, chunks: Iterable[bytes], columns: list[str] | None) -> Profile:
-    """The profile of a Parquet, Arrow or CSV file. Raises Invalid for another kind, or one that cannot be read."""
+def sketch_table(
+    name: str, chunks: Iterable[bytes], columns: list[str] | None = None, sample: Sample | None = None
+) -> Profile:
+    """The profile of a Parquet, Arrow or CSV file, and some rows of it into `sample`.
+
+    Raises Invalid for another kind, or one that cannot be read.
+    """
     import io
 
     import pyarrow
@@ -101,7 +109,7 @@ def sketch_table(name: str, chunks: Iterable[bytes], columns: list[str] | None) 
             raise Invalid(f"{name} is too large to be a reference.", where="reference", hint="Commit a sample of it.")
     buffer.seek(0)
     try:
-        parts = [_sketch_batch(batch, columns) for batch in reader(buffer)]
+        parts = [_sketch_batch(batch, columns, sample) for batch in reader(buffer)]
     except pyarrow.ArrowException as cause:
         raise Invalid(f"{name} cannot be read as a table.", where="reference") from cause
     return merge_profiles(parts)
@@ -139,8 +147,10 @@ def _arrow(buffer: Any) -> Iterable[Any]:
     return pyarrow.feather.read_table(buffer).to_batches(max_chunksize=ROWS_PER_BATCH)  # type: ignore[no-any-return]
 
 
-def _sketch_batch(batch: Any, columns: list[str] | None) -> Profile:
+def _sketch_batch(batch: Any, columns: list[str] | None, sample: Sample | None) -> Profile:
     from noria.monitoring.segments import as_numpy
 
-    names = [n for n in batch.schema.names if columns is None or n in columns]
-    return Profile(rows=batch.num_rows, columns={n: sketch_column(as_numpy(batch.column(n))) for n in names})
+    arrays = {n: as_numpy(batch.column(n)) for n in batch.schema.names if columns is None or n in columns}
+    if sample is not None:
+        sample.add(arrays, batch.num_rows)
+    return Profile(rows=batch.num_rows, columns={n: sketch_column(values) for n, values in arrays.items()})

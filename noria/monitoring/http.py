@@ -9,6 +9,7 @@ from litestar.params import QueryParameter
 from noria.http.route import Routes, delete, get, post
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
+from noria.monitoring.drift import PSI_MIN, Drift
 from noria.monitoring.model import (
     Alert,
     AlertStory,
@@ -21,6 +22,7 @@ from noria.monitoring.model import (
     Window,
 )
 from noria.monitoring.passport import Passport
+from noria.monitoring.reports import Span
 from noria.monitoring.service import Monitoring
 
 
@@ -80,6 +82,15 @@ def routes(service: Monitoring) -> Routes:
         """A performance metric per window of event time, with late truth as far as it has come."""
         return service.performance(op, name, metric, by, window_s, from_ms=from_ms, to_ms=to_ms, origin_ms=origin_ms)
 
+    @get("/api/v1/endpoints/{name:str}/drift", action="endpoint.read")
+    def read_drift(
+        op: Op, name: str, reference: str = "", by: str = "", window_s: int = 86_400, windows: int = 1, to_ms: int | None = None,
+        alpha: float = 0.01, psi_min: float = PSI_MIN,
+    ) -> Drift:  # fmt: skip
+        """Every column's drift and quality in the latest windows, against what the model was trained on or `reference`."""
+        span = Span(window_s=window_s, to_ms=to_ms, count=windows)
+        return service.reports.drift(op, name, span=span, reference=reference, by=by, alpha=alpha, psi_min=psi_min)
+
     @get("/api/v1/endpoints/{name:str}/canary/evidence", action="endpoint.read")
     def read_evidence(op: Op, name: str, canary: str = "", limit: int | None = None) -> Page[Judgement]:
         """What the judge saw of the latest canary, or of `canary`, oldest first."""
@@ -97,5 +108,5 @@ def routes(service: Monitoring) -> Routes:
 
     return [
         list_monitors, create_monitor, read_monitor, remove_monitor, list_windows, list_alerts, read_alert, resolve_alert,
-        read_performance, read_evidence, read_inference, read_passport,
+        read_performance, read_drift, read_evidence, read_inference, read_passport,
     ]  # fmt: skip

@@ -23,8 +23,8 @@ from noria.kernel.ids import Ref
 from noria.kernel.op import Ops
 from noria.kernel.ticks import Ticks
 from noria.monitoring import store
-from noria.monitoring.model import BUCKET_MS, SCORE
-from noria.monitoring.segments import Inferences, Truths, number, read_inferences, read_truths
+from noria.monitoring.model import BUCKET_MS, PREDICTION, SCORE
+from noria.monitoring.segments import Inferences, Truths, number, predicted, read_inferences, read_truths
 from noria.monitoring.sketches import Profile, merge_profiles, profiles_by_bucket
 from noria.monitoring.store import InferenceRow, TruthRow, Watermark
 
@@ -138,7 +138,8 @@ def _add_stream(tx: Write, mark: Watermark, rows: Inferences, segment_id: int, *
 
 def _add_sketches(tx: Write, stream_id: int, rows: Inferences, kept: Any, bucket_ms: int) -> None:
     starts = rows.event_at_ms[kept] // bucket_ms * bucket_ms
-    columns: dict[str, Any] = {SCORE: rows.scores[kept], **{name: values[kept] for name, values in rows.inputs.items()}}
+    columns: dict[str, Any] = {SCORE: rows.scores[kept], PREDICTION: predicted(rows)[kept]}
+    columns |= {name: values[kept] for name, values in rows.inputs.items()}
     fresh = profiles_by_bucket(starts, columns)
     found = store.sketches_at(tx, stream_id, sorted(fresh))
     merged: dict[int, Profile] = {s: merge_profiles([found[s], p]) if s in found else p for s, p in fresh.items()}

@@ -9,6 +9,7 @@ import logging
 
 import msgspec
 
+from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Conflict, NoriaError
 from noria.kernel.ids import Ref, new_id
@@ -18,7 +19,7 @@ from noria.monitoring.alerts import next_state
 from noria.monitoring.baselines import Reference, parse_traffic, reference_of
 from noria.monitoring.metrics import metric_of
 from noria.monitoring.model import Alert, Monitor, Window
-from noria.monitoring.sketches import merge_profiles
+from noria.monitoring.references import traffic
 from noria.monitoring.store import Watermark
 from noria.monitoring.windows import look, next_due
 
@@ -33,8 +34,8 @@ class Judge:
     name = "monitoring.judge"
     wake_on: frozenset[str] = frozenset({"segment.written", "truth.written", "monitor.created"})
 
-    def __init__(self, db: Database, ops: Ops, *, every_s: float = 1.0) -> None:
-        self._db, self._ops, self.every_s = db, ops, every_s
+    def __init__(self, db: Database, ops: Ops, blobs: BlobStore, *, every_s: float = 1.0) -> None:
+        self._db, self._ops, self._blobs, self.every_s = db, ops, blobs, every_s
 
     def reconcile(self) -> None:
         with self._db.read() as tx:
@@ -57,14 +58,16 @@ class Judge:
                     return judged
                 streams = [s.id for s in store.streams(tx, monitor.endpoint)]
                 reference = reference_of(store.baseline(tx, monitor.id))
-                is_waiting = metric_of(monitor.spec.metric).kind == "drift" and not reference.names()
+                is_waiting = metric_of(monitor.spec.metric).needs_reference and not reference.names()
                 if is_waiting:
-                    reference = _earlier_traffic(tx, monitor, streams, mark)
+                    reference = self._earlier_traffic(tx, monitor, streams, mark)
                     if not reference.names():
                         return judged
                 was = next(iter(store.stale_windows(tx, monitor.id, limit=1)), None)
                 start_ms = was.start_ms if was else next_due(tx, monitor, streams, mark.event_at_ms)
-                window = None if start_ms is None else look(tx, monitor, streams, reference, start_ms, at_ms=0, seq=mark.seq)
+                window = None
+                if start_ms is not None:
+                    window = look(tx, self._blobs, monitor, streams, reference, start_ms, at_ms=0, seq=mark.seq)
             if is_waiting:
                 with self._db.write(self._ops.system(self.name, cause=mark.seq or None)) as write:
                     store.set_baseline(write, monitor.id, reference.as_dict())
@@ -72,6 +75,11 @@ class Judge:
                 return judged
             self._conclude(monitor, window, was, mark)
         return WINDOWS_PER_TURN
+
+    def _earlier_traffic(self, tx: Read, monitor: Monitor, streams: list[int], mark: Watermark) -> Reference:
+        """The endpoint's own earlier traffic as the reference, once the watermark has passed it; empty before."""
+        _from_ms, to_ms = parse_traffic(monitor.spec.reference)
+        return Reference() if mark.event_at_ms < to_ms else traffic(tx, self._blobs, streams, monitor.spec.reference)
 
     def _conclude(self, monitor: Monitor, window: Window, was: Window | None, mark: Watermark) -> None:
         """Write the window and what follows from it. Raises Conflict when another judge was faster."""
@@ -133,15 +141,6 @@ class Judge:
                     "alert.resolved", monitor_ref(monitor.name), alert=found.id, monitor=found.monitor,
                     endpoint=found.endpoint, reason=reason,
                 )  # fmt: skip
-
-
-def _earlier_traffic(tx: Read, monitor: Monitor, streams: list[int], mark: Watermark) -> Reference:
-    """The endpoint's own earlier traffic as the reference, once the watermark has passed it; empty before."""
-    from_ms, to_ms = parse_traffic(monitor.spec.reference)
-    if mark.event_at_ms < to_ms:
-        return Reference()
-    profile = merge_profiles(store.sketches(tx, streams, from_ms, to_ms))
-    return Reference(source=monitor.spec.reference, sketches=profile.columns)
 
 
 def monitor_ref(name: str) -> Ref:

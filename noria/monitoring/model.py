@@ -10,6 +10,7 @@ from noria.kernel.events import Event
 from noria.kernel.facts import Fact, fact
 
 SCORE = "@score"  # the column of a profile that holds the model's score
+PREDICTION = "@prediction"  # the column that holds what the model said: a class, or a number
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 BUCKET_MS = HOUR_MS  # sketches are kept per hour of event time unless a monitor needs finer ones
@@ -55,6 +56,7 @@ class MonitorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     k: int = 1
     n: int = 1
     min_count: int = 100  # fewer rows (labelled rows, for a metric that needs truth) are not judged
+    alpha: float = 0.01  # a drift counts when chance explains it at most so often (false discovery rate over the columns)
     severity: Severity = "alert"
     description: str = ""
 
@@ -85,6 +87,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     high: float | None = None
     count: int = 0
     reference_count: int = 0
+    p_value: float | None = None  # how often chance alone shows such a difference
+    q_value: float | None = None  # the same, adjusted for the number of columns looked at
 
 
 class Window(Struct, frozen=True, kw_only=True):

@@ -5,8 +5,10 @@ pyarrow is imported at first use: most of the control plane never needs it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -30,6 +32,8 @@ class Inferences(Struct, frozen=True, kw_only=True):
     keys: list[str | None]
     predictions: list[str | None]
     scores: Floats
+    classes: list[str]  # of a classifier, in the order of the probabilities; empty otherwise
+    probability: Floats | None  # one column per class
     inputs: dict[str, Any]  # NumPy columns under the names of the signature
 
 
@@ -86,9 +90,19 @@ def read_inferences(data: bytes) -> Inferences:
         event_at_ms=_ints(table, "event_at_ms"),
         keys=table.column("key").to_pylist() if "key" in names else [None] * table.num_rows,
         predictions=[canonical(p) for p in predicted],
+        classes=[canonical(c) or "" for c in msgspec.json.decode(meta.get("classes", "[]") or "[]") or []],
         scores=as_numpy(table.column("score")) if "score" in names else np.full(table.num_rows, np.nan),
+        probability=_matrix(table.column("probability")) if "probability" in names else None,
         inputs={n.removeprefix(INPUT): as_numpy(table.column(n)) for n in table.column_names if n.startswith(INPUT)},
     )
+
+
+def predicted(rows: Inferences) -> Any:
+    """What the model said as a column: words for a classifier, numbers otherwise."""
+    values = [number(p) for p in rows.predictions]
+    if rows.classes or any(v is None and p is not None for v, p in zip(values, rows.predictions, strict=True)):
+        return np.asarray(rows.predictions, dtype=object)
+    return np.asarray([math.nan if v is None else v for v in values])
 
 
 def read_truths(data: bytes) -> Truths:
@@ -131,6 +145,18 @@ def _table(data: bytes, *, needs: tuple[str, ...]) -> Any:
     if missing:
         raise Invalid(f"The segment has no column {missing[0]!r}.")
     return table
+
+
+def _matrix(column: Any) -> Floats | None:
+    """A column of lists of one length as a matrix; None when a row has none, or another length."""
+    lists = column.combine_chunks()
+    rows = len(lists)
+    if not rows or lists.null_count:
+        return None
+    flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    width = len(flat) // rows
+    lengths = np.diff(lists.offsets.to_numpy())
+    return flat.reshape(rows, width) if width and (lengths == width).all() else None
 
 
 def _ints(table: Any, name: str) -> Ints:

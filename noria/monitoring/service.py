@@ -20,7 +20,7 @@ from noria.kernel.op import Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.ticks import Ticks
 from noria.monitoring import store
-from noria.monitoring.baselines import Reference, check_baseline, is_table, parse_traffic, sketch_table
+from noria.monitoring.baselines import check_baseline, parse_traffic
 from noria.monitoring.canary import CanaryJudge
 from noria.monitoring.ingest import Ingest, sketch_again
 from noria.monitoring.judge import Judge, monitor_ref
@@ -29,6 +29,7 @@ from noria.monitoring.model import (
     BUCKET_MS,
     COLUMNS_MAX,
     MINUTE_MS,
+    PREDICTION,
     SCORE,
     WINDOW_S_MAX,
     WINDOW_S_MIN,
@@ -43,8 +44,9 @@ from noria.monitoring.model import (
     Window,
 )
 from noria.monitoring.passport import Passport, approvals_of, as_document, deployer, facts_of, monitors_then
+from noria.monitoring.references import References
+from noria.monitoring.reports import Reports
 from noria.monitoring.segments import read_inferences, read_row
-from noria.monitoring.sketches import merge_profiles
 from noria.monitoring.windows import Answers, performance, read_answers, window_start
 from noria.registry.service import Registry
 from noria.serving.service import Serving
@@ -68,9 +70,11 @@ class Monitoring:
         serving: Serving,
     ) -> None:
         self._db, self._ops, self._blobs = db, ops, blobs
-        self._datasets, self._registry, self._serving = datasets, registry, serving
+        self._registry, self._serving = registry, serving
+        self.references = References(db, datasets, registry, blobs)
+        self.reports = Reports(db, blobs, self.references)
         self.ingest = Ingest(db, ops, blobs, ticks)
-        self.judge = Judge(db, ops)
+        self.judge = Judge(db, ops, blobs)
         self.canary_judge = CanaryJudge(db, ops, serving)
 
     # --- monitors ---------------------------------------------------------------------------------------------------
@@ -81,7 +85,7 @@ class Monitoring:
         """
         op.require("monitor.write", on=Ref("endpoint", spec.endpoint))
         _check_spec(spec)
-        reference = self._reference(op, spec)
+        reference = self.references.of_monitor(op, spec)
         with self._db.read() as tx:
             mark = store.watermark(tx, spec.endpoint)
         bucket_ms = math.gcd(mark.bucket_ms if mark else BUCKET_MS, spec.window_s * 1000, spec.origin_ms)
@@ -135,39 +139,6 @@ class Monitoring:
         with self._db.read() as tx:
             rows = store.windows(tx, found.id, before_ms=before, limit=size)
         return Page(rows, encode_token(rows[-1].start_ms) if len(rows) == size else None)
-
-    def _reference(self, op: Op, spec: MonitorSpec) -> Reference:
-        """What the monitor compares with, read now. Empty when it is traffic still to come, or when none is needed."""
-        if metric_of(spec.metric).kind != "drift":
-            return Reference()
-        if spec.baseline:
-            return Reference(source="given", given=spec.baseline)
-        if spec.reference.startswith("traffic:"):
-            return Reference(source=spec.reference)
-        handle = spec.reference
-        if handle.startswith("model:"):
-            handle = self._trained_on(op, handle)
-        version = self._datasets.version(op, handle)
-        wanted = spec.columns or None
-        tables = [f.path for f in self._datasets.files(op, version).items if is_table(f.path)]
-        if not tables:
-            raise Invalid(f"{handle} has no Parquet, Arrow or CSV file.", where="reference")
-        profile = merge_profiles(sketch_table(path, self._datasets.open(op, version, path), wanted) for path in tables)
-        missing = [c for c in spec.columns if c not in profile.columns]
-        if missing:
-            raise Invalid(f"{handle} has no column {missing[0]!r}.", where="columns")
-        return Reference(source=str(Ref("dataset_version", version.id)), sketches=profile.columns)
-
-    def _trained_on(self, op: Op, handle: str) -> str:
-        version = self._registry.version(op, handle)
-        with self._db.read() as tx:
-            found = edges.walk(tx, Ref("model_version", version.id), depth=1)
-        sources = sorted(e.dst for e in found if e.kind == "trained_on" and e.dst.startswith("dataset_version:"))
-        if not sources:
-            raise Invalid(
-                f"Nobody recorded what {handle} was trained on.", where="reference", hint="Name the dataset itself."
-            )
-        return sources[0]
 
     def _make_finer(self, op: Op, endpoint: str, bucket_ms: int) -> None:
         """Sketch an endpoint's answers again in finer buckets, from their segments."""
@@ -361,7 +332,9 @@ def _check_spec(spec: MonitorSpec) -> None:
     if len(spec.columns) > COLUMNS_MAX:
         raise Invalid(f"A monitor watches at most {COLUMNS_MAX} columns.", where="columns")
     check_baseline(spec.baseline)
-    if metric.kind == "drift":
+    if not 0 < spec.alpha <= 1:
+        raise Invalid("alpha must be above 0 and at most 1; 1 leaves chance out of it.", where="alpha")
+    if metric.needs_reference:
         _check_reference(spec, metric)
 
 
@@ -378,11 +351,16 @@ def _check_reference(spec: MonitorSpec, metric: Metric) -> None:
             f"{spec.reference!r} is no reference.", where="reference",
             hint="Give dataset:NAME@VERSION, model:NAME@VERSION or traffic:<from_ms>-<to_ms>.",
         )  # fmt: skip
-    if metric.of == "score" and SCORE not in spec.baseline and not spec.reference.startswith("traffic:"):
+    output = {"score": SCORE, "prediction": PREDICTION}.get(metric.of)
+    if output and output not in spec.baseline and not spec.reference.startswith("traffic:"):
         raise Invalid(
-            "A dataset has no scores of this model.", where="reference",
-            hint=f"Use traffic:<from_ms>-<to_ms>, or a baseline for the column {SCORE!r}.",
+            f"A dataset has no {metric.of}s of this model.", where="reference",
+            hint=f"Use traffic:<from_ms>-<to_ms>, or a baseline for the column {output!r}.",
         )  # fmt: skip
+    if spec.baseline and metric.kind != "drift":
+        raise Invalid(
+            f"{metric.name} needs rows or sketches; a baseline has neither.", where="baseline", hint="Give a reference."
+        )
     missing = [c for c in spec.columns if spec.baseline and c not in spec.baseline]
     if missing:
         raise Invalid(f"The baseline says nothing of {missing[0]!r}.", where="columns")

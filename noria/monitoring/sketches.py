@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from noria.kernel.errors import Invalid
@@ -158,10 +158,14 @@ def _add_numbers(found: dict[int, Profile], unique: Ints, rows: Ints, name: str,
 
 
 class Aligned(Struct, kw_only=True):
-    """Two columns counted over the same bins, in order; the last bin of both holds what was missing."""
+    """Two columns counted over the same bins, in order; the last bin of both holds what was missing.
+
+    `values`: a number in each bin but the last, when the bins are those of the sketch; else empty.
+    """
 
     reference: Floats
     current: Floats
+    values: Floats = field(default_factory=lambda: np.empty(0))
 
 
 def align(reference: Sketch, current: Sketch, *, bins: int | None = 10) -> Aligned:
@@ -169,10 +173,12 @@ def align(reference: Sketch, current: Sketch, *, bins: int | None = 10) -> Align
     if reference.labels or current.labels:
         return _align_words(reference.labels, reference.nulls, current)
     a, b = np.asarray(reference.bins, dtype=np.int64), np.asarray(current.bins, dtype=np.int64)
-    cuts = np.union1d(a, b)[:-1] if bins is None else quantile_cuts(reference, bins)
+    every = np.union1d(a, b) if bins is None else None
+    cuts = quantile_cuts(reference, bins) if bins is not None else every[:-1]  # type: ignore[index]
     return Aligned(
         reference=_counted(cuts, a, reference.counts, reference.nulls),
         current=_counted(cuts, b, current.counts, current.nulls),
+        values=np.empty(0) if every is None else middles(every),
     )
 
 

@@ -331,6 +331,40 @@ def scored(tx: Read, stream_id: int, start_ms: int, end_ms: int) -> list[tuple[A
     return found
 
 
+def segments_between(tx: Read, stream_ids: Sequence[int], start_ms: int, end_ms: int) -> dict[int, int]:
+    """How many answers of [start, end) came in each segment."""
+    if not stream_ids:
+        return {}
+    rows = tx.rows(
+        """select segment_id, count(*) as answers from inference
+            where stream_id in :streams and event_at_ms >= :start and event_at_ms < :end group by segment_id""",
+        streams=stream_ids, start=start_ms, end=end_ms,
+    )  # fmt: skip
+    return {int(r["segment_id"]): int(r["answers"]) for r in rows}
+
+
+def answers_in(
+    tx: Read, stream_ids: Sequence[int], segment_ids: Sequence[int], start_ms: int, end_ms: int
+) -> dict[int, list[tuple[Any, ...]]]:
+    """The answers of [start, end) that came in these segments, by segment, in the order of their rows: row, event time, score,
+    truth as a number, whether the prediction was right, prediction, truth."""
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    for part in chunks(segment_ids):
+        rows = tx.rows(
+            """select segment_id, row_index, event_at_ms, score, truth_value, prediction, truth,
+                      case when truth is null then null when prediction = truth then 1.0 else 0.0 end as hit
+                 from inference
+                where stream_id in :streams and event_at_ms >= :start and event_at_ms < :end and segment_id in :segments
+                order by segment_id, row_index""",
+            streams=stream_ids, start=start_ms, end=end_ms, segments=part,
+        )  # fmt: skip
+        for r in rows:
+            found.setdefault(int(r["segment_id"]), []).append(
+                (r["row_index"], r["event_at_ms"], r["score"], r["truth_value"], r["hit"], r["prediction"], r["truth"])
+            )
+    return found
+
+
 def first_event_at(tx: Read, stream_ids: Sequence[int], from_ms: int) -> int | None:
     """The earliest event time of an answer at or after `from_ms`."""
     found = [

@@ -11,12 +11,16 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Read
 from noria.monitoring import store
 from noria.monitoring.baselines import Reference
+from noria.monitoring.comparison import OUTPUTS, compare, known
 from noria.monitoring.metrics import Metric, metric_of
 from noria.monitoring.model import SCORE, Finding, Monitor, MonitorSpec, Window, WindowVerdict
-from noria.monitoring.sketches import Profile, merge_profiles
+from noria.monitoring.reconstruction import SAMPLE_MAX
+from noria.monitoring.rows import Rows, read_rows
+from noria.monitoring.sketches import merge_profiles
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +66,15 @@ def next_due(tx: Read, monitor: Monitor, streams: list[int], watermark_ms: int) 
 
 
 def look(
-    tx: Read, monitor: Monitor, streams: list[int], reference: Reference, start_ms: int, *, at_ms: int, seq: int
+    tx: Read,
+    blobs: BlobStore,
+    monitor: Monitor,
+    streams: list[int],
+    reference: Reference,
+    start_ms: int,
+    *,
+    at_ms: int,
+    seq: int,
 ) -> Window:
     """Judge the window that starts at `start_ms` from the rows as they are now."""
     spec, metric = monitor.spec, metric_of(monitor.spec.metric)
@@ -71,6 +83,9 @@ def look(
         answers = read_answers(tx, streams, start_ms, end_ms)
         findings, predictions, labels = [performance(metric, answers, spec.limit)], len(answers.score), answers.labels
         count = findings[0].count
+    elif metric.kind == "together":
+        rows = read_rows(tx, blobs, streams, start_ms, end_ms, limit=SAMPLE_MAX)
+        findings, predictions, labels, count = [_together(metric, rows, reference, spec)], rows.of, 0, len(rows)
     else:
         profile = merge_profiles(store.sketches(tx, streams, start_ms, end_ms))
         findings = compare(metric, profile, reference, spec)
@@ -83,6 +98,15 @@ def look(
         low=worst.low if worst else None, high=worst.high if worst else None, limit=spec.limit, count=count,
         predictions=predictions, coverage=labels / predictions if predictions else 0.0, findings=findings, why=why,
         judged_at_ms=at_ms, seq=seq,
+    )  # fmt: skip
+
+
+def _together(metric: Metric, rows: Rows, reference: Reference, spec: MonitorSpec) -> Finding:
+    shape = reference.shape
+    value, p_value = (math.nan, 1.0) if shape is None else metric.call(shape, rows.inputs)
+    return Finding(
+        column="", value=known(value), limit=spec.limit, count=len(rows), reference_count=0 if shape is None else shape.rows,
+        p_value=p_value, q_value=p_value, is_over=metric.is_over(value, spec.limit) and p_value <= spec.alpha,
     )  # fmt: skip
 
 
@@ -114,35 +138,6 @@ def performance(metric: Metric, answers: Answers, limit: float) -> Finding:
     )  # fmt: skip
 
 
-def compare(metric: Metric, profile: Profile, reference: Reference, spec: MonitorSpec) -> list[Finding]:
-    """A drift or quality metric of every wanted column, in the order of the columns."""
-    if metric.of == "score":
-        names = [SCORE]
-    elif spec.columns:
-        names = spec.columns
-    else:
-        names = [n for n in (reference.names() if metric.kind == "drift" else profile.columns) if n != SCORE]
-    return [_finding(metric, name, profile, reference, spec.limit) for name in names]
-
-
-def _finding(metric: Metric, name: str, profile: Profile, reference: Reference, limit: float) -> Finding:
-    sketch = profile.columns.get(name)
-    if sketch is None:
-        return Finding(column=name, value=None, limit=limit, is_over=False)
-    count = sketch.count + sketch.nulls
-    if metric.kind == "quality":
-        estimate = metric.call(sketch.nulls, count)
-        value, low, high, size = known(estimate.value), known(estimate.low), known(estimate.high), 0
-    else:
-        aligned = reference.align(name, sketch, metric.bins)
-        value = None if aligned is None else known(metric.call(aligned.reference, aligned.current))
-        low, high, size = None, None, 0 if aligned is None else int(aligned.reference.sum())
-    return Finding(
-        column=name, value=value, low=low, high=high, limit=limit, count=count, reference_count=size,
-        is_over=value is not None and metric.is_over(value, limit),
-    )  # fmt: skip
-
-
 def conclude(metric: Metric, findings: list[Finding], *, count: int, spec: MonitorSpec) -> tuple[WindowVerdict, str]:
     """The verdict on a window and the sentence that explains it."""
     rows = "labelled answers" if metric.kind == "performance" else "answers"
@@ -153,7 +148,10 @@ def conclude(metric: Metric, findings: list[Finding], *, count: int, spec: Monit
         return "undefined", f"{metric.name} is not defined for these {count} {rows}."
     over = [f for f in findings if f.is_over]
     side = "above" if metric.better == "low" else "below"
-    where = "" if worst.column == SCORE else f" of {worst.column}"
+    where = "" if worst.column in ("", *OUTPUTS) else f" of {worst.column}"
+    if not over and metric.is_over(worst.value, spec.limit):
+        odds = f"p = {worst.q_value:.2g} over {len(findings)} columns" if len(findings) > 1 else f"p = {worst.q_value:.2g}"
+        return "within", f"{metric.name}{where} is {worst.value:.4g}, which chance explains ({odds}), over {count} {rows}."
     if not over:
         return "within", f"{metric.name}{where} is {worst.value:.4g}, within the limit {spec.limit:g}, over {count} {rows}."
     more = f" and {len(over) - 1} more columns" if len(over) > 1 else ""
@@ -161,14 +159,9 @@ def conclude(metric: Metric, findings: list[Finding], *, count: int, spec: Monit
 
 
 def worst_of(metric: Metric, findings: list[Finding]) -> Finding | None:
-    """The finding furthest on the wrong side."""
-    some = [f for f in findings if f.value is not None]
+    """The finding furthest on the wrong side, of those that are over if there are any."""
+    some = [f for f in findings if f.is_over] or [f for f in findings if f.value is not None]
     if not some:
         return None
     pick = max if metric.better == "low" else min
     return pick(some, key=lambda f: f.value if f.value is not None else math.nan)
-
-
-def known(value: float) -> float | None:
-    """JSON and SQL know no NaN; None says the same."""
-    return float(value) if math.isfinite(value) else None

@@ -1,7 +1,8 @@
 """What a metric is, and the table of all of them.
 
-A *drift* metric compares counts of the reference with counts of now. A *quality* metric looks at what went in. A *performance*
-metric compares answers with the truth. Each is one pure NumPy function in a file of its own; `nan` means "not defined here".
+A *drift* metric compares counts of the reference with counts of now; one of columns *together* reads rows. A *quality* metric counts
+what is wrong with what went in. A *performance* metric compares answers with the truth. Each is one pure NumPy function in a file of
+its own; `nan` means "not defined here".
 """
 
 from __future__ import annotations
@@ -35,13 +36,19 @@ class Metric(Struct, frozen=True, kw_only=True):
     """One metric of the table."""
 
     name: str
-    kind: Literal["drift", "quality", "performance"]
+    kind: Literal["drift", "together", "quality", "performance"]
     better: Literal["low", "high"]
     source: str
     call: Callable[..., Any]
     bins: int | None = 10  # of a drift metric: quantiles of the reference; None: every bin of the sketch
-    of: Literal["features", "score"] = "features"
-    takes: tuple[str, ...] = ()  # of a performance metric: score, truth, hit
+    of: Literal["features", "score", "prediction"] = "features"
+    takes: tuple[str, ...] = ()  # performance: score, truth, hit; drift: values; quality: reference, when it needs one
+    test: Literal["chi2", "ks"] = "chi2"  # of a drift metric: what tells drift from chance
+    of_words: bool = True  # is it defined for a column of words
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.kind in ("drift", "together") or "reference" in self.takes
 
     def is_over(self, value: float, limit: float) -> bool:
         """Is `value` on the wrong side of `limit`?"""

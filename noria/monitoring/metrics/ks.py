@@ -9,7 +9,7 @@ import numpy as np
 from noria.monitoring.metrics.base import Floats, metric
 
 
-@metric("ks", kind="drift", better="low", bins=None, source="Smirnov, Ann. Math. Statist. 19 (1948)")
+@metric("ks", kind="drift", better="low", bins=None, test="ks", source="Smirnov, Ann. Math. Statist. 19 (1948)")
 def ks(reference: Floats, current: Floats) -> float:
     """Largest distance between two cumulative distributions, in [0, 1], from counts over the same ordered bins.
 

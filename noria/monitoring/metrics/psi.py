@@ -12,6 +12,9 @@ SHARE_MIN = 1e-4  # an empty bin counts as this share; without it one unseen val
 
 
 @metric("psi", kind="drift", better="low", source="Siddiqi, Credit Risk Scorecards (Wiley, 2006)")
+@metric(
+    "prediction_psi", kind="drift", better="low", of="prediction", source="Siddiqi, Credit Risk Scorecards (Wiley, 2006)"
+)
 @metric("score_psi", kind="drift", better="low", of="score", source="Siddiqi, Credit Risk Scorecards (Wiley, 2006)")
 def psi(reference: Floats, current: Floats, *, corrected: bool = True) -> float:
     """Population stability index between two counts over the same bins.
