@@ -66,6 +66,8 @@ lock-clients: setup  ## Resolve anew the MLflow versions that the protocol tests
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/$$1.lock; done
 	printf 'deltalake\npylance\npyiceberg[pyarrow,sql-sqlite]\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/tables.lock
+	printf 'kserve\ntritonclient[http,grpc]\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/inference.lock
 	$(BIN)/uv pip compile tests/protocol/clients/autolog.in --override tests/protocol/clients/autolog.overrides --universal \
 		--generate-hashes --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		-o tests/protocol/clients/autolog.lock

@@ -144,7 +144,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     pipelines = Pipelines(db, blobs, transitions, lease_s=config.lease_s)
     work = Work(db, ops, ticks, access, pipelines, transitions)
     schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines)
-    serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url)
+    serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url, grpc_address=config.grpc_address)
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
     approvals = Approvals(db, ops, access)
     audit = Audit(db, ops, blobs, config.home)

@@ -35,6 +35,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("host", "The address to listen on. Anything but loopback needs accounts.", "127.0.0.1"),
     Setting("port", "The port of the control plane: UI, API, MLflow's protocol.", 5000, int),
     Setting("gateway_port", "The port of the inference gateway.", 5001, int),
+    Setting("grpc_port", "The gateway's port for gRPC, 0 for none; the one after the gateway's unless said.", 5002, int),
     Setting("database", "Where rows live: sqlite:///path or postgresql://…; empty: noria.db in the home.", ""),
     Setting("blobs", "Where bytes live: a folder, s3://, gs:// or az://; empty: a folder in the home.", ""),
     Setting("allowed_hosts", "Comma-separated host names the server answers to, besides its own address.", ""),
@@ -81,6 +82,7 @@ class Config(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 5000
     gateway_port: int = 5001
+    grpc_port: int = 5002
     database: str = ""
     blobs: str = ""
     allowed_hosts: tuple[str, ...] = ()
@@ -125,6 +127,11 @@ class Config(Struct, frozen=True, kw_only=True):
         return f"http://{_url_host(self.host)}:{self.gateway_port}"
 
     @property
+    def grpc_address(self) -> str:
+        """Where gRPC is spoken; empty: nowhere."""
+        return f"{_url_host(self.host)}:{self.grpc_port}" if self.grpc_port else ""
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in ("127.0.0.1", "localhost", "::1")
 
@@ -133,11 +140,13 @@ def load_config(environ: Mapping[str, str] | None = None, **flags: Any) -> Confi
     """Read `noria.toml` in the home, then NORIA_* variables, then `flags` (None means not given). Raises Invalid."""
     environ = os.environ if environ is None else environ
     home = Path(flags.get("home") or environ.get("NORIA_HOME") or _BY_NAME["home"].default).absolute()
-    values: dict[str, Any] = {s.name: s.default for s in SETTINGS}
+    values: dict[str, Any] = {s.name: s.default for s in SETTINGS} | {"grpc_port": None}
     values |= _file(home / "noria.toml")
     values |= {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)}
     values |= {name: value for name, value in flags.items() if value is not None}
     values["home"] = home
+    if values["grpc_port"] is None:
+        values["grpc_port"] = int(_read(_BY_NAME["gateway_port"], values["gateway_port"])) + 1
     return Config(**{name: _read(_BY_NAME[name], value) for name, value in values.items()})
 
 

@@ -173,14 +173,22 @@ def running(config: Config, *, parts: tuple[Part, ...] = PARTS) -> Iterator[Supe
     """A server on `config.home` for the length of the block. Raises AlreadyExists when the home or a port is in use."""
     config.home.mkdir(parents=True, exist_ok=True)
     with _lock(config.home), _signals() as stop_on:
-        for port, what in ((config.port, "--port"), (config.gateway_port, "--gateway-port")):
-            check_port(config.host, port, what)
+        ports = [(config.port, "--port"), (config.gateway_port, "--gateway-port"), (config.grpc_port, "--grpc-port")]
+        for port, what in ports:
+            if port or what != "--grpc-port":  # gRPC may be switched off
+                check_port(config.host, port, what)
         supervisor = Supervisor(config, parts=parts)
         stop_on(supervisor.ask_to_stop)
         note = config.home / "server.json"
         try:
             supervisor.start()
-            note.write_text(json.dumps({"url": config.control_url, "gateway": config.gateway_url, "pid": os.getpid()}))
+            written = {
+                "url": config.control_url,
+                "gateway": config.gateway_url,
+                "grpc": config.grpc_address,
+                "pid": os.getpid(),
+            }
+            note.write_text(json.dumps(written))
             yield supervisor
         finally:
             note.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Makes the environments of other MLflow versions that the protocol tests speak with, below .venv/clients.
 
 One environment for each lock in tests/protocol/clients: clients of older versions, the full server of the newest, `autolog`, the
-frameworks that MLflow logs by itself, and `tables`, the libraries of Delta, Iceberg and Lance. Made with uv, with hashes; made again
-when its lock changes. `make test` calls this; so does a test that finds one missing.
+frameworks that MLflow logs by itself, `tables`, the libraries of Delta, Iceberg and Lance, and `inference`, the clients of serving.
+Made with uv, with hashes; made again when its lock changes. `make test` calls this; so does a test that finds one missing.
 
 PyTorch comes after the lock: its ordinary wheels for Linux need gigabytes of CUDA, the ones for processors alone have another
 index, and a lock would name the wrong ones.
@@ -61,7 +61,7 @@ def names() -> list[str]:
 
 def versions() -> list[str]:
     """Those that hold a version of MLflow to speak with."""
-    return [name for name in names() if name not in ("autolog", "tables")]
+    return [name for name in names() if name not in ("autolog", "tables", "inference")]
 
 
 if __name__ == "__main__":

@@ -131,17 +131,19 @@ def _keys(config: Config) -> Check:
 
 
 def _ports(config: Config) -> list[Check]:
-    port, gateway_port = _running_ports(config.home) or (config.port, config.gateway_port)
-    return [_port(config, "port", port), _port(config, "gateway port", gateway_port)]
+    port, gateway_port, grpc_port = _running_ports(config.home) or (config.port, config.gateway_port, config.grpc_port)
+    found = [_port(config, "port", port), _port(config, "gateway port", gateway_port)]
+    return [*found, _port(config, "grpc port", grpc_port)] if grpc_port else found
 
 
-def _running_ports(home: Path) -> tuple[int, int] | None:
+def _running_ports(home: Path) -> tuple[int, int, int] | None:
     """The ports that a running server wrote down, which need not be those of the settings."""
     if not _is_running(home):
         return None
     try:
         note = json.loads((home / "server.json").read_text())
-        return urlsplit(note["url"]).port or 0, urlsplit(note["gateway"]).port or 0
+        grpc = urlsplit(f"//{note.get('grpc', '')}").port or 0
+        return urlsplit(note["url"]).port or 0, urlsplit(note["gateway"]).port or 0, grpc
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -14,6 +14,7 @@ from noria.kernel.errors import NoriaError
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port of UI, API and MLflow's protocol.  [default: 5000]")
 @click.option("--gateway-port", type=int, help="Port of the inference gateway.  [default: 5001]")
+@click.option("--grpc-port", type=int, help="Port of the gateway's gRPC; 0: none.  [default: the gateway's + 1]")
 @click.option("--home", help="Folder that holds everything.  [default: ./noria-home]")
 @click.option("--database", help="sqlite:///path or postgresql://…  [default: in the home]")
 @click.option("--blobs", help="A folder, s3://, gs:// or az://.  [default: in the home]")
@@ -51,7 +52,7 @@ def greeting(config: object, internal_token: str) -> list[str]:
     setup = setup_link(config.control_url, internal_token)
     lines = [
         f"Noria is ready: {config.control_url}",
-        f"  gateway       {config.gateway_url}",
+        f"  gateway       {config.gateway_url}" + (f"  (gRPC: {config.grpc_address})" if config.grpc_address else ""),
         f"  MLflow        export MLFLOW_TRACKING_URI={config.control_url}",
         f"  home          {config.home}",
     ]

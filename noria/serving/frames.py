@@ -39,6 +39,8 @@ class Ask(Struct, array_like=True, frozen=True):
     deadline_s: float
     arrived_s: float
     content_type: str
+    json_size: int = -1  # how much of the body is JSON, the rest tensors as bytes; -1: all of it
+    encoding: str = ""  # gzip or deflate
 
 
 class Answer(Struct, array_like=True, frozen=True):
@@ -47,6 +49,7 @@ class Answer(Struct, array_like=True, frozen=True):
     id: int
     status: int
     rows: int = 0
+    json_size: int = 0  # how much of the body is JSON, the rest tensors as bytes; 0: all of it
 
 
 class Hello(Struct, frozen=True, kw_only=True):
@@ -70,6 +73,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     model: str
     model_version: int
     max_batch_rows: int = 1024
+    body_bytes_max: int = 16 << 20
     log_level: str = "info"
 
 

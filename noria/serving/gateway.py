@@ -1,11 +1,11 @@
 """The address that answers: raw ASGI, one pass over path and headers, the body handed on unread.
 
     POST /v2/models/{endpoint}[/versions/{v}]/infer     Open Inference Protocol V2
-    POST /endpoints/{endpoint}/invocations              MLflow
+    POST /endpoints/{endpoint}/invocations              MLflow; also GET …/ping, …/health and …/version
     POST /endpoints/{endpoint}/truth                    what turned out to be true; 202 once it is on disk
     GET  /v2, /v2/health/*, /v2/models/…, /health, /metrics
 
-Every wait has a deadline, every queue a bound, every bound a counter.
+rpc.py answers the same over gRPC. Every wait has a deadline, every queue a bound, every bound a counter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from noria.kernel.errors import Forbidden, Invalid, NoriaError, NotFound, TooLar
 from noria.kernel.ids import new_id
 from noria.serving.answers import Timeout, error_body
 from noria.serving.frames import Ask
-from noria.serving.lanes import Lane, Waiting
+from noria.serving.lanes import Lane, Reply, Waiting
 from noria.serving.model import Desired, DesiredAuth, Predictor
 from noria.serving.routes import Split
 
@@ -48,18 +48,32 @@ CACHE_MAX = 10_000
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _WANTED = frozenset({
     b"host", b"content-type", b"content-length", b"authorization", b"x-noria-key", b"x-noria-event-at-ms",
-    b"x-noria-timeout-ms", b"origin", b"sec-fetch-site",
+    b"x-noria-timeout-ms", b"origin", b"sec-fetch-site", b"inference-header-content-length", b"content-encoding",
 })  # fmt: skip
 _JSON: Header = (b"content-type", b"application/json")
+_TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
+_BINARY: Header = (b"content-type", b"application/octet-stream")
+_ENCODINGS = {b"": "", b"identity": "", b"gzip": "gzip", b"deflate": "deflate"}
+EXTENSIONS = ["binary_tensor_data"]
 
 
 class Place(msgspec.Struct, frozen=True):
     """What a path asks for."""
 
-    verb: str  # infer, invocations, truth, metadata, ready, live, server, health, metrics
+    verb: str  # infer, invocations, truth, metadata, ready, ping, version, live, server, health, metrics
     protocol: str
     endpoint: str = ""
     version: int | None = None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What a worker said to a request; `json_size` 0: all of the body is JSON."""
+
+    status: int
+    body: bytes
+    json_size: int
+    prediction_id: str
+    lane: Lane
 
 
 class Doorkeeper:
@@ -247,6 +261,17 @@ class Gateway:
     # --- predict -----------------------------------------------------------------------------------------------------
 
     async def _predict(self, place: Place, headers: dict[bytes, bytes], body: bytes, send: Send) -> None:
+        found = await self.ask(place, headers, body)
+        about = [(b"content-length", b"%d" % len(found.body)), (b"x-noria-prediction-id", found.prediction_id.encode())]
+        if found.json_size:
+            about += (_BINARY, (b"inference-header-content-length", b"%d" % found.json_size))
+        else:
+            about.append(_JSON)
+        await send({"type": "http.response.start", "status": found.status, "headers": about + found.lane.headers})
+        await send({"type": "http.response.body", "body": found.body})
+
+    async def ask(self, place: Place, headers: dict[bytes, bytes], body: bytes) -> Answered:
+        """What the worker says, whichever way the request came; the caller has been checked. Raises NoriaError."""
         arrived_s = self._clock.monotonic_s()
         at_ms = self._clock.now_ms()
         split = self._splits.get(place.endpoint)
@@ -265,27 +290,26 @@ class Gateway:
         timeout_s = lane.timeout_s if timeout is None else _number(timeout, "x-noria-timeout-ms", TIMEOUT_MS_MAX) / 1000
         event = headers.get(b"x-noria-event-at-ms")
         event_at_ms = at_ms if event is None else _number(event, "x-noria-event-at-ms", 1 << 60)
-        content_type = headers.get(b"content-type", b"application/json")
+        json_size, encoding = headers.get(b"inference-header-content-length"), headers.get(b"content-encoding", b"").lower()
+        if encoding not in _ENCODINGS:
+            raise _UnknownEncoding(
+                f"The body is encoded as {encoding.decode('latin-1')!r}.", hint="Send it as it is, or with gzip or deflate."
+            )
         ask = Ask(
             lane.next_number(), place.protocol, prediction_id, at_ms, event_at_ms, key, role, arrived_s + timeout_s,
-            arrived_s, content_type.decode("latin-1"),
+            arrived_s, headers.get(b"content-type", b"application/json").decode("latin-1"),
+            -1 if json_size is None else _number(json_size, "Inference-Header-Content-Length", self._body_limit),
+            _ENCODINGS[encoding],
         )  # fmt: skip
-        reply: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         lane.send(Waiting(ask, body, reply))
         if split.shadows:
             self._shadow(split.shadows, ask, body, lane)
-        status, answer = await reply
+        status, answer, answer_json_size = await reply
         lane.count.note(status, (self._clock.monotonic_s() - arrived_s) * 1000)
         if not answer:
             raise _no_answer(status, place.endpoint, timeout_s)
-        await send({
-            "type": "http.response.start", "status": status,
-            "headers": [
-                _JSON, (b"content-length", b"%d" % len(answer)), (b"x-noria-prediction-id", prediction_id.encode()),
-                *lane.headers,
-            ],
-        })  # fmt: skip
-        await send({"type": "http.response.body", "body": answer})
+        return Answered(status, answer, answer_json_size, prediction_id, lane)
 
     def _choose(self, split: Split[Lane], place: Place, key: str) -> tuple[Lane, str]:
         if place.version is not None:
@@ -325,16 +349,16 @@ class Gateway:
     # --- tell --------------------------------------------------------------------------------------------------------
 
     async def _tell(self, place: Place, headers: dict[bytes, bytes], send: Send) -> None:
-        if place.verb in ("metadata", "ready") and place.endpoint:
-            self._door.check(headers.get(b"authorization"), place.endpoint, "infer")
+        if place.endpoint:
+            self.check_caller(headers, place.endpoint)
             await self._tell_model(place, send)
         elif place.verb == "live":
             await _reply(send, 200, b'{"live":true}')
-        elif place.verb == "ready":
+        elif place.verb == "ready":  # of the server
             ok = self.is_synced
             await _reply(send, 200 if ok else 503, msgspec.json.encode({"ready": ok}))
         elif place.verb == "server":
-            await _reply(send, 200, msgspec.json.encode({"name": "noria", "version": __version__, "extensions": []}))
+            await _reply(send, 200, msgspec.json.encode({"name": "noria", "version": __version__, "extensions": EXTENSIONS}))
         elif place.verb == "health":
             await _reply(send, 200, msgspec.json.encode(self._health()))
         else:
@@ -347,21 +371,40 @@ class Gateway:
         }  # fmt: skip
 
     async def _tell_model(self, place: Place, send: Send) -> None:
+        if place.verb == "ready":
+            ok = self.is_model_ready(place)
+            await _reply(send, 200 if ok else 503, msgspec.json.encode({"name": place.endpoint, "ready": ok}))
+        elif place.verb == "ping":
+            ok = self.is_model_ready(place)
+            await _reply(send, 200 if ok else 503, b"\n", _JSON)
+        elif place.verb == "version":
+            hello = self._lane_of(place).hello
+            await _reply(send, 200, str(hello.metadata.get("mlflow_version", "") if hello else "").encode(), _TEXT)
+        else:
+            await _reply(send, 200, msgspec.json.encode(self.model_metadata(place)))
+
+    def is_model_ready(self, place: Place) -> bool:
+        """Has what the place names a worker? Raises NotFound, Unavailable (nothing is deployed yet)."""
+        return self._lane_of(place).is_ready
+
+    def model_metadata(self, place: Place) -> dict[str, Any]:
+        """A model as V2 describes it. Raises NotFound, Unavailable."""
+        lane = self._lane_of(place)
+        described = lane.hello.metadata if lane.hello else {}
+        return {
+            "name": place.endpoint, "versions": [str(v) for v in sorted(self._splits[place.endpoint].lanes)],
+            "platform": "mlflow", "inputs": described.get("inputs", []), "outputs": described.get("outputs", []),
+        }  # fmt: skip
+
+    def _lane_of(self, place: Place) -> Lane:
         split = self._splits.get(place.endpoint)
         if split is None:
             raise _no_endpoint(place.endpoint)
-        lane, _ = self._choose(split, place, "")
-        if place.verb == "ready":
-            await _reply(
-                send, 200 if lane.is_ready else 503, msgspec.json.encode({"name": place.endpoint, "ready": lane.is_ready})
-            )
-            return
-        described = lane.hello.metadata if lane.hello else {}
-        found = {
-            "name": place.endpoint, "versions": [str(v) for v in sorted(split.lanes)], "platform": "mlflow",
-            "inputs": described.get("inputs", []), "outputs": described.get("outputs", []),
-        }  # fmt: skip
-        await _reply(send, 200, msgspec.json.encode(found))
+        return self._choose(split, place, "")[0]
+
+    def check_caller(self, headers: dict[bytes, bytes], endpoint: str) -> None:
+        """May the caller ask this endpoint? Raises Unauthenticated, Forbidden."""
+        self._door.check(headers.get(b"authorization"), endpoint, "infer")
 
     def collect(self) -> list[Any]:
         """Prometheus asks."""
@@ -390,6 +433,12 @@ class Gateway:
         return [requests, rejected, dropped, waiting, ready, truths]
 
 
+class _UnknownEncoding(Invalid):
+    """415."""
+
+    code, status = "invalid", 415
+
+
 class _MethodNotAllowed(Invalid):
     """405."""
 
@@ -414,6 +463,10 @@ def _parse(path: str) -> Place | None:
             return Place(verb, "v2", name, int(version))
         case ["endpoints", name, "invocations"]:
             return Place("invocations", "invocations", name)
+        case ["endpoints", name, ("ping" | "health")]:
+            return Place("ping", "invocations", name)
+        case ["endpoints", name, "version"]:
+            return Place("version", "invocations", name)
         case ["endpoints", name, "truth"]:
             return Place("truth", "", name)
         case ["health"]:

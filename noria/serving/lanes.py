@@ -24,7 +24,7 @@ TRIES_MAX = 2
 _answer = msgspec.msgpack.Decoder(Answer).decode
 _hello = msgspec.msgpack.Decoder(Hello).decode
 
-Reply = tuple[int, bytes]
+Reply = tuple[int, bytes, int]  # status, body, and how much of the body is JSON when not all of it (else 0)
 
 
 class Waiting:
@@ -113,7 +113,7 @@ class Lane:
     def answered(self, answer: Answer, body: bytes) -> None:
         waiting = self.pending.pop(answer.id, None)
         if waiting is not None and waiting.reply is not None and not waiting.reply.done():
-            waiting.reply.set_result((answer.status, body))
+            waiting.reply.set_result((answer.status, body, answer.json_size))
 
     def connected(self, link: Link, hello: Hello) -> None:
         """A worker is ready: it gets what waits."""
@@ -149,7 +149,7 @@ class Lane:
     def _give_up(self, waiting: Waiting, status: int) -> None:
         self.pending.pop(waiting.head.id, None)
         if waiting.reply is not None and not waiting.reply.done():
-            waiting.reply.set_result((status, b""))
+            waiting.reply.set_result((status, b"", 0))
 
     def close(self) -> None:
         if self.link is not None:

@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from noria.kernel.errors import Invalid
-from noria.serving.protocol import Column, Floats, Outputs, Rows, Schema, decode, read_schema, unnamed
+from noria.serving import invocations
+from noria.serving.rows import Column, Floats, Outputs, Rows, Schema, read_schema, unnamed
 
 # Classifiers whose predict is the class of the largest predict_proba: one call gives both.
 _ARGMAX = frozenset({
@@ -37,6 +39,7 @@ class Model(ABC):
         self.schema = schema
         self.as_matrix = False
         self.classes: list[Any] = []
+        self.mlflow_version = ""  # which wrote the model, or which answers for it
 
     def batch(self, parts: list[Rows]) -> Any:
         """One input for the model out of several requests' rows."""
@@ -196,6 +199,7 @@ class PyfuncModel(Model):
         import mlflow.pyfunc
 
         self._model = mlflow.pyfunc.load_model(str(folder))
+        self.mlflow_version = mlflow.__version__
 
     def predict(self, batch: Any) -> Outputs:
         from mlflow.exceptions import MlflowException
@@ -250,6 +254,7 @@ def load_model(folder: Path) -> Model:
         model: Model = SklearnModel(estimator, schema, pyfunc.get("predict_fn") or "predict")
     else:
         model = PyfuncModel(folder, schema)
+    model.mlflow_version = model.mlflow_version or str(described.get("mlflow_version") or "")
     _warm(model, folder)
     return model
 
@@ -283,8 +288,8 @@ def _example(folder: Path, model: Model) -> Rows | None:
     if model.schema.is_free or not path.is_file():
         return None
     try:
-        return decode("invocations", "application/json", path.read_bytes(), model.schema, as_matrix=model.as_matrix)
-    except Invalid:
+        return invocations.decode("application/json", path.read_bytes(), model.schema, as_matrix=model.as_matrix)
+    except (Invalid, msgspec.DecodeError):
         return None
 
 

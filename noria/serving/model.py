@@ -135,6 +135,7 @@ class EndpointDetail(Struct, frozen=True, kw_only=True):
     canaries: list[Canary]
     replicas: list[Replica]
     url: str = ""
+    grpc: str = ""  # host and port; empty: gRPC is switched off
 
 
 class ReplicaReport(Struct, frozen=True, kw_only=True):

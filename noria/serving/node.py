@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -48,6 +48,9 @@ from noria.serving.model import (
     TrafficReport,
     TrafficSample,
 )
+
+if TYPE_CHECKING:
+    from noria.serving.rpc import Rpc
 
 log = logging.getLogger("noria.node")
 
@@ -148,7 +151,8 @@ class Keeper:
         spec = Spec(
             socket=str(gateway_socket(self._node.home)), recorder=str(recorder_socket(self._node.home)), folder=str(folder),
             endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
-            max_batch_rows=revision.config.max_batch_rows, log_level=self._node.config.log_level,
+            max_batch_rows=revision.config.max_batch_rows, body_bytes_max=self._node.config.body_limit_mb << 20,
+            log_level=self._node.config.log_level,
         )  # fmt: skip
         return msgspec.json.encode(spec).decode()
 
@@ -254,6 +258,7 @@ class Node:
         self.name = f"{socket.gethostname()}"
         self._recorder = RecorderLink(recorder_socket(config.home))
         self.gateway = Gateway(config, self._recorder, clock=self.clock)
+        self._rpc = _rpc(self.gateway, config)
         self._keepers: dict[str, Keeper] = {}
         self._links: set[Link] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -276,10 +281,15 @@ class Node:
         known = await asyncio.to_thread(read_desired, self.home)
         if known is not None:
             self._apply(known)
+        if self._rpc is not None:
+            await self._rpc.start()
+            log.info("gRPC on port %d", self.config.grpc_port)
         for coroutine in (self._sync(), self._report(), self._recorder.keep(), self.gateway.expire_forever()):
             self._tasks.append(loop.create_task(coroutine))
 
     async def stop(self) -> None:
+        if self._rpc is not None:
+            await self._rpc.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(k.retire() for k in self._keepers.values()), *self._retiring, return_exceptions=True)
@@ -435,6 +445,16 @@ class Node:
 
 
 _JSON = {"content-type": "application/json"}
+
+
+def _rpc(gateway: Gateway, config: Config) -> Rpc | None:
+    """The gRPC door, unless it is switched off; its library is only imported for it."""
+    if not config.grpc_port:
+        return None
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # the node starts workers, which replace the process at once
+    from noria.serving.rpc import Rpc
+
+    return Rpc(gateway, config.host, config.grpc_port, config.body_limit_mb << 20)
 
 
 def read_desired(home: Path) -> Desired | None:

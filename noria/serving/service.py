@@ -63,10 +63,11 @@ class Serving:
     """The service. See the module."""
 
     def __init__(
-        self, db: Database, blobs: BlobStore, ticks: Ticks, access: Access, registry: Registry, *, gateway_url: str = ""
-    ) -> None:
+        self, db: Database, blobs: BlobStore, ticks: Ticks, access: Access, registry: Registry, *, gateway_url: str = "",
+        grpc_address: str = "",
+    ) -> None:  # fmt: skip
         self._db, self._blobs, self._ticks, self._access, self._registry = db, blobs, ticks, access, registry
-        self._gateway_url = gateway_url
+        self._gateway_url, self._grpc_address = gateway_url, grpc_address
 
     # --- read ---------------------------------------------------------------------------------------------------------
 
@@ -99,7 +100,7 @@ class Serving:
             revisions = store.revisions(tx, name)
             return EndpointDetail(
                 endpoint=found, revisions=revisions, canary=store.open_canary(tx, name), canaries=store.canaries(tx, name),
-                replicas=store.replicas(tx, [r.id for r in revisions]), url=self._gateway_url,
+                replicas=store.replicas(tx, [r.id for r in revisions]), url=self._gateway_url, grpc=self._grpc_address,
             )  # fmt: skip
 
     def revision(self, op: Op, revision_id: str) -> Revision:

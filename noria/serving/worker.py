@@ -31,10 +31,10 @@ from noria.kernel.errors import Invalid, NoriaError, Unavailable
 from noria.kernel.ids import new_id
 from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
-from noria.serving import loader, protocol
+from noria.serving import loader, protocol, v2
 from noria.serving.answers import ModelError, error_body
 from noria.serving.frames import HELLO, Answer, Ask, Block, Hello, Spec, Unpacker, Written, pack
-from noria.serving.protocol import Listed, Outputs, Rows
+from noria.serving.rows import Listed, Outputs, Rows
 
 log = logging.getLogger("noria.worker")
 
@@ -262,9 +262,11 @@ class Worker:
     def _decode(self, ask: Ask, body: bytes) -> Asked | None:
         if ask.deadline_s < self._clock.monotonic_s():
             return None  # the gateway has already answered 504
-        schema, as_matrix = self._model.schema, self._model.as_matrix
         try:
-            return Asked(ask, protocol.decode(ask.protocol, ask.content_type, body, schema, as_matrix=as_matrix))
+            rows = protocol.decode(
+                ask, body, self._model.schema, as_matrix=self._model.as_matrix, bytes_max=self._spec.body_bytes_max
+            )
+            return Asked(ask, rows)
         except NoriaError as error:
             self._refuse(ask, error)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -284,16 +286,15 @@ class Worker:
                 return
             self._fail(batch[0], error)
             return
-        listed, start, now_s = Listed.of(outputs), 0, self._clock.monotonic_s()
+        listed, start, now_s = Listed(outputs), 0, self._clock.monotonic_s()
         for asked in batch:
             ask, rows = asked.ask, asked.rows
             asked.latency_ms = (now_s - ask.arrived_s) * 1000
             try:
-                body = protocol.encode(
-                    ask.protocol, listed, start, rows, prediction_id=ask.prediction_id, model=self._spec.endpoint,
-                    version=str(self._spec.model_version),
-                )  # fmt: skip
-                self._out.append(pack(Answer(ask.id, 200, rows.n), body))
+                body, json_size = protocol.encode(
+                    ask, listed, start, rows, model=self._spec.endpoint, version=str(self._spec.model_version)
+                )
+                self._out.append(pack(Answer(ask.id, 200, rows.n, json_size), body))
             except Invalid as error:
                 self._refuse(ask, error)
             start += rows.n
@@ -407,7 +408,7 @@ def main() -> None:
         sys.exit(3)
     gateway.connect(spec.socket)
     gateway.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-    metadata = protocol.metadata(model.schema, model.outputs())
+    metadata = {**v2.metadata(model.schema, model.outputs()), "mlflow_version": model.mlflow_version}
     _hello(gateway, Hello(revision_id=spec.revision_id, pid=os.getpid(), state="ready", metadata=metadata))
     Worker(spec, model, gateway).run()
 

@@ -182,8 +182,9 @@ class Plane:
 
     def __init__(self, home: Path) -> None:
         self.config: Config = load_config(
-            {"NORIA_INTERNAL_TOKEN": "of-the-test"}, home=str(home), port=free_port(), gateway_port=free_port()
-        )
+            {"NORIA_INTERNAL_TOKEN": "of-the-test"}, home=str(home), port=free_port(), gateway_port=free_port(),
+            grpc_port=free_port(),
+        )  # fmt: skip
         self.app: App = build(self.config)
         self.registry = with_registry(self.app)
         self.serving: Serving = self.app.serving
@@ -214,7 +215,9 @@ class Plane:
         config = self.config
         environment = {
             **os.environ, "NORIA_HOME": str(config.home), "NORIA_URL": config.control_url,
-            "NORIA_GATEWAY_PORT": str(config.gateway_port), "NORIA_INTERNAL_TOKEN": "of-the-test", "NORIA_PORT": str(config.port),
+            "NORIA_GATEWAY_PORT": str(config.gateway_port), "NORIA_GRPC_PORT": str(config.grpc_port),
+            "NORIA_INTERNAL_TOKEN": "of-the-test",
+            "NORIA_PORT": str(config.port),
         }  # fmt: skip
         self.processes[name] = subprocess.Popen([sys.executable, "-m", f"noria.serving.{name}"], env=environment)
 
