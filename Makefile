@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # servers and tests start many processes; each would compile everything anew
 T ?= tests
 
-.PHONY: help setup demo test test-fast dev check format types approve bench ci screenshots lock clean
+.PHONY: help setup docs demo test test-fast dev check format types approve bench ci screenshots lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,7 +27,14 @@ setup: .venv/ready  ## Make .venv with everything, and the browser of the tests
 	$(BIN)/python scripts/mlflow_clients.py
 	@touch $@
 
-demo: setup  ## Run the whole loop on real data; server and UI are left running (Ctrl-C stops them)
+docs: setup  ## Build the manual, which the server shows at /docs
+	$(BIN)/zensical build --strict -f zensical.toml
+
+noria/site/index.html: zensical.toml $(shell find docs -name '*.md') | setup
+	$(BIN)/zensical build --strict -f zensical.toml
+	@touch $@
+
+demo: setup noria/site/index.html  ## Run the whole loop on real data; server and UI are left running (Ctrl-C stops them)
 	$(BIN)/noria demo
 
 test: setup .venv/browser .venv/clients/ready  ## Every test: both databases, real processes, real browser
@@ -36,7 +43,7 @@ test: setup .venv/browser .venv/clients/ready  ## Every test: both databases, re
 test-fast: setup  ## Tests of slices on SQLite, no browser, no real processes; 2 to 3 minutes
 	NORIA_TEST_DATABASES=sqlite $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not protocol and not slow" $(T)
 
-dev: setup  ## A server on a scratch home, restarted when the source changes
+dev: setup noria/site/index.html  ## A server on a scratch home, restarted when the source changes
 	$(BIN)/python scripts/dev.py
 
 check: setup  ## Format, lint, types, arrows

@@ -11,6 +11,7 @@ import noria.access.http
 import noria.datasets.http
 import noria.governance.http
 import noria.governance.mlflow
+import noria.http.manual
 import noria.http.static
 import noria.http.system
 import noria.loops.http
@@ -96,6 +97,7 @@ class App(Struct, frozen=True, kw_only=True):
         """The routes of every slice."""
         return [
             *noria.http.system.routes(self.config, self.db, self.blobs, self.ticks, self.access),
+            *noria.http.manual.routes(),
             *noria.http.static.routes(self.access),
             *noria.access.http.routes(self.access),
             *noria.datasets.http.routes(self.datasets),

@@ -35,6 +35,7 @@ export function Shell({ nav, go, children }) {
     ...PLACES.map(([name, title, to, icon]) => ({ id: `go.${name}`, title, icon, keys: KEY_OF[name], group: 'Go to', run: () => go(to) })),
     { id: 'go.approvals', title: 'Approvals', icon: 'shield-check', group: 'Go to', run: () => go('/approvals') },
     { id: 'go.passport', title: 'Passport of a prediction', icon: 'fingerprint', group: 'Go to', run: () => go('/passports') },
+    { id: 'manual', title: 'Manual', icon: 'book-open', group: 'Go to', run: () => location.assign('/docs/') },
     { id: 'theme', title: `Theme: ${theme.value}, change`, icon: 'sun-moon', group: 'Interface', run: cycle },
     { id: 'density', title: density.value === 'compact' ? 'Comfortable rows' : 'Compact rows', icon: 'table', group: 'Interface', run: () => { density.value = density.value === 'compact' ? 'comfortable' : 'compact'; } },
     { id: 'zone', title: zone.value === 'utc' ? 'Show local time' : 'Show UTC', icon: 'clock', group: 'Interface', run: () => { zone.value = zone.value === 'utc' ? 'local' : 'utc'; } },
@@ -50,6 +51,7 @@ export function Shell({ nav, go, children }) {
         ${name === 'audit' && waiting > 0 && html`<span class="count" title=${`${waiting} approvals wait`}>${waiting}</span>`}</a></li>`)}</ul></div>
       <div class="foot">
         <button type="button" onClick=${() => setPalette(true)} title="Go anywhere, do anything"><${Icon} name="search" /><span class="label grow">Search</span><span class="label"><kbd>Ctrl K</kbd></span></button>
+        <a href="/docs/" data-external title="The manual"><${Icon} name="book-open" /><span class="label">Manual</span></a>
         <button type="button" onClick=${cycle} title=${`Theme: ${theme.value}`}><${Icon} name=${theme.value === 'dark' ? 'moon' : theme.value === 'light' ? 'sun' : 'sun-moon'} /><span class="label">${theme.value === 'system' ? 'System theme' : theme.value === 'dark' ? 'Dark theme' : 'Light theme'}</span></button>
         ${me.value && html`<div class="who" title=${me.value.name}><${Icon} name="user" /><span class="label truncate">${me.value.display_name || me.value.name}</span></div>`}
       </div>
