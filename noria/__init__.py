@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "step": "noria.client.pipeline",
     "pipeline": "noria.client.pipeline",
+    "seed": "noria.client.seeds",
     "uv": "noria.client.packages",
     "dataset": "noria.client.datasets",
     "connect": "noria.client.api",

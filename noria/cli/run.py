@@ -11,6 +11,7 @@ import click
 from noria.cli.base import Group, api, emit, json_option
 from noria.cli.run_export import export
 from noria.cli.run_gc import gc
+from noria.cli.run_reproduce import reproduce
 from noria.cli.run_sync import sync
 from noria.kernel.errors import Invalid
 
@@ -244,3 +245,4 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
 group.add_command(sync)
 group.add_command(gc)
 group.add_command(export)
+group.add_command(reproduce)

@@ -12,18 +12,22 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from blake3 import blake3
 from msgspec import Struct
 
-from noria.client.environment import environment, git_state
+from noria.client.environment import archive_folder, environment, environment_of, git_root, git_state
+from noria.kernel.errors import Invalid
 
 SOURCE_NAME_LENGTH_MAX = 8_000
 ARGV_LENGTH_MAX = 60_000  # as one tag
+SOURCE_ARCHIVE = "source/code.tar.gz"
 
 
 class Captured(Struct, frozen=True):
@@ -34,8 +38,17 @@ class Captured(Struct, frozen=True):
 
 
 def capture(command: Sequence[str], *, folder: Path | None = None) -> Captured:
-    """What is about to run, or runs: `command` in `folder` (here, when None)."""
-    digest, lock = environment()
+    """What runs here: `command` in `folder` (here, when None)."""
+    return _captured(command, folder, environment())
+
+
+def capture_launched(command: Sequence[str]) -> Captured:
+    """What is about to run in a process of its own, in the environment of the interpreter that it names."""
+    return _captured(command, None, _environment(command))
+
+
+def _captured(command: Sequence[str], folder: Path | None, found: tuple[str, bytes]) -> Captured:
+    digest, lock = found
     packages = json.loads(lock)["packages"]
     files = {
         "environment/packages.txt": "".join(f"{name}=={packages[name]}\n" for name in sorted(packages)).encode(),
@@ -50,6 +63,61 @@ def capture(command: Sequence[str], *, folder: Path | None = None) -> Captured:
         **source_tags(command, folder=folder), "noria.environment_digest": digest, **machine(),
     }  # fmt: skip
     return Captured({key: value for key, value in tags.items() if value}, files)
+
+
+def _environment(command: Sequence[str]) -> tuple[str, bytes]:
+    """That of the interpreter which a command names or is a script of, else of this one."""
+    python = interpreter_of(command)
+    if python is None or Path(python).parent.resolve() == Path(sys.executable).parent.resolve():
+        return environment()
+    try:
+        return environment_of(python)
+    except Invalid:  # something that is only called like it
+        return environment()
+
+
+def interpreter_of(command: Sequence[str]) -> str | None:
+    """The Python that runs a command, where one can see it: `python …`, or a script whose first line names it."""
+    program = shutil.which(command[0]) if command else None
+    if program is None:
+        return None
+    if re.fullmatch(r"python[\d.]*", Path(program).name):
+        return program
+    with suppress(OSError), Path(program).open("rb") as file:
+        first = file.readline(500).decode("utf-8", "replace").strip()
+        if found := re.fullmatch(r"#!\s*(\S*/python[\d.]*)", first):
+            return found[1]
+    return None
+
+
+def capture_source(command: Sequence[str], *, folder: Path | None = None) -> Captured:
+    """The code itself, as one archive, and where in it the command began.
+
+    Of a git repository all that git does not ignore, else of the folder that the command runs in when its file is below it,
+    else of the file's folder. When that is too much for code, nothing is kept, and a tag says so.
+    """
+    here = (folder or Path.cwd()).resolve()
+    root = _source_root(here, command)
+    if root is None:
+        return Captured({}, {})
+    try:
+        archive = archive_folder(root)
+    except (Invalid, OSError) as error:
+        return Captured({"noria.source.left_out": str(error)[:500]}, {})
+    cwd = here.relative_to(root).as_posix() if here.is_relative_to(root) else "."
+    tags = {"noria.source_digest": blake3(archive).hexdigest(), "noria.source.root": str(root), "noria.source.cwd": cwd}
+    return Captured(tags, {SOURCE_ARCHIVE: archive})
+
+
+def _source_root(here: Path, command: Sequence[str]) -> Path | None:
+    """The folder whose code a command uses; None when it runs no file of ours."""
+    if (found := git_root(here)) is not None:
+        return found
+    files = [here / argument for argument in command if argument.endswith(".py") and (here / argument).is_file()]
+    if not files:
+        return None
+    file = files[0].resolve()
+    return here if file.is_relative_to(here) and here not in (Path.home(), Path(here.anchor)) else file.parent
 
 
 def source_tags(command: Sequence[str], *, folder: Path | None = None) -> dict[str, str]:
@@ -92,7 +160,9 @@ def processor() -> str:
 
 def this_command() -> list[str]:
     """The command line of this process, as somebody would type it."""
-    return ["python", *sys.argv] if sys.argv and sys.argv[0].endswith(".py") else list(sys.argv)
+    if "-m" in sys.orig_argv[1:3] or (sys.argv and sys.argv[0].endswith(".py")):
+        return ["python", *(sys.orig_argv[1:] if len(sys.orig_argv) > len(sys.argv) else sys.argv)]
+    return list(sys.argv)
 
 
 def user() -> str:

@@ -8,7 +8,7 @@ step's folder, so that it counts from its child processes too; what the steps be
 from __future__ import annotations
 
 import os
-import sys
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +40,9 @@ def note_read(ref: str, url: str = "") -> None:
     if not folder:
         if (ref, url) not in _reads:
             _reads.append((ref, url))
+            if launched := os.environ.get("NORIA_READS_FILE"):  # `noria run -- CMD` waits for it
+                with Path(launched).open("a") as file:
+                    file.write(f"{ref}\t{url}\n")
     elif ref not in _noted(folder):
         with (Path(folder) / "reads.txt").open("a") as file:
             file.write(ref + "\n")
@@ -53,6 +56,15 @@ def reads(url: str = "") -> list[str]:
     folder = os.environ.get("NORIA_STEP_DIR")
     own = _noted(folder) if folder else [ref for ref, at in _reads if not url or not at or _same(at, url)]
     return list(dict.fromkeys([*os.environ.get("NORIA_READS", "").split(), *own]))
+
+
+def pinned(selector: str | int) -> list[str]:
+    """Where a run is reproduced: the ids of the versions that it read, the last first, to take for what moves ("latest", an alias,
+    a branch). Empty elsewhere, and for a selector that always names the same version."""
+    text = str(selector).strip().removeprefix("@")
+    if re.fullmatch(r"v?\d+|[0-9a-f]{32}", text):
+        return []
+    return list(reversed(os.environ.get("NORIA_DATASET_PINS", "").split()))
 
 
 def _same(one: str, other: str) -> bool:
@@ -70,20 +82,33 @@ def context_tags(url: str = "") -> dict[str, str]:
 
     `noria.dataset_version` is the id of the version read last; `noria.dataset_versions` all of them, when there are more.
     """
+    from noria.client.capture import machine
+    from noria.client.seeds import seed_tags
+
     tags = {tag: value for tag, name in _FROM_ENVIRONMENT.items() if (value := os.environ.get(name))}
     if not in_step():
         tags = {**_of_this_process(), **tags}
-    versions = [ref.split(":", 1)[1] for ref in reads(url) if ref.startswith("dataset_version:")]
-    if versions:
-        tags["noria.dataset_version"] = versions[-1]
-    if len(versions) > 1:
-        tags["noria.dataset_versions"] = ",".join(versions)
-    return tags
+    return {**{k: v for k, v in machine().items() if v}, **seed_tags(), **tags, **read_tags(reads(url))}
+
+
+def read_tags(refs: list[str]) -> dict[str, str]:
+    """The dataset versions among these, as tags."""
+    versions = [ref.split(":", 1)[1] for ref in refs if ref.startswith("dataset_version:")]
+    tags = {"noria.dataset_version": versions[-1]} if versions else {}
+    return {**tags, "noria.dataset_versions": ",".join(versions)} if len(versions) > 1 else tags
+
+
+def launched_reads(file: Path, url: str) -> list[str]:
+    """What a command that was launched, and whatever it started, read from the server at `url`."""
+    with suppress(FileNotFoundError):
+        lines = [line.split("\t") for line in file.read_text().splitlines()]
+        return list(dict.fromkeys(ref for ref, at in lines if not url or not at or _same(at, url)))
+    return []
 
 
 def _of_this_process() -> dict[str, str]:
     """Commit, environment and arguments of a plain script; asked once."""
-    from noria.client.capture import source_tags
+    from noria.client.capture import source_tags, this_command
     from noria.client.environment import environment
 
-    return {"noria.environment_digest": environment()[0], **source_tags(sys.argv)}
+    return {"noria.environment_digest": environment()[0], **source_tags(this_command())}

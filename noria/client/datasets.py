@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from noria.client.chunks import describe
-from noria.client.context import note_read
+from noria.client.context import note_read, pinned
 from noria.client.ranges import Ranges
 from noria.datasets.model import (
     DIGESTS_PER_QUESTION,
@@ -130,8 +130,15 @@ class Dataset:
 
     def version(self, selector: str | int = "latest") -> Version:
         """The version that `selector` names: a number (3, "v3"), an alias, an id or "latest"; a leading @ is allowed."""
-        answer = self._api.get(f"{self._at}/versions/{_selector(selector)}")
-        return Version(self, msgspec.convert(answer, DatasetVersion))
+        for wanted in (*pinned(selector), selector):
+            try:
+                answer = self._api.get(f"{self._at}/versions/{_selector(wanted)}")
+            except NotFound:  # a pinned version of another dataset
+                if wanted is selector:
+                    raise
+            else:
+                return Version(self, msgspec.convert(answer, DatasetVersion))
+        raise AssertionError("the last one is the selector")
 
     def versions(self, *, branch: str = "", limit: int | None = None) -> list[Version]:
         """The history, newest first, at most `limit`; with `branch`, along its first parents."""

@@ -6,17 +6,13 @@ Both are content-addressed: the same packages and the same files have the same d
 from __future__ import annotations
 
 import gzip
+import inspect
 import io
-import json
 import os
-import platform
-import re
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,6 +27,7 @@ ARCHIVE_BYTES_MAX = 32 << 20
 FILES_MAX = 5_000
 DIFF_BYTES_MAX = 8 << 20
 GIT_TIMEOUT_S = 20.0
+ENVIRONMENT_TIMEOUT_S = 60.0
 _SKIPPED = {
     "__pycache__", "node_modules", "venv", "env", "build", "dist", "mlruns", "noria-home", "site-packages",
 }  # fmt: skip
@@ -39,34 +36,53 @@ _SKIPPED = {
 @lru_cache(maxsize=1)
 def environment() -> tuple[str, bytes]:
     """(digest, canonical JSON) of this interpreter and every installed distribution."""
-    packages: dict[str, str] = {}
-    for found in metadata.distributions():
-        name = found.metadata["Name"]
-        if name and not name.startswith("noria-run-context"):
-            packages.setdefault(re.sub(r"[-_.]+", "-", name).lower(), _version(found))
-    text = json.dumps(
-        {
-            "python": platform.python_version(), "implementation": sys.implementation.name,
-            "platform": sys.platform, "machine": platform.machine(), "libc": "-".join(platform.libc_ver()).strip("-"),
-            "packages": packages,
-        },
-        sort_keys=True, separators=(",", ":"), ensure_ascii=False,
-    ).encode()  # fmt: skip
+    text = _described()
     return blake3(text).hexdigest(), text
 
 
-def _version(found: metadata.Distribution) -> str:
-    """The version; with the commit when it came from version control, marked when it is a folder in development."""
-    direct = found.read_text("direct_url.json")
-    if not direct:
-        return str(found.version)
+@lru_cache(maxsize=4)
+def environment_of(python: str) -> tuple[str, bytes]:
+    """The same of another interpreter, which need not have Noria. Raises Invalid when it does not answer."""
+    code = f"import sys\n{inspect.getsource(_described)}\nsys.stdout.buffer.write(_described())"
     try:
-        source = json.loads(direct)
-    except ValueError:
-        return str(found.version)
-    if commit := source.get("vcs_info", {}).get("commit_id"):
-        return f"{found.version}+{commit[:12]}"
-    return f"{found.version}+editable" if source.get("dir_info", {}).get("editable") else str(found.version)
+        done = subprocess.run([python, "-c", code], capture_output=True, timeout=ENVIRONMENT_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as cause:
+        raise Invalid(f"{python} cannot be asked for its packages.", where="environment") from cause
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip()[-500:]
+        raise Invalid(f"{python} does not tell its packages: {reason}", where="environment")
+    return blake3(done.stdout).hexdigest(), done.stdout
+
+
+def _described() -> bytes:
+    """What `environment` gives. It runs in other interpreters too: the standard library only, and nothing from this module."""
+    import json
+    import platform
+    import re
+    import sys
+    from importlib import metadata
+
+    packages: dict[str, str] = {}
+    for found in metadata.distributions():
+        name, version = found.metadata["Name"], str(found.version)
+        if not name or name.startswith("noria-run-context"):
+            continue
+        try:
+            source = json.loads(found.read_text("direct_url.json") or "{}")
+        except ValueError:
+            source = {}
+        # From version control the commit is added; a folder in development is marked.
+        if commit := source.get("vcs_info", {}).get("commit_id"):
+            version += f"+{commit[:12]}"
+        elif source.get("dir_info", {}).get("editable"):
+            version += "+editable"
+        packages.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
+    described = {
+        "python": platform.python_version(), "implementation": sys.implementation.name,
+        "platform": sys.platform, "machine": platform.machine(), "libc": "-".join(platform.libc_ver()).strip("-"),
+        "packages": packages,
+    }  # fmt: skip
+    return json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class GitState(Struct, frozen=True):

@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,11 +24,12 @@ from typing import Any
 
 from noria.client import journal
 from noria.client.api import connect, find_server
-from noria.client.capture import capture, this_command
+from noria.client.capture import capture, capture_source, this_command
 from noria.client.console import Console, Tee
-from noria.client.context import context_tags
+from noria.client.context import context_tags, in_step, read_tags, reads
 from noria.client.environment import git_state
 from noria.client.journal import End, Journal, Numbers, Params, Start, Tags, Text
+from noria.client.seeds import seed_tags
 from noria.client.sender import ABOUT, Sender
 from noria.client.system_metrics import INTERVAL_S, INTERVAL_S_MIN, SystemMetrics
 from noria.kernel.errors import Invalid, NoriaError, Unavailable
@@ -43,6 +44,7 @@ SHIP_EVERY_S = 0.25
 RETRY_S_MAX = 30.0
 CREATE_WAIT_S = 5.0  # how long init waits for a server to know the run, so that other clients can join it
 FINISH_WAIT_S = 60.0  # how long the end waits for a server that answers
+HELPER_WAIT_S = 20.0  # how long it waits for the code to be kept
 SILENT_WAIT_S = 3.0  # and for one that does not
 MODES = ("online", "offline")
 
@@ -65,6 +67,7 @@ class Run:
         self._step = -1
         self._params: dict[str, str] = {}
         self._is_ended, self._is_foreign = False, False
+        self.helpers: list[threading.Thread] = []  # that still have something to keep when the run ends
         journal.write_json(
             self._journal.folder / ABOUT,
             {"name": start.name, "experiment": start.experiment, "is_joined": start.is_joined, "url": url or ""},
@@ -164,6 +167,8 @@ class Run:
         """End the run and wait, for a while, until everything arrived; says so when it did not. Ending it again does nothing."""
         if status not in STATUSES:
             raise Invalid(f"{status!r} is not the status of a run.", where="status", hint=f"Known: {', '.join(STATUSES)}.")
+        for helper in self.helpers:
+            helper.join(HELPER_WAIT_S)
         with self._turn:
             if self._is_ended or self._is_foreign:
                 return
@@ -175,6 +180,8 @@ class Run:
         self.console.close()
         try:
             self._sample()
+            if self.url and (read := read_tags(reads(self.url))):
+                self._append(Tags(read))
             if not self.is_joined:
                 self._append(End(status, time.time_ns() // 1_000_000))
         finally:
@@ -227,7 +234,7 @@ class Run:
         """Keep bytes as the file `path` of the run. Raises Invalid, TooMuch."""
         with self._turn:
             self._require_open()
-        spool = self._journal.folder / "spool"
+        spool = self._journal.folder / f"spool-{threading.get_ident()}"
         spool.write_bytes(data)
         self._journal.add_file(spool, _file_path(path))
         spool.unlink()
@@ -356,6 +363,16 @@ class Delivery:
 
 # --- the run of this process --------------------------------------------------------------------------------------------
 
+
+def keep_source(run: Run, command: Sequence[str], folder: Path | None = None) -> None:
+    """Keep the code with the run, and say where in it the command began; for a thread, since there may be many files."""
+    found = capture_source(command, folder=folder)
+    with suppress(NoriaError):  # the run ended, or has no room left: it is kept without its code
+        for path, content in found.files.items():
+            run.keep_bytes(content, path)
+        run.set_tags(found.tags)
+
+
 _current: Run | None = None
 _how_it_ends = {"status": "FINISHED"}
 
@@ -401,8 +418,13 @@ def init(
         if not is_joined:
             for path, content in captured.files.items():
                 run.keep_bytes(content, path)
-        elif tags:
-            run.set_tags(tags)
+            if not in_step():  # there, the code is the pipeline's
+                run.helpers.append(
+                    threading.Thread(target=keep_source, args=(run, this_command()), name="noria-source", daemon=True)
+                )
+                run.helpers[0].start()
+        elif own := {**seed_tags(), **(tags or {})}:
+            run.set_tags(own)
         if params:
             run.log_params(params)
     except NoriaError:

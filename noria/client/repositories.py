@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from noria.client.context import note_read
+from noria.client.context import note_read, pinned
 from noria.client.datasets import READ_BYTES, Dataset, Progress, Version, gather_sources, selector_text, silent
 from noria.client.ranges import Ranges
 from noria.datasets import manifest
@@ -152,6 +152,9 @@ class LocalDataset(Dataset):
         return "", {}
 
     def version(self, selector: str | int = "latest") -> Version:
+        for wanted in pinned(selector):
+            with contextlib.suppress(NotFound):  # a version of another dataset
+                return LocalVersion(self, self.repository.version(self.name, wanted))
         return LocalVersion(self, self.repository.version(self.name, selector_text(selector)))
 
     def versions(self, *, branch: str = "", limit: int | None = None) -> list[Version]:

@@ -83,7 +83,9 @@ def _runs(pipelines: Pipelines) -> Routes:
     @post("/api/v1/pipelines/{name:str}/runs", action="pipeline.run")
     def submit_pipeline_run(op: Op, name: str, data: Submit) -> PipelineRun:
         """Start a run."""
-        return pipelines.submit(op, name, data.params, cause=data.cause, unique=data.unique, version=data.version)
+        return pipelines.submit(
+            op, name, data.params, cause=data.cause, unique=data.unique, version=data.version, reproduces=data.reproduces
+        )
 
     @get("/api/v1/pipeline-runs", action="pipeline.read")
     def list_pipeline_runs(

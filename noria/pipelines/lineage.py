@@ -1,9 +1,12 @@
-"""The edges of runs that were made in a step: to their pipeline run, and to every dataset version they rest on.
+"""The edges of runs that were made in a step: to their pipeline run, and to every dataset version they rest on. And of a run that
+was made again: to the one that it repeats.
 
 A subscriber of `run.created`; linking twice changes nothing.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import NotFound
@@ -32,6 +35,7 @@ class RunLineage:
             tags = self._tracking.run(op, run.id).tags
         except NotFound:  # deleted for good meanwhile
             return
+        self._link_repeated(run, tags.get("noria.reproduces", ""), event.seq)
         pipeline_run = tags.get("noria.pipeline_run", "")
         if not pipeline_run:
             return
@@ -44,3 +48,11 @@ class RunLineage:
             tx.link(run, "made_by", Ref("pipeline_run", pipeline_run))
             for ref in step.reads:
                 tx.link(run, "read", Ref.parse(ref))
+
+    def _link_repeated(self, run: Ref, repeated: str, cause: int) -> None:
+        """The run that this one was made again from, when there is one."""
+        op = self._ops.system("pipelines.lineage", cause=cause)
+        with suppress(NotFound):
+            if repeated and self._tracking.run(op, repeated):
+                with self._db.write(op) as tx:
+                    tx.link(run, "reproduces", Ref("run", repeated))

@@ -421,6 +421,7 @@ class Submit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cause: int | None = None
     unique: str = ""
     version: int | None = None
+    reproduces: str = ""  # the pipeline run that this one repeats; becomes an edge
 
 
 class Resume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -145,18 +145,22 @@ class Pipelines:
 
     def submit(
         self, op: Op, pipeline: str, params: dict[str, Any], *, cause: int | None = None, unique: str = "",
-        version: int | None = None,
+        version: int | None = None, reproduces: str = "",
     ) -> PipelineRun:  # fmt: skip
         """Start a run; with `unique`, at most one run ever has that key, and it is given back.
 
-        Raises NotFound, Invalid (parameters), Forbidden.
+        `reproduces`: the pipeline run that it repeats. Raises NotFound, Invalid (parameters), Forbidden.
         """
         op.require("pipeline.run", on=Ref("pipeline", pipeline))
         op = op.because(cause) if cause is not None else op
         found, spec = self._to_submit(pipeline, version)
         bound = graph.bind_params(spec, params)
+        if reproduces:
+            self.pipeline_run(op, reproduces)
         with self._db.write(op) as tx:
-            run, _ = self.submit_in(tx, found, bound, unique=unique)
+            run, is_new = self.submit_in(tx, found, bound, unique=unique)
+            if reproduces and is_new:
+                tx.link(run_ref(run), "reproduces", Ref("pipeline_run", reproduces))
         return run
 
     def _to_submit(self, name: str, number: int | None) -> tuple[PipelineVersion, PipelineSpec]:

@@ -95,7 +95,7 @@ run.log_text("notes", "notes.txt")
     run = shell.last_run()
     assert (run.name, run.status, run.params) == ("first", "FINISHED", {"lr": "0.1"})
     assert shell.steps(run.id) == list(range(50))
-    assert json.loads(run.argv)[1:] == ["--token", "[left out]"] and run.environment_digest
+    assert json.loads(run.argv)[2:] == ["--token", "[left out]"] and run.environment_digest
     assert {"noria.os", "noria.cpu", "noria.python"} <= run.tags.keys()
     assert shell.log_of(run.id) == "100%\nhello\na warning\n"
     assert {"system/cpu_utilization_percentage", "system/network_receive_megabytes", "system/cost"} <= run.metrics.keys()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
-from noria.client.capture import ARGV_LENGTH_MAX, capture, without_secrets
+from noria.client.capture import ARGV_LENGTH_MAX, capture, interpreter_of, without_secrets
 
 
 def test_secrets_in_arguments_are_left_out() -> None:
@@ -38,3 +39,12 @@ def test_importing_noria_loads_nothing_heavy() -> None:
         [sys.executable, "-c", "import sys, noria; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
     assert not {"httpx", "msgspec", "numpy", "psutil", "sqlalchemy", "litestar"} & set(found.stdout.split())
+
+
+def test_the_interpreter_of_a_command_is_seen(tmp_path: Path) -> None:
+    script = tmp_path / "train"
+    script.write_text("#!/opt/env/bin/python3.11\nprint(1)\n")
+    script.chmod(0o755)
+    assert interpreter_of([str(script)]) == "/opt/env/bin/python3.11"
+    assert interpreter_of([sys.executable, "x.py"]) == sys.executable
+    assert interpreter_of(["sh", "train.sh"]) is None and interpreter_of(["no-such-program"]) is None
