@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import gc
 import importlib
 import importlib.util
 import json
@@ -119,12 +120,15 @@ class Zygote:
         self._control, self._code, self._entry = control, code, entry
         self._forks = fork_is_safe()
         self._pids: dict[str, int] = {}
+        self._spare: Spare | None = None
         self._buffer = b""
         self._fds: list[int] = []
 
     def serve(self) -> None:
         """Until the worker closes the socket."""
         adopt_orphans()
+        gc.collect()
+        gc.freeze()  # a child that looks for circles must not copy every page of what was imported
         woken, wake = os.pipe()
         os.set_blocking(woken, False)
         os.set_blocking(wake, False)
@@ -165,18 +169,17 @@ class Zygote:
         os.close(output)
         self._pids[key] = pid
         say(self._control, started=key, pid=pid)
+        if self._forks:
+            self._spare = Spare(self._control)  # beside the step that just started; the next one need not wait for it
 
     def _fork(self, job: str, output: int) -> int:
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            os.setsid()
-            die_with_parent(signal.SIGKILL)
-            self._control.close()
-            do(job, output)
-        return pid
+        """The spare's number, once it has its job."""
+        spare, self._spare = self._spare, None
+        if spare is None or not spare.take(job, output):
+            spare = Spare(self._control)
+            if not spare.take(job, output):
+                raise OSError("a process that was just forked is gone")
+        return spare.pid
 
     def _spawn(self, job: str, output: int) -> int:
         args = [
@@ -229,7 +232,8 @@ class Zygote:
             children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         except OSError:  # not Linux
             return []
-        return [int(pid) for pid in children if int(pid) not in self._pids.values()]
+        ours = {*self._pids.values(), self._spare.pid if self._spare else 0}
+        return [int(pid) for pid in children if int(pid) not in ours]
 
     def _kill_all(self) -> None:
         for pid in self._pids.values():
@@ -239,7 +243,44 @@ class Zygote:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         self._pids.clear()
+        self._spare = None  # it ends with the socket to it, and is an orphan until then
         self._kill_orphans()
+
+
+class Spare:
+    """A process forked ahead, in a session of its own, that waits for the job it will do."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._wire, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._wire.close()
+            self._wait(control, theirs)
+        theirs.close()
+
+    def _wait(self, control: socket.socket, wire: socket.socket) -> NoReturn:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        die_with_parent(signal.SIGKILL)
+        control.close()
+        job, fds, _, _ = socket.recv_fds(wire, 65536, 1)
+        if not fds:  # nobody needs it any more
+            os._exit(0)
+        wire.close()
+        do(job.decode(), fds[0])
+
+    def take(self, job: str, output: int) -> bool:
+        """Give it its job; False when it is gone."""
+        with self._wire:
+            try:
+                socket.send_fds(self._wire, [job.encode()], [output])
+            except OSError:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(self.pid, 0)
+                return False
+        return True
 
 
 def _do_once(code: Path, entry: str, job: str) -> NoReturn:

@@ -218,6 +218,16 @@ def test_a_restarted_server_keeps_its_workers(flow: ModuleType, tmp_path: Path) 
         server.stop()
 
 
+def test_a_process_forked_ahead_that_was_killed_is_replaced(api: Api, worker: int, flow: ModuleType) -> None:
+    ended(api, flow.flow.submit(rows=5, api=api)["id"])
+    zygotes = psutil.Process(worker).children()
+    spares = [spare for zygote in zygotes for spare in zygote.children()]
+    assert spares
+    for spare in spares:
+        spare.kill()
+    assert value(ended(api, flow.flow.submit(rows=5, api=api)["id"]), "sum") == 20.0
+
+
 def test_a_stopped_worker_gives_its_step_back_at_once(flow: ModuleType, tmp_path: Path) -> None:
     server = Server(tmp_path / "home", lease_s=30.0)
     try:
