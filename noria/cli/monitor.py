@@ -16,6 +16,11 @@ LIST = ["name", "endpoint", "metric", "limit", "k_of_n", "state"]
 WINDOWS = ["start_at_ms", "verdict", "value", "limit", "count", "coverage", "judgements", "why"]
 ALERTS = ["id", "monitor", "state", "severity", "value", "limit", "opened_at_ms", "why"]
 DRIFT = ["column", "is_drifted", "psi", "js", "ks", "wasserstein", "l_infinity", "q_value", "null_share", "explains"]
+ESTIMATES = ["model_version", "start_at_ms", "estimated", "low", "high", "realised", "count", "labels", "note"]
+LABELS = ["model_version", "start_at_ms", "predictions", "labels", "coverage", "delay_s_p50", "delay_s_p90", "delay_s_p99"]
+SLICES = ["slice", "start_at_ms", "value", "low", "high", "count", "coverage"]
+GROUPS = ["group", "count", "positive", "low", "high", "deserving", "opportunity", "is_counted"]
+GAPS = ["measure", "value", "low", "high", "p_value", "between"]
 PERFORMANCE = ["group", "model_version", "start_at_ms", "value", "low", "high", "count", "coverage"]
 
 
@@ -77,6 +82,10 @@ def windows(name: str, limit: int, as_json: bool) -> None:
 @click.option("--limit", type=float, help="Where too much begins.")
 @click.option("--column", "columns", multiple=True, help="A feature to compare; all of the reference by default.")
 @click.option("--reference", default="", help="dataset:NAME@VERSION, model:NAME@VERSION or traffic:FROM_MS-TO_MS.")
+@click.option("--group", default="", help="Of a fairness metric: the input that names the groups.")
+@click.option(
+    "--alpha", type=float, default=0.01, show_default=True, help="How often chance may explain what opens an alert."
+)
 @click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
 @click.option("--lateness", "lateness_s", type=int, default=0, show_default=True, help="Seconds to wait for late truth.")
 @click.option("--origin-ms", type=int, default=0, help="A time at which a window starts.")
@@ -214,6 +223,86 @@ def drift(endpoint: str, reference: str, by: str | None, window_s: int, windows:
         _drift_table(item)
     if not found["items"]:
         click.echo("No answers in these windows.")
+
+
+@group.command()
+@click.argument("endpoint")
+@click.option("--metric", default="accuracy", show_default=True, help="accuracy, auc, f1, precision, recall, mae or rmse.")
+@click.option(
+    "--reference", default="", help="traffic:FROM_MS-TO_MS whose labels are learnt from; all before the windows by default."
+)
+@click.option("--by", type=click.Choice(["version", "revision"]), default=None, help="One line per version or revision.")
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@click.option("--windows", type=int, default=7, show_default=True, help="How many windows, the latest first.")
+@json_option
+def estimate(endpoint: str, as_json: bool, **query: Any) -> None:
+    """Show how good answers are before their labels arrive, beside what the labels say by now.
+
+    \b
+    Example:
+      noria monitor estimate flights --metric auc --window 604800
+    """
+    found = api().get(f"/endpoints/{endpoint}/estimates", **query)
+    emit(found if as_json else [_dated(w) for w in found["items"]], as_json=as_json, columns=ESTIMATES)
+
+
+@group.command()
+@click.argument("endpoint")
+@click.option("--by", type=click.Choice(["version", "revision"]), default=None, help="One line per version or revision.")
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@click.option("--windows", type=int, default=30, show_default=True, help="How many windows, the latest first.")
+@json_option
+def labels(endpoint: str, as_json: bool, **query: Any) -> None:
+    """Show for how many answers the truth is known, and how late it comes.
+
+    \b
+    Example:
+      noria monitor labels flights --windows 10
+    """
+    found = api().get(f"/endpoints/{endpoint}/labels", **query)
+    emit(found if as_json else [_dated(w) for w in found["items"]], as_json=as_json, columns=LABELS)
+
+
+@group.command()
+@click.argument("endpoint")
+@click.argument("column")
+@click.option("--metric", default="accuracy", show_default=True)
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@click.option("--windows", type=int, default=1, show_default=True, help="How many windows, the latest first.")
+@json_option
+def slices(endpoint: str, column: str, as_json: bool, **query: Any) -> None:
+    """Show how good answers are for each value, or range, of an input.
+
+    \b
+    Example:
+      noria monitor slices flights carrier --metric auc --window 604800
+    """
+    found = api().get(f"/endpoints/{endpoint}/slices", column=column, **query)
+    emit(found if as_json else [_dated(w) for w in found["items"]], as_json=as_json, columns=SLICES)
+
+
+@group.command()
+@click.argument("endpoint")
+@click.argument("column")
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@click.option("--windows", type=int, default=1, show_default=True, help="How many windows, the latest first.")
+@click.option("--min-group", type=int, default=30, show_default=True, help="Groups with fewer answers are not compared.")
+@json_option
+def fairness(endpoint: str, column: str, as_json: bool, **query: Any) -> None:
+    """Show how the groups that an input names are treated.
+
+    \b
+    Example:
+      noria monitor fairness flights carrier --window 604800
+    """
+    found = api().get(f"/endpoints/{endpoint}/fairness", column=column, **query)
+    if as_json:
+        emit(found, as_json=True)
+        return
+    for item in found["items"]:
+        rates = item["rates"]
+        emit(rates["groups"], columns=GROUPS)
+        emit([{"measure": n, **rates[n]} for n in ("parity_gap", "parity_ratio", "opportunity_gap")], columns=GAPS)
 
 
 def _drift_table(item: dict[str, Any]) -> None:

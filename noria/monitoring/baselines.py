@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import Struct, field
 
 from noria.kernel.errors import Invalid
+from noria.monitoring.estimates import Estimator
 from noria.monitoring.model import Baseline
 from noria.monitoring.reconstruction import Sample, Shape
 from noria.monitoring.sketches import (
@@ -39,6 +40,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     given: dict[str, Baseline] = field(default_factory=dict)
     rows: int = 0
     shape: Shape | None = None  # how its columns go together
+    estimator: Estimator | None = None  # what its labelled answers teach
 
     def names(self) -> list[str]:
         return [*self.given, *(n for n in self.sketches if n not in self.given)]

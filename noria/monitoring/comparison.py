@@ -7,8 +7,8 @@ import math
 import msgspec
 
 from noria.monitoring.baselines import Reference
+from noria.monitoring.intervals import UNDEFINED
 from noria.monitoring.metrics import Estimate, Metric
-from noria.monitoring.metrics.base import UNDEFINED
 from noria.monitoring.model import PREDICTION, SCORE, Finding, MonitorSpec
 from noria.monitoring.significance import benjamini_hochberg, chi2_test, ks_test
 from noria.monitoring.sketches import REST, Aligned, Profile, Sketch

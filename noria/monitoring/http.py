@@ -10,6 +10,7 @@ from noria.http.route import Routes, delete, get, post
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
 from noria.monitoring.drift import PSI_MIN, Drift
+from noria.monitoring.labels import Labels
 from noria.monitoring.model import (
     Alert,
     AlertStory,
@@ -22,7 +23,7 @@ from noria.monitoring.model import (
     Window,
 )
 from noria.monitoring.passport import Passport
-from noria.monitoring.reports import Span
+from noria.monitoring.reports import Estimates, Fairness, Slices, Span
 from noria.monitoring.service import Monitoring
 
 
@@ -91,6 +92,40 @@ def routes(service: Monitoring) -> Routes:
         span = Span(window_s=window_s, to_ms=to_ms, count=windows)
         return service.reports.drift(op, name, span=span, reference=reference, by=by, alpha=alpha, psi_min=psi_min)
 
+    @get("/api/v1/endpoints/{name:str}/labels", action="endpoint.read")
+    def read_labels(
+        op: Op, name: str, by: str = "", window_s: int = 86_400, windows: int = 30, to_ms: int | None = None
+    ) -> Labels:
+        """How many answers of each window have their truth, and how late it came."""
+        return service.reports.labels(op, name, span=Span(window_s=window_s, to_ms=to_ms, count=windows), by=by)
+
+    @get("/api/v1/endpoints/{name:str}/estimates", action="endpoint.read")
+    def read_estimates(
+        op: Op, name: str, metric: str = "accuracy", reference: str = "", by: str = "", window_s: int = 86_400, windows: int = 7,
+        to_ms: int | None = None,
+    ) -> Estimates:  # fmt: skip
+        """How good the answers are before their labels arrive, beside what the labels say by now."""
+        span = Span(window_s=window_s, to_ms=to_ms, count=windows)
+        return service.reports.estimates(op, name, metric, span=span, by=by, reference=reference)
+
+    @get("/api/v1/endpoints/{name:str}/slices", action="endpoint.read")
+    def read_slices(
+        op: Op, name: str, column: str, metric: str = "accuracy", by: str = "", window_s: int = 86_400, windows: int = 1,
+        to_ms: int | None = None,
+    ) -> Slices:  # fmt: skip
+        """A performance metric of each part of the traffic: per frequent value of an input, or per range of it."""
+        span = Span(window_s=window_s, to_ms=to_ms, count=windows)
+        return service.reports.slices(op, name, metric, column, span=span, by=by)
+
+    @get("/api/v1/endpoints/{name:str}/fairness", action="endpoint.read")
+    def read_fairness(
+        op: Op, name: str, column: str, by: str = "", window_s: int = 86_400, windows: int = 7, to_ms: int | None = None,
+        min_group: int = 30,
+    ) -> Fairness:  # fmt: skip
+        """How the groups that an input names are treated: positive answers, opportunity, and what lies between."""
+        span = Span(window_s=window_s, to_ms=to_ms, count=windows)
+        return service.reports.fairness(op, name, column, span=span, by=by, min_group=min_group)
+
     @get("/api/v1/endpoints/{name:str}/canary/evidence", action="endpoint.read")
     def read_evidence(op: Op, name: str, canary: str = "", limit: int | None = None) -> Page[Judgement]:
         """What the judge saw of the latest canary, or of `canary`, oldest first."""
@@ -108,5 +143,5 @@ def routes(service: Monitoring) -> Routes:
 
     return [
         list_monitors, create_monitor, read_monitor, remove_monitor, list_windows, list_alerts, read_alert, resolve_alert,
-        read_performance, read_drift, read_evidence, read_inference, read_passport,
+        read_performance, read_drift, read_labels, read_estimates, read_slices, read_fairness, read_evidence, read_inference, read_passport,
     ]  # fmt: skip

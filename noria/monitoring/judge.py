@@ -17,6 +17,7 @@ from noria.kernel.op import Op, Ops
 from noria.monitoring import store
 from noria.monitoring.alerts import next_state
 from noria.monitoring.baselines import Reference, parse_traffic, reference_of
+from noria.monitoring.estimates import LABELS_MIN
 from noria.monitoring.metrics import metric_of
 from noria.monitoring.model import Alert, Monitor, Window
 from noria.monitoring.references import traffic
@@ -77,9 +78,17 @@ class Judge:
         return WINDOWS_PER_TURN
 
     def _earlier_traffic(self, tx: Read, monitor: Monitor, streams: list[int], mark: Watermark) -> Reference:
-        """The endpoint's own earlier traffic as the reference, once the watermark has passed it; empty before."""
-        _from_ms, to_ms = parse_traffic(monitor.spec.reference)
-        return Reference() if mark.event_at_ms < to_ms else traffic(tx, self._blobs, streams, monitor.spec.reference)
+        """The endpoint's own earlier traffic as the reference, once the watermark has passed it; empty before.
+
+        What is learnt from labels waits for late ones, and for enough of them.
+        """
+        spec = monitor.spec
+        from_ms, to_ms = parse_traffic(spec.reference)
+        learns = metric_of(spec.metric).kind == "estimate"
+        is_early = mark.event_at_ms < to_ms + (spec.lateness_s * 1000 if learns else 0)
+        if is_early or (learns and store.labels_between(tx, streams, from_ms, to_ms) < LABELS_MIN):
+            return Reference()
+        return traffic(tx, self._blobs, streams, spec.reference, learns=learns)
 
     def _conclude(self, monitor: Monitor, window: Window, was: Window | None, mark: Watermark) -> None:
         """Write the window and what follows from it. Raises Conflict when another judge was faster."""

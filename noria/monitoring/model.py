@@ -11,6 +11,7 @@ from noria.kernel.facts import Fact, fact
 
 SCORE = "@score"  # the column of a profile that holds the model's score
 PREDICTION = "@prediction"  # the column that holds what the model said: a class, or a number
+REALISED = "@realised"  # beside an estimate: what the truth says by now
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 BUCKET_MS = HOUR_MS  # sketches are kept per hour of event time unless a monitor needs finer ones
@@ -36,6 +37,26 @@ class Baseline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: dict[str, float] = {}
 
 
+class Slice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers whose input `column` equals `value`, or is ≥ `low` and < `high`."""
+
+    column: str
+    value: str | float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def name(self) -> str:
+        """carrier = UA, temp in [30, 50), temp ≥ 50."""
+        if self.value is not None:
+            return f"{self.column} = {self.value:g}" if isinstance(self.value, float) else f"{self.column} = {self.value}"
+        if self.low is None:
+            return f"{self.column} < {self.high:g}"
+        if self.high is None:
+            return f"{self.column} ≥ {self.low:g}"
+        return f"{self.column} in [{self.low:g}, {self.high:g})"
+
+
 class MonitorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to watch, over which span of event time, and when to speak up.
 
@@ -56,6 +77,9 @@ class MonitorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     k: int = 1
     n: int = 1
     min_count: int = 100  # fewer rows (labelled rows, for a metric that needs truth) are not judged
+    slices: list[Slice] = []  # of a performance metric: judge each of these parts of the traffic, not the whole
+    group: str = ""  # of a fairness metric: the input that names the groups
+    min_group: int = 30  # groups with fewer answers are not compared
     alpha: float = 0.01  # a drift counts when chance explains it at most so often (false discovery rate over the columns)
     severity: Severity = "alert"
     description: str = ""

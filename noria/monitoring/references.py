@@ -19,6 +19,7 @@ from noria.kernel.ids import Ref
 from noria.kernel.op import Op
 from noria.monitoring import store
 from noria.monitoring.baselines import Reference, is_table, parse_traffic, sketch_table
+from noria.monitoring.estimates import learn
 from noria.monitoring.metrics import metric_of
 from noria.monitoring.model import MonitorSpec
 from noria.monitoring.reconstruction import SAMPLE_MAX, Sample, shape_of
@@ -26,6 +27,7 @@ from noria.monitoring.rows import read_rows
 from noria.monitoring.sketches import merge_profiles
 from noria.registry.service import Registry
 
+LEARNT_MAX = 50_000  # answers an estimator is made of
 KEPT = 16  # references; a hundred kilobytes each for twenty columns
 
 
@@ -87,9 +89,12 @@ class References:
         return sources[0]
 
 
-def traffic(tx: Read, blobs: BlobStore, streams: list[int], span: str) -> Reference:
-    """An endpoint's own earlier traffic, `traffic:<from_ms>-<to_ms>`, as a reference."""
+def traffic(tx: Read, blobs: BlobStore, streams: list[int], span: str, *, learns: bool = False) -> Reference:
+    """An endpoint's own earlier traffic, `traffic:<from_ms>-<to_ms>`, as a reference; `learns`: from its labelled answers too."""
     from_ms, to_ms = parse_traffic(span)
     profile = merge_profiles(store.sketches(tx, streams, from_ms, to_ms))
-    rows = read_rows(tx, blobs, streams, from_ms, to_ms, limit=SAMPLE_MAX)
-    return Reference(source=span, sketches=profile.columns, rows=profile.rows, shape=shape_of(rows.inputs))
+    rows = read_rows(tx, blobs, streams, from_ms, to_ms, limit=LEARNT_MAX if learns else SAMPLE_MAX)
+    return Reference(
+        source=span, sketches=profile.columns, rows=profile.rows, shape=None if learns else shape_of(rows.inputs),
+        estimator=learn(rows) if learns else None,
+    )  # fmt: skip

@@ -1,10 +1,11 @@
-"""What one can ask of an endpoint without having made a monitor: the matrix of drift, per window and per model version."""
+"""What one can ask of an endpoint without having made a monitor: drift, labels, estimates, slices, fairness; per window and version."""
 
 from __future__ import annotations
 
 import math
 
 import msgspec
+import numpy as np
 
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Read
@@ -13,13 +14,21 @@ from noria.kernel.ids import Ref
 from noria.kernel.op import Op
 from noria.monitoring import store
 from noria.monitoring.baselines import Reference, parse_traffic
+from noria.monitoring.comparison import known
 from noria.monitoring.drift import PSI_MIN, ColumnDrift, Drift, DriftWindow, explained, matrix, together
-from noria.monitoring.model import MINUTE_MS, WINDOW_S_MAX, WINDOW_S_MIN
+from noria.monitoring.estimates import ESTIMATED, LABELS_MIN, Estimator, learn
+from noria.monitoring.fairness import GROUP_ROWS_MIN, Rates, rates
+from noria.monitoring.labels import Labels, label_window
+from noria.monitoring.metrics import UNDEFINED, Metric, metric_of
+from noria.monitoring.model import MINUTE_MS, WINDOW_S_MAX, WINDOW_S_MIN, Slice
+from noria.monitoring.realised import realised
 from noria.monitoring.reconstruction import SAMPLE_MAX
-from noria.monitoring.references import References, traffic
+from noria.monitoring.references import LEARNT_MAX, References, traffic
 from noria.monitoring.rows import Rows, read_rows
 from noria.monitoring.sketches import merge_profiles
-from noria.monitoring.store import Stream
+from noria.monitoring.slices import mask, slices_of
+from noria.monitoring.store import Stream, Watermark
+from noria.monitoring.windows import answers_of, performance
 
 WINDOWS_MAX = 60
 GROUPS_MAX = 20
@@ -47,6 +56,77 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         return [last - i * width for i in range(self.count)]
 
 
+class EstimateWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """One window: what is expected without truth, and what the truth says of the `labels` answers that have one."""
+
+    group: str
+    model_version: str
+    start_ms: int
+    end_ms: int
+    metric: str
+    estimated: float | None
+    low: float | None
+    high: float | None
+    realised: float | None
+    realised_low: float | None
+    realised_high: float | None
+    count: int
+    labels: int
+    learnt_from: int  # labelled answers
+    note: str = ""
+
+
+class Estimates(msgspec.Struct, frozen=True, kw_only=True):
+    """Windows of event time, the latest first."""
+
+    items: list[EstimateWindow]
+    next: str | None = None
+    watermark_ms: int | None = None
+
+
+class SliceWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A performance metric of one part of the traffic in one window."""
+
+    group: str
+    model_version: str
+    start_ms: int
+    end_ms: int
+    slice: str
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+    predictions: int
+    coverage: float
+
+
+class Slices(msgspec.Struct, frozen=True, kw_only=True):
+    """Windows of event time, the latest first; in each the most frequent part first."""
+
+    items: list[SliceWindow]
+    next: str | None = None
+    watermark_ms: int | None = None
+
+
+class FairnessWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """How groups were treated in one window."""
+
+    group: str
+    model_version: str
+    start_ms: int
+    end_ms: int
+    count: int
+    rates: Rates
+
+
+class Fairness(msgspec.Struct, frozen=True, kw_only=True):
+    """Windows of event time, the latest first."""
+
+    items: list[FairnessWindow]
+    next: str | None = None
+    watermark_ms: int | None = None
+
+
 class Reports:
     """Read-only views of what monitoring has taken in."""
 
@@ -61,13 +141,9 @@ class Reports:
 
         Raises Invalid, NotFound (the reference).
         """
-        op.require("endpoint.read", on=Ref("endpoint", endpoint))
-        _check(span, by)
+        mark, groups = self._groups(op, endpoint, span, by)
         if not 0 < alpha <= 1 or not (math.isfinite(psi_min) and psi_min >= 0):
             raise Invalid("alpha is above 0 and at most 1, psi_min not negative.", where="alpha")
-        with self._db.read() as tx:
-            mark = store.watermark(tx, endpoint)
-            groups = groups_of(store.streams(tx, endpoint), by)
         if mark is None or not groups:
             return Drift(items=[])
         against = {g.name: self._reference(op, endpoint, g, reference) for g in groups}
@@ -80,6 +156,94 @@ class Reports:
                     )
                 found += [] if window is None else [window]
         return Drift(items=found, watermark_ms=mark.event_at_ms)
+
+    def labels(self, op: Op, endpoint: str, *, span: Span, by: str = "") -> Labels:
+        """How many answers of each window have their truth, and how late it came."""
+        mark, groups = self._groups(op, endpoint, span, by)
+        if mark is None:
+            return Labels(items=[])
+        with self._db.read() as tx:
+            found = [
+                label_window(tx, g.streams, g.name, g.model_version, start_ms, start_ms + span.window_s * 1000)
+                for start_ms in span.starts(mark.event_at_ms) for g in groups
+            ]  # fmt: skip
+        return Labels(
+            items=[w for w in found if w], watermark_ms=mark.event_at_ms, predictions=mark.predictions, labels=mark.labels
+        )
+
+    def estimates(self, op: Op, endpoint: str, metric: str, *, span: Span, by: str = "", reference: str = "") -> Estimates:
+        """A performance metric estimated without truth, beside the one the truth says by now.
+
+        Learnt from the labelled answers of `reference` (`traffic:<from_ms>-<to_ms>`), or of all time before the first window shown.
+        """
+        if metric not in ESTIMATED:
+            raise Invalid(
+                f"{metric!r} cannot be estimated.", where="metric", hint="Use one of " + ", ".join(ESTIMATED) + "."
+            )
+        mark, groups = self._groups(op, endpoint, span, by)
+        if mark is None:
+            return Estimates(items=[])
+        starts = span.starts(mark.event_at_ms)
+        from_ms, to_ms = parse_traffic(reference) if reference else (0, starts[-1])
+        found = []
+        for group in groups:
+            with self._db.read() as tx:
+                estimator = learn(read_rows(tx, self._blobs, group.streams, from_ms, to_ms, limit=LEARNT_MAX))
+                for start_ms in starts:
+                    end_ms = start_ms + span.window_s * 1000
+                    rows = read_rows(tx, self._blobs, group.streams, start_ms, end_ms)
+                    found += [_estimate_window(metric, estimator, rows, group, start_ms, end_ms)] if len(rows) else []
+        return Estimates(items=found, watermark_ms=mark.event_at_ms)
+
+    def slices(self, op: Op, endpoint: str, metric: str, column: str, *, span: Span, by: str = "") -> Slices:
+        """A performance metric of each part of the traffic: per frequent value of a column, or per range of it."""
+        chosen = metric_of(metric)
+        if chosen.kind != "performance":
+            raise Invalid(
+                f"{metric} does not compare answers with the truth.", where="metric", hint="Use auc or mae, for example."
+            )
+        mark, groups = self._groups(op, endpoint, span, by)
+        if mark is None:
+            return Slices(items=[])
+        found = []
+        for start_ms in span.starts(mark.event_at_ms):
+            end_ms = start_ms + span.window_s * 1000
+            for group in groups:
+                with self._db.read() as tx:
+                    rows = read_rows(tx, self._blobs, group.streams, start_ms, end_ms)
+                if len(rows):
+                    found += [_slice_window(chosen, rows, part, group, start_ms, end_ms) for part in _cut(rows, column)]
+        return Slices(items=found, watermark_ms=mark.event_at_ms)
+
+    def fairness(
+        self, op: Op, endpoint: str, column: str, *, span: Span, by: str = "", min_group: int = GROUP_ROWS_MIN
+    ) -> Fairness:
+        """How groups are treated: positive answers and opportunity per group, and what lies between them, per window."""
+        if min_group < 2:
+            raise Invalid("min_group must be at least 2.", where="min_group")
+        mark, groups = self._groups(op, endpoint, span, by)
+        if mark is None:
+            return Fairness(items=[])
+        found = []
+        for start_ms in span.starts(mark.event_at_ms):
+            end_ms = start_ms + span.window_s * 1000
+            for group in groups:
+                with self._db.read() as tx:
+                    rows = read_rows(tx, self._blobs, group.streams, start_ms, end_ms)
+                if len(rows):
+                    found.append(
+                        FairnessWindow(
+                            group=group.name, model_version=group.model_version, start_ms=start_ms, end_ms=end_ms,
+                            count=len(rows), rates=rates(rows, _known_column(rows, column), min_count=min_group),
+                        )
+                    )  # fmt: skip
+        return Fairness(items=found, watermark_ms=mark.event_at_ms)
+
+    def _groups(self, op: Op, endpoint: str, span: Span, by: str) -> tuple[Watermark | None, list[Group]]:
+        op.require("endpoint.read", on=Ref("endpoint", endpoint))
+        _check(span, by)
+        with self._db.read() as tx:
+            return store.watermark(tx, endpoint), groups_of(store.streams(tx, endpoint), by)
 
     def _reference(self, op: Op, endpoint: str, group: Group, wanted: str) -> Reference:
         if wanted.startswith("traffic:"):
@@ -141,6 +305,43 @@ def groups_of(streams: list[Stream], by: str) -> list[Group]:
         Group(name=name, model_version=members[0].model_version, streams=[s.id for s in members])
         for name, members in list(found.items())[:GROUPS_MAX]
     ]
+
+
+def _estimate_window(
+    metric: str, estimator: Estimator | None, rows: Rows, group: Group, start_ms: int, end_ms: int
+) -> EstimateWindow:
+    found = UNDEFINED if estimator is None else estimator.estimate(metric, rows)
+    truth = realised(metric, rows)
+    note = f"Fewer than {LABELS_MIN} labelled answers, or of one kind only, to learn from." if estimator is None else ""
+    return EstimateWindow(
+        group=group.name, model_version=group.model_version, start_ms=start_ms, end_ms=end_ms, metric=metric,
+        estimated=known(found.value), low=known(found.low), high=known(found.high), realised=known(truth.value),
+        realised_low=known(truth.low), realised_high=known(truth.high), count=len(rows),
+        labels=int(np.isfinite(rows.hit).sum()), learnt_from=0 if estimator is None else estimator.labels, note=note,
+    )  # fmt: skip
+
+
+def _slice_window(metric: Metric, rows: Rows, part: Slice, group: Group, start_ms: int, end_ms: int) -> SliceWindow:
+    mine = answers_of(rows.take(mask(rows, part)))
+    found = performance(metric, mine, 0.0)
+    predictions = len(mine.score)
+    return SliceWindow(
+        group=group.name, model_version=group.model_version, start_ms=start_ms, end_ms=end_ms, slice=part.name,
+        value=found.value, low=found.low, high=found.high, count=found.count, predictions=predictions,
+        coverage=mine.labels / predictions if predictions else 0.0,
+    )  # fmt: skip
+
+
+def _cut(rows: Rows, column: str) -> list[Slice]:
+    return slices_of(column, rows.inputs[_known_column(rows, column)])
+
+
+def _known_column(rows: Rows, column: str) -> str:
+    if column not in rows.inputs:
+        raise Invalid(
+            f"No input is called {column!r}.", where="column", hint="Inputs: " + ", ".join(list(rows.inputs)[:20]) + "."
+        )
+    return column
 
 
 def _note(rows: Rows, columns: list[ColumnDrift]) -> str:

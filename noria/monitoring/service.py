@@ -47,6 +47,7 @@ from noria.monitoring.passport import Passport, approvals_of, as_document, deplo
 from noria.monitoring.references import References
 from noria.monitoring.reports import Reports
 from noria.monitoring.segments import read_inferences, read_row
+from noria.monitoring.slices import check_slice
 from noria.monitoring.windows import Answers, performance, read_answers, window_start
 from noria.registry.service import Registry
 from noria.serving.service import Serving
@@ -334,6 +335,19 @@ def _check_spec(spec: MonitorSpec) -> None:
     check_baseline(spec.baseline)
     if not 0 < spec.alpha <= 1:
         raise Invalid("alpha must be above 0 and at most 1; 1 leaves chance out of it.", where="alpha")
+    if spec.slices and metric.kind != "performance":
+        raise Invalid(f"{metric.name} is not judged by slices.", where="slices", hint="Use a performance metric.")
+    if len(spec.slices) > COLUMNS_MAX:
+        raise Invalid(f"A monitor watches at most {COLUMNS_MAX} slices.", where="slices")
+    for i, part in enumerate(spec.slices):
+        check_slice(part, f"slices[{i}]")
+    if (metric.kind == "fairness") != bool(spec.group):
+        raise Invalid(
+            "A fairness metric needs the input that names the groups; no other metric takes it.", where="group",
+            hint="Give group, such as carrier.",
+        )  # fmt: skip
+    if spec.min_group < 2:
+        raise Invalid("min_group must be at least 2.", where="min_group")
     if metric.needs_reference:
         _check_reference(spec, metric)
 
@@ -360,6 +374,12 @@ def _check_reference(spec: MonitorSpec, metric: Metric) -> None:
     if spec.baseline and metric.kind != "drift":
         raise Invalid(
             f"{metric.name} needs rows or sketches; a baseline has neither.", where="baseline", hint="Give a reference."
+        )
+    if metric.kind == "estimate" and not spec.reference.startswith("traffic:"):
+        raise Invalid(
+            "An estimate learns from labelled answers of this endpoint.",
+            where="reference",
+            hint="Use traffic:<from_ms>-<to_ms>.",
         )
     missing = [c for c in spec.columns if spec.baseline and c not in spec.baseline]
     if missing:

@@ -343,6 +343,28 @@ def segments_between(tx: Read, stream_ids: Sequence[int], start_ms: int, end_ms:
     return {int(r["segment_id"]): int(r["answers"]) for r in rows}
 
 
+def labels_between(tx: Read, stream_ids: Sequence[int], start_ms: int, end_ms: int) -> int:
+    """How many answers of [start, end) have their truth."""
+    if not stream_ids:
+        return 0
+    return int(
+        tx.scalar(
+            """select count(*) from inference
+                where stream_id in :streams and event_at_ms >= :start and event_at_ms < :end and truth is not null""",
+            streams=stream_ids, start=start_ms, end=end_ms,
+        )
+    )  # fmt: skip
+
+
+def label_delays(tx: Read, stream_id: int, start_ms: int, end_ms: int) -> list[tuple[Any, ...]]:
+    """Event time, and the time of the truth (null: not known), of the answers in [start, end). Through the driver, as `scored`."""
+    mark = "%s" if tx.dialect == "postgresql" else "?"
+    sql = f"""select event_at_ms, truth_at_ms from inference
+               where stream_id = {mark} and event_at_ms >= {mark} and event_at_ms < {mark}"""
+    found: list[tuple[Any, ...]] = tx.raw.execute(sql, (stream_id, start_ms, end_ms)).fetchall()
+    return found
+
+
 def answers_in(
     tx: Read, stream_ids: Sequence[int], segment_ids: Sequence[int], start_ms: int, end_ms: int
 ) -> dict[int, list[tuple[Any, ...]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -16,11 +17,14 @@ from noria.kernel.db import Read
 from noria.monitoring import store
 from noria.monitoring.baselines import Reference
 from noria.monitoring.comparison import OUTPUTS, compare, known
-from noria.monitoring.metrics import Metric, metric_of
-from noria.monitoring.model import SCORE, Finding, Monitor, MonitorSpec, Window, WindowVerdict
+from noria.monitoring.fairness import rates
+from noria.monitoring.metrics import UNDEFINED, Metric, metric_of
+from noria.monitoring.model import REALISED, SCORE, Finding, Monitor, MonitorSpec, Slice, Window, WindowVerdict
+from noria.monitoring.realised import realised
 from noria.monitoring.reconstruction import SAMPLE_MAX
-from noria.monitoring.rows import Rows, read_rows
+from noria.monitoring.rows import ROWS_MAX, Rows, read_rows
 from noria.monitoring.sketches import merge_profiles
+from noria.monitoring.slices import mask
 
 Floats = NDArray[np.float64]
 
@@ -79,13 +83,18 @@ def look(
     """Judge the window that starts at `start_ms` from the rows as they are now."""
     spec, metric = monitor.spec, metric_of(monitor.spec.metric)
     end_ms = start_ms + spec.window_s * 1000
-    if metric.kind == "performance":
+    if metric.kind == "performance" and spec.slices:
+        rows = read_rows(tx, blobs, streams, start_ms, end_ms)
+        findings = [_slice(metric, rows, part, spec) for part in spec.slices]
+        predictions, labels, count = rows.of, int(np.isfinite(rows.hit).sum()), max(f.count for f in findings)
+    elif metric.kind == "performance":
         answers = read_answers(tx, streams, start_ms, end_ms)
         findings, predictions, labels = [performance(metric, answers, spec.limit)], len(answers.score), answers.labels
         count = findings[0].count
-    elif metric.kind == "together":
-        rows = read_rows(tx, blobs, streams, start_ms, end_ms, limit=SAMPLE_MAX)
-        findings, predictions, labels, count = [_together(metric, rows, reference, spec)], rows.of, 0, len(rows)
+    elif metric.kind in ("together", "estimate", "fairness"):
+        rows = read_rows(tx, blobs, streams, start_ms, end_ms, limit=SAMPLE_MAX if metric.kind == "together" else ROWS_MAX)
+        findings = _OF_ROWS[metric.kind](metric, rows, reference, spec)
+        predictions, labels, count = rows.of, int(np.isfinite(rows.hit).sum()), len(rows)
     else:
         profile = merge_profiles(store.sketches(tx, streams, start_ms, end_ms))
         findings = compare(metric, profile, reference, spec)
@@ -101,13 +110,75 @@ def look(
     )  # fmt: skip
 
 
-def _together(metric: Metric, rows: Rows, reference: Reference, spec: MonitorSpec) -> Finding:
+def _slice(metric: Metric, rows: Rows, part: Slice, spec: MonitorSpec) -> Finding:
+    """A performance metric of one part of the traffic; not judged with fewer than `min_count` labelled answers."""
+    mine = rows.take(mask(rows, part))
+    found = performance(metric, answers_of(mine), spec.limit)
+    if found.count < spec.min_count:
+        found = msgspec.structs.replace(found, value=None, low=None, high=None, is_over=False)
+    return msgspec.structs.replace(found, column=part.name)
+
+
+def answers_of(rows: Rows) -> Answers:
+    """The columns that performance metrics take."""
+    return Answers(
+        stream=np.zeros(len(rows), dtype=np.int64), event_at_ms=rows.event_at_ms, score=rows.score, truth=rows.truth,
+        hit=rows.hit,
+    )  # fmt: skip
+
+
+def _together(metric: Metric, rows: Rows, reference: Reference, spec: MonitorSpec) -> list[Finding]:
     shape = reference.shape
     value, p_value = (math.nan, 1.0) if shape is None else metric.call(shape, rows.inputs)
-    return Finding(
-        column="", value=known(value), limit=spec.limit, count=len(rows), reference_count=0 if shape is None else shape.rows,
-        p_value=p_value, q_value=p_value, is_over=metric.is_over(value, spec.limit) and p_value <= spec.alpha,
+    return [
+        Finding(
+            column="", value=known(value), limit=spec.limit, count=len(rows), reference_count=0 if shape is None else shape.rows,
+            p_value=p_value, q_value=p_value, is_over=metric.is_over(value, spec.limit) and p_value <= spec.alpha,
+        )
+    ]  # fmt: skip
+
+
+def _estimate(metric: Metric, rows: Rows, reference: Reference, spec: MonitorSpec) -> list[Finding]:
+    """The estimated metric, and after it what the truth says by now."""
+    estimator = reference.estimator
+    found = UNDEFINED if estimator is None else metric.call(estimator, rows)
+    truth = realised(metric.name.removeprefix("estimated_"), rows)
+    value = known(found.value)
+    estimated = Finding(
+        column="", value=value, low=known(found.low), high=known(found.high), limit=spec.limit, count=len(rows),
+        reference_count=0 if estimator is None else estimator.labels,
+        is_over=value is not None and metric.is_over(value, spec.limit),
     )  # fmt: skip
+    labels = int(np.isfinite(rows.hit).sum())
+    return [estimated, Finding(
+        column=REALISED, value=known(truth.value), low=known(truth.low), high=known(truth.high), limit=spec.limit, count=labels,
+        is_over=False,
+    )]  # fmt: skip
+
+
+def _fairness(metric: Metric, rows: Rows, reference: Reference, spec: MonitorSpec) -> list[Finding]:
+    """What lies between the groups, and after it each group's rate. Over: beyond the limit, and more than chance."""
+    if spec.group not in rows.inputs:
+        return [Finding(column="", value=None, limit=spec.limit, is_over=False)]
+    found = rates(rows, spec.group, min_count=spec.min_group)
+    gap = metric.call(found)
+    whole = Finding(
+        column="", value=gap.value, low=gap.low, high=gap.high, limit=spec.limit, count=len(rows), p_value=gap.p_value,
+        q_value=gap.p_value,
+        is_over=gap.value is not None and metric.is_over(gap.value, spec.limit) and (gap.p_value or 0.0) <= spec.alpha,
+    )  # fmt: skip
+    is_chance = metric.name == "opportunity_gap"
+    return [whole, *(
+        Finding(
+            column=f"{spec.group} = {g.group}", value=g.opportunity if is_chance else g.positive,
+            low=g.opportunity_low if is_chance else g.low, high=g.opportunity_high if is_chance else g.high, limit=spec.limit,
+            count=g.deserving if is_chance else g.count, is_over=False,
+        )
+        for g in found.groups
+    )]  # fmt: skip
+
+
+_OF_ROWS = {"together": _together, "estimate": _estimate, "fairness": _fairness}
 
 
 def read_answers(tx: Read, streams: list[int], start_ms: int, end_ms: int) -> Answers:
@@ -159,7 +230,9 @@ def conclude(metric: Metric, findings: list[Finding], *, count: int, spec: Monit
 
 
 def worst_of(metric: Metric, findings: list[Finding]) -> Finding | None:
-    """The finding furthest on the wrong side, of those that are over if there are any."""
+    """The finding furthest on the wrong side, of those that are over if there are any; the first where the rest explain it."""
+    if metric.kind in ("estimate", "fairness"):
+        return findings[0] if findings and findings[0].value is not None else None
     some = [f for f in findings if f.is_over] or [f for f in findings if f.value is not None]
     if not some:
         return None

@@ -25,7 +25,9 @@ def arrow(columns: dict[str, Any], types: dict[str, Any], metadata: dict[str, st
     return bytes(sink.getvalue().to_pybytes())
 
 
-def inference_bytes(rows: list[dict[str, Any]], *, revision: str = "r1", version: int = 1, model: str = "flights") -> bytes:
+def inference_bytes(
+    rows: list[dict[str, Any]], *, revision: str = "r1", version: int = 1, model: str = "flights", classes: str = "[0, 1]"
+) -> bytes:
     """The bytes of an inference segment; a row needs `event_at_ms`, the rest has defaults."""
     names = sorted({n for row in rows for n in row if n.startswith("in_")})
     columns: dict[str, Any] = {
@@ -40,10 +42,11 @@ def inference_bytes(rows: list[dict[str, Any]], *, revision: str = "r1", version
         "status": [200] * len(rows),
         "prediction": [r.get("prediction") for r in rows],
         "score": [r.get("score") for r in rows],
+        "probability": [r.get("probability") for r in rows],
         **{n: [r.get(n) for r in rows] for n in names},
     }
-    types = {"key": pa.string(), "prediction": pa.float64(), "score": pa.float64()}
-    return arrow(columns, types, {"endpoint": "flights", "revision_id": revision, "model": model, "classes": "[0, 1]"})
+    types = {"key": pa.string(), "prediction": pa.float64(), "score": pa.float64(), "probability": pa.list_(pa.float64())}
+    return arrow(columns, types, {"endpoint": "flights", "revision_id": revision, "model": model, "classes": classes})
 
 
 def truth_bytes(rows: list[dict[str, Any]]) -> bytes:

@@ -64,6 +64,27 @@ def test_a_monitor_from_a_file(run: Run, tmp_path: Path) -> None:
     run("create", "-f", str(path), code=3)
 
 
+def test_what_changed_how_good_and_for_whom(noria: Noria, run: Run) -> None:
+    for day in (10, 11, 12):
+        rows = [
+            {"id": f"{day}-{i}", "event_at_ms": day * DAY + i, "score": (i % 10) / 10, "prediction": float(i % 10 >= 5),
+             "in_temp": float(i % 50 + (40 if day == 12 else 0)), "in_carrier": "UA" if i % 3 else "AA"}
+            for i in range(300)
+        ]  # fmt: skip
+        answers(noria, rows)
+        truths(noria, [{"id": r["id"], "value": float(i % 7 > 2), "at_ms": day * DAY + HOUR} for i, r in enumerate(rows)])
+    found = run("drift", "flights", "--reference", f"traffic:{10 * DAY}-{11 * DAY}").output
+    assert "1 of 4 columns drifted, 300 answers." in found
+    assert found.index("temp") < found.index("carrier")
+    assert "Together: shift" in found
+    assert json.loads(run("estimate", "flights", "--windows", "1", "--json").output)["items"][0]["labels"] == 300
+    assert "1970-01-13" in run("labels", "flights").output
+    assert "carrier = UA" in run("slices", "flights", "carrier", "--metric", "accuracy").output
+    assert "parity_gap" in run("fairness", "flights", "carrier").output
+    run("create", "fair", "--endpoint", "flights", "--metric", "parity_gap", "--limit", "0.2", "--group", "carrier")
+    assert "What flights@1 was trained on cannot be read" in run("drift", "flights", code=3).output
+
+
 def test_what_is_missing_is_said(run: Run) -> None:
     assert "--limit" in run("create", "m", "--endpoint", "flights", "--metric", "brier", code=2).output
     assert "There is no monitor" in run("show", "nope", code=6).output

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, wasserstein_distance
-from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, mean_absolute_error, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from noria.kernel.errors import Invalid
 from noria.monitoring.comparison import distance
@@ -104,6 +115,16 @@ def test_scores_are_judged_as_scikit_learn_judges_them() -> None:
     assert METRICS["brier"].call(score, truth).value == pytest.approx(brier_score_loss(truth, score), rel=1e-12)
     assert METRICS["auc"].call(score, truth).value == pytest.approx(roc_auc_score(truth, score), rel=1e-12)
     assert METRICS["accuracy"].call(hit).value == pytest.approx(accuracy_score(truth > 0.5, score >= 0.5), rel=1e-12)
+    said = score >= 0.5
+    assert METRICS["precision"].call(hit, truth).value == pytest.approx(precision_score(truth, said), rel=1e-12)
+    assert METRICS["recall"].call(hit, truth).value == pytest.approx(recall_score(truth, said), rel=1e-12)
+    assert METRICS["f1"].call(hit, truth).value == pytest.approx(f1_score(truth, said), rel=1e-12)
+    assert METRICS["average_precision"].call(score, truth).value == pytest.approx(
+        average_precision_score(truth, score), rel=1e-12
+    )
+    assert METRICS["mape"].call(score, truth + 1).value == pytest.approx(
+        mean_absolute_percentage_error(truth + 1, score), rel=1e-12
+    )
     assert METRICS["mae"].call(score, truth).value == pytest.approx(mean_absolute_error(truth, score), rel=1e-12)
     assert METRICS["rmse"].call(score, truth).value ** 2 == pytest.approx(brier_score_loss(truth, score), rel=1e-12)
 
@@ -121,7 +142,7 @@ def test_wilsons_interval_of_a_known_case() -> None:
     assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
 
 
-@pytest.mark.parametrize("name", ["brier", "log_loss", "accuracy", "auc", "mae"])
+@pytest.mark.parametrize("name", ["brier", "log_loss", "accuracy", "auc", "mae", "precision", "recall", "f1"])
 def test_intervals_cover_the_truth_about_as_often_as_they_say(name: str) -> None:
     metric = METRICS[name]
 

@@ -7,6 +7,9 @@ from noria.monitoring.metrics import auc as _auc
 from noria.monitoring.metrics import brier as _brier
 from noria.monitoring.metrics import calibration_gap as _calibration_gap
 from noria.monitoring.metrics import error as _error
+from noria.monitoring.metrics import estimated as _estimated
+from noria.monitoring.metrics import fair as _fair
+from noria.monitoring.metrics import found as _found
 from noria.monitoring.metrics import js as _js
 from noria.monitoring.metrics import ks as _ks
 from noria.monitoring.metrics import l_infinity as _l_infinity
@@ -20,18 +23,6 @@ from noria.monitoring.metrics.base import METRICS, UNDEFINED, Estimate, Metric, 
 
 __all__ = ["METRICS", "UNDEFINED", "Estimate", "Metric", "metric_of"]
 _ = (
-    _accuracy,
-    _auc,
-    _brier,
-    _calibration_gap,
-    _error,
-    _js,
-    _ks,
-    _l_infinity,
-    _log_loss,
-    _null_share,
-    _psi,
-    _reconstruction,
-    _unseen,
-    _wasserstein,
-)
+    _accuracy, _auc, _brier, _calibration_gap, _error, _estimated, _fair, _found, _js, _ks, _l_infinity, _log_loss,
+    _null_share, _psi, _reconstruction, _unseen, _wasserstein,
+)  # fmt: skip
