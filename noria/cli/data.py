@@ -27,10 +27,17 @@ VERSION_COLUMNS = ["number", "branch", "created_at_ms", "actor", "files", "size"
 @click.option("--branch", default="main", show_default=True, help="The branch that the version is added to.")
 @click.option("--parent", default="", help="Refuse unless this (an id or number) is still the latest version.")
 @click.option("--expect", type=_FILE, help="Refuse unless the data is as this YAML file says (see noria data expect).")
+@click.option(
+    "--table", is_flag=True, help="Take a Parquet file as a table: of the next one only rows that changed are stored."
+)
+@click.option(
+    "--key", default="", help="Of a table: the columns that name a row, separated by commas; else that of the last one."
+)
 @json_option
 def commit(
-    name: str, path: Path, message: str, alias: str, branch: str, parent: str, expect: Path | None, as_json: bool
-) -> None:
+    name: str, path: Path, message: str, alias: str, branch: str, parent: str, expect: Path | None, table: bool, key: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Make a version of NAME from the file or folder PATH. Only what changed is read, only what is new is stored.
 
     \b
@@ -38,20 +45,47 @@ def commit(
       noria data commit flights data/ -m "January"
       noria data commit flights data.parquet -m "All labels" --alias train
       noria data commit flights data/ -m "Try without January" --branch trial
+      noria data commit flights rows.parquet --table --key id
     """
     data = open_dataset(name)
     start = data.version(parent) if parent else None
     with progress(f"Committing {name}") as say:
-        made = data.commit(path, message=message, alias=alias, branch=branch, parent=start, expect=expect, progress=say)
+        made = data.commit(
+            path, message=message, alias=alias, branch=branch, parent=start, expect=expect, progress=say,
+            table=table, key=[k.strip() for k in key.split(",") if k.strip()] or None,
+        )  # fmt: skip
     if as_json:
         emit({"version": plain(made), "is_new": made.is_new, "warnings": made.warnings}, as_json=True)
         return
     for warning in made.warnings:
         click.secho(f"Warning: {warning}", fg="yellow", err=True)
     if made.is_new:
-        click.echo(f"{made.handle}  {made.info.files_count:,} files, {size(made.info.size_bytes)}")
+        rows = f"{made.rows_count:,} rows" if table or key else f"{made.info.files_count:,} files"
+        click.echo(f"{made.handle}  {rows}, {size(made.info.size_bytes)}")
     else:
         click.echo(f"{made.handle} already has exactly this content; no new version was made.")
+
+
+@group.command()
+@click.argument("name")
+@click.option("-m", "--message", default="", help="Why, for the log.")
+@click.option("--branch", default="main", show_default=True, help="The branch that the version is added to.")
+@json_option
+def compact(name: str, message: str, branch: str, as_json: bool) -> None:
+    """Make a version of the table NAME with the same rows, without layers of changed rows. Commits do it for parts by themselves.
+
+    \b
+    Example:
+      noria data compact flights
+    """
+    with progress(f"Compacting {name}") as say:
+        made = open_dataset(name).compact(branch=branch, message=message, progress=say)
+    if as_json:
+        emit({"version": plain(made), "is_new": made.is_new}, as_json=True)
+    elif made.is_new:
+        click.echo(f"{made.handle}  {made.rows_count:,} rows, {size(made.info.size_bytes)}")
+    else:
+        click.echo(f"{made.handle} has no layers; no new version was made.")
 
 
 @group.command("list")

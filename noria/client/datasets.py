@@ -42,6 +42,7 @@ from noria.datasets.model import (
     NewVersion,
     Profile,
     Sample,
+    TableFile,
     Verified,
     VersionFile,
     check_path,
@@ -54,6 +55,7 @@ from noria.repository.scan import Row, Source, StatCache, known_digests, now_ns,
 
 if TYPE_CHECKING:
     import pandas
+    import polars
     import pyarrow
     import pyarrow.dataset
 
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from noria.client.streaming import Stream
     from noria.datasets.expectations import Checked, Expectations
     from noria.repository.merge import Strategy
+    from noria.repository.tables.table import Table
 
 UPLOADS_AT_ONCE = 8
 READ_BYTES = 256 << 10  # what a file object asks for at once
@@ -104,29 +107,65 @@ class Dataset:
         branch: str = "main",
         parent: Version | str | None = None,
         expect: Any = None,
+        key: str | Iterable[str] | None = None,
+        table: bool = False,
         progress: Progress | None = None,
     ) -> Version:
         """Make a version from `source` and return it; `.is_new` is False when the latest one already was the same.
 
-        `source`: the path of a file or folder, a pandas data frame, a pyarrow table, or a dict of paths to any of these or
-        bytes. Frames become Parquet files. `parent`: the version you started from; raises Conflict when it is not the latest
-        any more. Symbolic links to files are followed; links to folders raise Invalid. `expect`: what this commit must be like,
-        besides what the dataset expects anyhow: the path of a YAML file, a dict, or a pandera schema for the tables.
+        `source`: the path of a file or folder, a frame, or a dict of paths to any of these or bytes. A frame (pandas, polars, an
+        Arrow table or reader, a DuckDB relation; with `table`, also the path of a Parquet file) becomes a table, of which only
+        the rows that changed are stored; in a dict it becomes a Parquet file. `key`: the columns that name a row of the table,
+        that of the branch's table when left out; then the order of rows does not count. `parent`: the version you started from;
+        raises Conflict when it is not the latest any more. Symbolic links to files are followed; links to folders raise Invalid.
+        `expect`: what this commit must be like, besides what the dataset expects anyhow: the path of a YAML file, a dict, or a
+        pandera schema for the tables.
         """
         with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder:
+            from noria.client.frames import as_table, is_table
             from noria.client.repositories import stat_cache
 
-            files = gather_sources(source, Path(folder))
-            if expect is not None:
-                from noria.client.expecting import require_source
+            kept: list[VersionFile] = []
+            files: Source
+            if is_table(source, key, table):
+                base = self._table_of(branch)
+                files, kept = as_table(source, base, Path(folder), key=key, expect=expect, label=self.name, say=progress)
+            else:
+                files = gather_sources(source, Path(folder))
+                if expect is not None:
+                    from noria.client.expecting import require_source
 
-                require_source(files, expect, self.name)
-            entries = _Upload(self._api, progress or silent, stat_cache(source)).send(files)
+                    require_source(files, expect, self.name)
+            entries = _Upload(self._api, progress or silent, stat_cache(source) if not kept else None).send(files)
+            entries += [FileEntry(path=f.path, size_bytes=f.size_bytes, digest=f.digest, mode=f.mode) for f in kept]
             start = parent.id if isinstance(parent, Version) else parent and DatasetVersionId(parent)
             new = NewVersion(files=entries, message=message, alias=alias, branch=branch, parent=start or None)
             answer = self._api.post(f"{self._at}/versions", _fit(self._api, new), timeout_s=600.0)
         info = msgspec.convert(answer["version"], DatasetVersion)
         return Version(self, info, is_new=answer["is_new"], warnings=answer["warnings"])
+
+    def _table_of(self, branch: str) -> Table | None:
+        """The table that a branch holds, as far as the next commit can build on it."""
+        try:
+            head = self.version(branch)
+        except NotFound:
+            return None
+        file = None if head.info.link else next((f for f in head.files(TABLE_FILE) if f.path == TABLE_FILE), None)
+        return head._rows_of(file) if isinstance(file, TableFile) else None
+
+    def compact(self, *, branch: str = "main", message: str = "", progress: Progress | None = None) -> Version:
+        """Make a version with the same rows, whose table has no layers of changed rows any more. Raises NotFound, Conflict."""
+        from noria.client.frames import as_compacted
+
+        with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder:
+            head = self.version(branch)
+            files, kept = as_compacted(self._table_of(branch), head.handle, Path(folder))
+            entries = _Upload(self._api, progress or silent).send(files)
+            kept += [f for f in head.files() if f.path != TABLE_FILE]
+            entries += [FileEntry(path=f.path, size_bytes=f.size_bytes, digest=f.digest, mode=f.mode) for f in kept]
+            new = NewVersion(files=entries, message=message or "Compacted", branch=branch, parent=head.id)
+            answer = self._api.post(f"{self._at}/versions", _fit(self._api, new), timeout_s=600.0)
+        return Version(self, msgspec.convert(answer["version"], DatasetVersion), is_new=answer["is_new"])
 
     def version(self, selector: str | int = "latest") -> Version:
         """The version that `selector` names: a number (3, "v3"), an alias, an id or "latest"; a leading @ is allowed."""
@@ -193,7 +232,7 @@ class Dataset:
         from noria.client.repositories import folder_status
 
         found = self.version(selector)
-        return folder_status(Path(source), found.root_digest, lambda: {f.path: f for f in found.files()})
+        return folder_status(Path(source), found.root_digest, lambda: {f.path: f for f in found.files(whole=True)})
 
     def branches(self) -> dict[str, Version]:
         """The branches and their heads."""
@@ -255,6 +294,7 @@ class Version:
         self.info = info
         self.is_new = is_new
         self.warnings = list(warnings)
+        self._opened: dict[str, Table] = {}
         self._api = dataset._api
         self._at = f"{dataset._at}/versions/{info.id}"
 
@@ -291,10 +331,15 @@ class Version:
         """`flights@3`: what people type, and what a run records."""
         return f"{self.info.dataset}@{self.info.number}"
 
-    def files(self, prefix: str = "", *, limit: int | None = None) -> list[VersionFile]:
-        """The files whose path begins with `prefix`, by path; at most `limit`."""
-        found = self._api.items(f"{self._at}/files", limit=min(limit or 10_000, 10_000), prefix=prefix or None)
-        return [msgspec.convert(f, VersionFile) for f in itertools.islice(found, limit)]
+    def files(self, prefix: str = "", *, limit: int | None = None, whole: bool = False) -> list[VersionFile]:
+        """The files whose path begins with `prefix`, by path; at most `limit`.
+
+        A table is a TableFile, with its parts; with `whole`, the Parquet file that it is read as, which takes writing it.
+        """
+        found = self._api.items(
+            f"{self._at}/files", limit=min(limit or 10_000, 10_000), prefix=prefix or None, whole=whole or None
+        )
+        return [msgspec.convert(f, TableFile if "parts" in f else VersionFile) for f in itertools.islice(found, limit)]
 
     def verify(self, progress: Progress | None = None) -> Verified:
         """Read every byte again where it is kept, and compare it with its digest."""
@@ -319,10 +364,26 @@ class Version:
     def open(self, path: str = "") -> io.BufferedReader:
         """A file object, seekable; only the parts that are read are fetched. `path` may be left out for a single file."""
         self._note_read()
-        file = self._file(path)
+        return self._open(self._whole(self._file(path)))
+
+    def _open(self, file: VersionFile) -> io.BufferedReader:
         return io.BufferedReader(
             Ranges(file.digest, file.size_bytes, lambda start, end: self._range(file, start, end)), buffer_size=READ_BYTES
         )
+
+    def _whole(self, file: VersionFile) -> VersionFile:
+        """What is read of a file: of a table, its one Parquet file."""
+        if not isinstance(file, TableFile):
+            return file
+        return next(f for f in self.files(file.path, whole=True) if f.path == file.path)
+
+    def _rows_of(self, file: TableFile) -> Table:
+        """A table, as rows."""
+        from noria.repository.tables.table import Table
+
+        if file.digest not in self._opened:
+            self._opened[file.digest] = Table(file.path, file.parts, StoredParts(self))
+        return self._opened[file.digest]
 
     def _range(self, file: VersionFile, start: int, end: int) -> Iterator[bytes]:
         return self._api.get_bytes(f"{self._at}/content", path=file.path, start=start, end=end)
@@ -330,10 +391,10 @@ class Version:
     def read(self, path: str = "") -> bytes:
         """All bytes of a file, checked against its digest."""
         self._note_read()
-        return self._read_file(self._file(path))
+        return self._read_file(self._whole(self._file(path)))
 
     def _read_file(self, file: VersionFile) -> bytes:
-        return b"".join(_checked(self._api.get_bytes(f"{self._at}/content", path=file.path), file))
+        return b"".join(_checked(self._api.get_bytes(f"{self._at}/content", path=file.path), self._whole(file)))
 
     def table(self, path: str = "") -> pyarrow.Table:
         """A Parquet or CSV file as an Arrow table. Without `path`: the version's tables, joined end to end if they agree."""
@@ -350,8 +411,16 @@ class Version:
         return found[0] if len(found) == 1 else pa.concat_tables(found)
 
     def to_pandas(self, path: str = "") -> pandas.DataFrame:
-        """The same as a data frame."""
+        """The same as a pandas data frame."""
         return self.table(path).to_pandas()
+
+    def to_polars(self, path: str = "") -> polars.DataFrame:
+        """The same as a polars data frame. Raises Invalid without polars."""
+        try:
+            import polars
+        except ModuleNotFoundError as missing:
+            raise Invalid("This needs polars.", hint="pip install polars") from missing
+        return polars.from_arrow(self.table(path))
 
     def arrow_dataset(self, prefix: str = "") -> pyarrow.dataset.Dataset:
         """The version's tables (or those whose path begins with `prefix`) as one Arrow dataset, read as it is asked for.
@@ -436,7 +505,7 @@ class Version:
         return target
 
     def _write_files(self, folder: Path, say: Progress, prefix: str) -> None:
-        files = self.files(prefix)
+        files = self.files(prefix, whole=True)
 
         def write(numbered: tuple[int, VersionFile]) -> None:
             i, file = numbered
@@ -483,6 +552,8 @@ class Version:
         return found
 
     def _read_table(self, file: VersionFile) -> pyarrow.Table:
+        if isinstance(file, TableFile):
+            return self._rows_of(file).read()
         with self.open(file.path) as source:
             if table_format(file.path) == "csv":
                 from pyarrow import csv
@@ -495,6 +566,19 @@ class Version:
 
     def __repr__(self) -> str:
         return f"Version({self.handle!r})"
+
+
+class StoredParts:
+    """The stored files of a version's tables."""
+
+    def __init__(self, version: Version) -> None:
+        self._version = version
+
+    def read(self, file: VersionFile) -> bytes:
+        return self._version._read_file(file)
+
+    def open(self, file: VersionFile) -> io.BufferedReader:
+        return self._version._open(file)
 
 
 def resolve(handle: str, *, api: Api | None = None) -> Version:

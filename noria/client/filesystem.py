@@ -51,9 +51,10 @@ class NoriaFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if not path:
             return {"name": "", "size": 0, "type": "directory"}
         handle, _slash, inner = path.partition("/")
-        file = self._files(self._version(handle)).get(inner)
+        version = self._version(handle)
+        file = self._files(version).get(inner)
         if file is not None:
-            return _entry(handle, file)
+            return _entry(handle, version._whole(file))  # the true size of a table, which listings do not know
         if inner and not self._below(path):
             raise FileNotFoundError(path)
         return {"name": path, "size": 0, "type": "directory"}

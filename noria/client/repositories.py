@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
+
 from noria.client.context import note_read, pinned
-from noria.client.datasets import READ_BYTES, Dataset, Progress, Version, gather_sources, selector_text, silent
+from noria.client.datasets import READ_BYTES, TABLE_FILE, Dataset, Progress, Version, gather_sources, selector_text, silent
 from noria.client.ranges import Ranges
 from noria.datasets import manifest
-from noria.datasets.model import Damage, DatasetVersion, Diff, FileChange, Verified, VersionFile, table_format
+from noria.datasets.model import Damage, DatasetVersion, Diff, FileChange, TableFile, Verified, VersionFile, table_format
 from noria.datasets.model import Dataset as DatasetInfo
 from noria.kernel.errors import NoriaError, NotFound
 from noria.repository.ingest import Gathered, gather, look
@@ -29,11 +31,14 @@ from noria.repository.model import MAIN
 from noria.repository.repository import NewCommit, Repository, Writing, open_repository
 from noria.repository.repository import Version as Found
 from noria.repository.scan import StatCache
+from noria.repository.tables.model import columns_of, tables_in
+from noria.repository.tables.view import seen_count
 
 if TYPE_CHECKING:
     from noria.client.api import Api
     from noria.datasets.expectations import Checked, Expectations
     from noria.repository.merge import Strategy
+    from noria.repository.tables.table import Table
 
 CHANGES_MAX = 1000  # listed in a diff
 
@@ -95,13 +100,19 @@ class LocalDataset(Dataset):
         branch: str = MAIN,
         parent: Version | str | None = None,
         expect: Any = None,
+        key: str | Iterable[str] | None = None,
+        table: bool = False,
         progress: Progress | None = None,
     ) -> Version:
         """As on a server."""
         start = parent.id if isinstance(parent, Version) else parent or ""
-        with self.gathered(source, branch=branch, expect=expect, progress=progress) as (writing, gathered, base):
+        asked = self.gathered(source, branch=branch, expect=expect, progress=progress, key=key, table=table)
+        with asked as (writing, gathered, base):
             wanted, warnings = self._as_expected(writing, gathered.files, base)
-            new = NewCommit(message=message, alias=alias, branch=branch, parent=start, actor=user(), expected=wanted)
+            new = NewCommit(
+                message=message, alias=alias, branch=branch, parent=start, actor=user(), expected=wanted,
+                **_described(self.repository, writing, gathered.files),
+            )  # fmt: skip
             found, is_new = writing.commit(self.name, gathered.files, new, root=gathered.root)
         made = LocalVersion(self, found, is_new=is_new)
         made.warnings += warnings
@@ -119,21 +130,54 @@ class LocalDataset(Dataset):
 
         writing.finish()
         skip = frozenset(f.digest for f in base.values())
-        checked = expectations.examine(expectations.decode(text), files.values(), self._save, skip=skip)
+        seen = self.repository.seen(files).values()
+        checked = expectations.examine(expectations.decode(text), seen, self._save, skip=skip)
         return text, expectations.require(checked, self.name)
 
     def _save(self, file: VersionFile, target: Path) -> None:
+        if isinstance(file, TableFile):
+            self.repository.table(file).write(target)
+            return
         with target.open("wb") as out:
             for piece in self.repository.read(file):
                 out.write(piece)
 
+    def compact(self, *, branch: str = MAIN, message: str = "", progress: Progress | None = None) -> Version:
+        from noria.client.frames import as_compacted
+
+        head = self.version(branch)
+        with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder, self.repository.writing() as writing:
+            files, kept = as_compacted(self._table_of(branch), head.handle, Path(folder))
+            kept += [f for f in head.files() if f.path != TABLE_FILE]
+            gathered = _with(gather(writing, files, say=progress or silent), kept)
+            new = NewCommit(
+                message=message or "Compacted", branch=branch, parent=head.id, actor=user(),
+                **_described(self.repository, writing, gathered.files),
+            )  # fmt: skip
+            found, is_new = writing.commit(self.name, gathered.files, new, root=gathered.root)
+        return LocalVersion(self, found, is_new=is_new)
+
     @contextlib.contextmanager
     def gathered(
-        self, source: Any, *, branch: str, expect: Any = None, progress: Progress | None
+        self,
+        source: Any,
+        *,
+        branch: str,
+        expect: Any = None,
+        progress: Progress | None,
+        key: str | Iterable[str] | None = None,
+        table: bool = False,
     ) -> Iterator[tuple[Writing, Gathered, manifest.Manifest]]:
         """Everything stored that a commit names; also what the branch held before."""
         with tempfile.TemporaryDirectory(prefix="noria-commit-") as folder, self.repository.writing() as writing:
             root, base = self._head(branch)
+            from noria.client.frames import as_table, is_table
+
+            if is_table(source, key, table):
+                old = self._table_of(branch)
+                new, kept = as_table(source, old, Path(folder), key=key, expect=expect, label=self.name, say=progress)
+                yield writing, _with(gather(writing, new, say=progress or silent), kept), base
+                return
             files = gather_sources(source, Path(folder))
             if expect is not None:
                 from noria.client.expecting import require_source
@@ -183,7 +227,8 @@ class LocalDataset(Dataset):
 
     def status(self, source: str | Path, selector: str | int = "latest") -> list[FileChange]:
         found = self.repository.version(self.name, selector_text(selector))
-        return folder_status(Path(source), found.commit.root, lambda: self.repository.manifest(found.commit.root))
+        version = LocalVersion(self, found)
+        return folder_status(Path(source), found.commit.root, lambda: {f.path: f for f in version.files(whole=True)})
 
     def expectations(self) -> Expectations:
         from noria.datasets.expectations import decode
@@ -269,12 +314,23 @@ class LocalVersion(Version):
             if tables:
                 from pyarrow import parquet
 
-                return int(sum(parquet.read_metadata(self._open(f)).num_rows for f in tables))
+                return sum(
+                    self._rows_of(f).rows_count
+                    if isinstance(f, TableFile)
+                    else parquet.read_metadata(self._open(f)).num_rows
+                    for f in tables
+                )
         return self.info.rows_count
 
-    def files(self, prefix: str = "", *, limit: int | None = None) -> list[VersionFile]:
+    def files(self, prefix: str = "", *, limit: int | None = None, whole: bool = False) -> list[VersionFile]:
         found = (f for path, f in _manifest(self._repository, self.info).items() if path.startswith(prefix))
-        return list(itertools.islice(found, limit))
+        return [self._whole(f) if whole else f for f in itertools.islice(found, limit)]
+
+    def _whole(self, file: VersionFile) -> VersionFile:
+        return self._repository.whole(file) if isinstance(file, TableFile) else file
+
+    def _rows_of(self, file: TableFile) -> Table:
+        return self._repository.table(file)
 
     def verify(self, progress: Progress | None = None) -> Verified:
         damaged, size_bytes = list[Damage](), 0
@@ -290,6 +346,8 @@ class LocalVersion(Version):
     def _problem(self, file: VersionFile) -> str:
         from blake3 import blake3
 
+        if isinstance(file, TableFile):
+            return next((problem for part in file.parts if (problem := self._problem(part))), "")
         whole = blake3()
         try:
             for piece in self._pieces(file):
@@ -307,7 +365,10 @@ class LocalVersion(Version):
 
     def open(self, path: str = "") -> io.BufferedReader:
         self._note_read()
-        return self._open(self._file(path))
+        file = self._file(path)
+        if isinstance(file, TableFile):
+            return self._repository.whole_path(file).open("rb")
+        return self._open(file)
 
     def _open(self, file: VersionFile) -> io.BufferedReader:
         return io.BufferedReader(
@@ -346,7 +407,24 @@ class LocalVersion(Version):
 
 
 def _manifest(repository: Repository, info: DatasetVersion) -> manifest.Manifest:
-    return repository.manifest(info.root_digest)
+    return repository.files(info.root_digest)
+
+
+def _with(found: Gathered, kept: Iterable[VersionFile]) -> Gathered:
+    """The same with files that were stored before."""
+    files = manifest.sort(found.files | {f.path: f for f in kept})
+    return msgspec.structs.replace(found, files=files, root=manifest.root_digest(files))
+
+
+def _described(repository: Repository, writing: Writing, files: manifest.Manifest) -> dict[str, Any]:
+    """Rows and columns of a version that is one table."""
+    if len(tables_in(files)) != 1 or seen_count(files) != 1:
+        return {}
+    writing.finish()
+    (file,) = repository.seen(files).values()
+    assert isinstance(file, TableFile)
+    table = repository.table(file)
+    return {"rows_count": table.rows_count, "schema": columns_of(table.schema)}
 
 
 def folder_status(source: Path, root: str, files: Callable[[], manifest.Manifest]) -> list[FileChange]:

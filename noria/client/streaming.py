@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from noria.datasets.model import VersionFile, table_format
+from noria.datasets.model import TableFile, VersionFile, table_format
 from noria.kernel.errors import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -286,6 +286,13 @@ def _table_units(version: Version, tables: list[VersionFile]) -> list[Unit]:
 
     found = list[Unit]()
     for file in tables:
+        if isinstance(file, TableFile):
+            table = version._rows_of(file)
+            sizes = [table.file_of(f).size_bytes for f in table.fragments]
+            found += [
+                Unit([file], f.live, s, i) for i, (f, s) in enumerate(zip(table.fragments, sizes, strict=True)) if f.live
+            ]
+            continue
         if table_format(file.path) != "parquet":
             found.append(Unit([file], version._read_table(file).num_rows, file.size_bytes))
             continue
@@ -309,6 +316,9 @@ def _file_units(files: list[VersionFile]) -> list[Unit]:
 
 def _read_group(version: Version, unit: Unit, columns: list[str] | None) -> Any:
     file = unit.files[0]
+    if isinstance(file, TableFile):
+        table = version._rows_of(file)
+        return table.fragment(table.fragments[unit.group], columns)
     if unit.group < 0:
         table = version._read_table(file)
         return table if columns is None else table.select(columns)

@@ -18,13 +18,16 @@ from noria.datasets.model import (
     FileChange,
     RowsDiff,
     TableDiff,
+    TableFile,
     TableProfile,
     VersionFile,
     table_format,
 )
 from noria.datasets.profiles import NOW_BYTES, Profiles
+from noria.datasets.table_diff import table_rows_diff
 from noria.datasets.tables import Unreadable, closed_duckdb, load
 from noria.kernel.errors import Invalid, NotFound, TooMuch
+from noria.repository.tables.rows import bare
 
 FILES_LISTED = 1_000  # of each kind; the counts are exact
 TABLES_COMPARED = 50
@@ -71,6 +74,11 @@ class Comparison:
         ]
 
     def _rows(self, x: VersionFile, y: VersionFile, key: Sequence[str], limit: int) -> RowsDiff:
+        if isinstance(x, TableFile) and isinstance(y, TableFile):
+            a, b = self._contents.table(x), self._contents.table(y)
+            if a.key == b.key and list(key or a.key) == a.key and bare(a.schema) == bare(b.schema):
+                with self._turn:
+                    return table_rows_diff(a, b, limit=limit)
         if x.size_bytes + y.size_bytes > ROWS_BYTES_MAX:
             raise TooMuch(
                 f"The two versions of {y.path!r} have more than {ROWS_BYTES_MAX >> 30} GiB together.",

@@ -15,13 +15,15 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from noria.datasets.model import SMALL_FILE_BYTES, Chunk, Damage, FileEntry, VersionFile
+from noria.datasets.model import SMALL_FILE_BYTES, Chunk, Damage, FileEntry, TableFile, VersionFile
 from noria.kernel.blobs import BlobStore, check_digest
 from noria.kernel.errors import Invalid, NoriaError, NotFound
 from noria.repository.ingest import Squeeze, store_stream
 from noria.repository.links import read_linked
 from noria.repository.packs import RECIPE, Place, decode_recipe, encode_recipe
 from noria.repository.repository import Repository, Writing
+from noria.repository.seekable import seekable
+from noria.repository.tables.table import Table
 
 READ_BYTES = 4 << 20
 CHUNK_BYTES_MAX = 16 << 20  # a chunk is read at once to be checked; other clients may cut larger than ours
@@ -145,19 +147,34 @@ class Contents:
 
     def open(self, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Bytes `start` to `end` (exclusive). Every chunk that is touched is checked against its digest."""
-        end = file.size_bytes if end is None else min(end, file.size_bytes)
+        size = self.size_bytes(file)
+        end = size if end is None else min(end, size)
         if start < 0 or start > end:
-            raise Invalid(f"The range {start}–{end} is outside the {file.size_bytes} bytes of {file.path!r}.", where="range")
+            raise Invalid(f"The range {start}–{end} is outside the {size} bytes of {file.path!r}.", where="range")
         pieces = self._repository.read(file, start, end)
         first = next(pieces, b"")  # so that what fails at once fails before an answer begins
         return itertools.chain((first,), pieces)
 
+    def size_bytes(self, file: VersionFile) -> int:
+        """How many bytes a reader gets; those of a table are written when they are first asked for."""
+        return self._repository.whole_size(file) if isinstance(file, TableFile) else file.size_bytes
+
+    def table(self, file: TableFile) -> Table:
+        """A table of a version, as rows."""
+        return self._repository.table(file)
+
+    def whole(self, file: VersionFile) -> VersionFile:
+        """What a reader of files gets: of a table, its one Parquet file."""
+        return self._repository.whole(file) if isinstance(file, TableFile) else file
+
     def file(self, file: VersionFile) -> io.BufferedReader:
         """A file object to read from and seek in."""
-        return io.BufferedReader(_Seekable(self, file), buffer_size=1 << 18)
+        return seekable(self.size_bytes(file), lambda start, end: self.open(file, start, end))
 
     def save(self, file: VersionFile, target: Path) -> Path:
         """Write the file to `target`, for readers that need a path."""
+        if isinstance(file, TableFile):
+            return self._repository.table(file).write(target)
         with target.open("wb") as out:
             for piece in self.open(file):
                 out.write(piece)
@@ -165,6 +182,8 @@ class Contents:
 
     def damage(self, file: VersionFile) -> Damage | None:
         """Read all of it again; None when it is what its digest says."""
+        if isinstance(file, TableFile):
+            return next((found for part in file.parts if (found := self.damage(part))), None)
         whole = blake3()
         try:
             for piece in self.open(file):
@@ -195,35 +214,3 @@ class LinkedContents(Contents):
         except NoriaError as error:
             return Damage(path=file.path, problem=error.message)
         return None
-
-
-class _Seekable(io.RawIOBase):
-    """One file of a version, seekable, reading only the chunks it needs."""
-
-    def __init__(self, contents: Contents, file: VersionFile) -> None:
-        self._contents = contents
-        self._file = file
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size_bytes}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        end = min(self._at + len(buffer), self._file.size_bytes)
-        filled = 0
-        for piece in self._contents.open(self._file, self._at, end) if self._at < end else ():
-            buffer[filled : filled + len(piece)] = piece
-            filled += len(piece)
-        self._at += filled
-        return filled

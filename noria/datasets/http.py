@@ -96,10 +96,13 @@ def routes(service: Datasets) -> Routes:
 
     @get(_VERSION + "/files", action="dataset.read")
     def list_dataset_files(
-        op: Op, name: str, selector: str, prefix: str = "", limit: int | None = None, page: str = ""
+        op: Op, name: str, selector: str, prefix: str = "", limit: int | None = None, page: str = "", whole: bool = False
     ) -> Page[VersionFile]:
-        """The files of a version whose path begins with `prefix`, by path."""
-        return service.files(op, f"{name}@{selector}", prefix=prefix, limit=limit, page=page)
+        """The files of a version whose path begins with `prefix`, by path.
+
+        A table is one file with `parts`, which is how it is stored; with `whole`, size and digest are those of its Parquet file.
+        """
+        return service.files(op, f"{name}@{selector}", prefix=prefix, limit=limit, page=page, whole=whole)
 
     @get(_VERSION + "/content", action="blob.read")
     def read_dataset_file(
@@ -108,7 +111,7 @@ def routes(service: Datasets) -> Routes:
     ) -> Response[Any]:  # fmt: skip
         """The bytes of one file: all, or from `start` to `end` (exclusive), or the part a Range header asks for."""
         version = service.version(op, f"{name}@{selector}")
-        size = service.file(op, version, path).size_bytes
+        size = service.size_bytes(op, version, path)
         wanted = _range(range_, size)
         if wanted == (0, 0):
             return Response(None, status_code=416, headers={"content-range": f"bytes */{size}"})

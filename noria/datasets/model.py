@@ -61,6 +61,15 @@ class VersionFile(Struct, frozen=True, kw_only=True):
     mode: int = FILE_MODE
 
 
+class TableFile(VersionFile, frozen=True, kw_only=True):
+    """A table of a version: read as one Parquet file at `path`, stored as `parts`, whose first one names the others.
+
+    `size_bytes` is that of the parts, and `digest` that of the first. What its Parquet file has is known when it is written.
+    """
+
+    parts: list[VersionFile]
+
+
 class Column(Struct, frozen=True, kw_only=True):
     """A column of a table, with the type its file gives it."""
 
@@ -311,6 +320,18 @@ class TableProfile(Struct, frozen=True, kw_only=True):
     reason: str = ""
     rows_count: int | None = None
     columns: list[ColumnProfile] = []
+
+
+class SketchedColumn(ColumnProfile, frozen=True, kw_only=True):
+    """A column of one fragment of a table, with what counts distinct values over several."""
+
+    sketch: str = ""
+
+
+class FragmentProfile(TableProfile, frozen=True, kw_only=True):
+    """One fragment of a table, as it is kept to be merged with others; never told to anybody."""
+
+    columns: list[SketchedColumn] = []  # type: ignore[assignment]
 
 
 class Profile(Struct, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ from noria.datasets.model import (
     Profile,
     Sample,
     Stored,
+    TableFile,
     Verified,
     VersionFile,
     table_format,
@@ -179,19 +180,26 @@ class Datasets:
         return self._manifest(self._resolve(op, version).root_digest)
 
     def files(
-        self, op: Op, version: DatasetVersion | str, *, prefix: str = "", limit: int | None = None, page: str = ""
-    ) -> Page[VersionFile]:
-        """The files of a version whose path begins with `prefix`, by path."""
+        self, op: Op, version: DatasetVersion | str, *, prefix: str = "", limit: int | None = None, page: str = "",
+        whole: bool = False,
+    ) -> Page[VersionFile]:  # fmt: skip
+        """The files of a version whose path begins with `prefix`, by path.
+
+        Tables are TableFiles, which name their parts; with `whole`, the Parquet files that they are read as, which takes writing them.
+        """
         size = check_limit(limit, default=1000, most=FILES_PER_PAGE_MAX)
         after = str(decode_token(page, size=1)[0]).encode() if page else b""
         wanted = (f for path, f in self.manifest(op, version).items() if path.startswith(prefix) and path.encode() > after)
         found = [f for _, f in zip(range(size), wanted, strict=False)]
+        if whole:
+            op.require("blob.read", on=Ref("dataset", self._resolve(op, version).dataset))
+            found = [self._contents.whole(f) for f in found]
         return Page(found, encode_token(found[-1].path) if len(found) == size else None)
 
     def file(self, op: Op, version: DatasetVersion | str, path: str) -> VersionFile:
-        """One file of a version. Raises NotFound."""
+        """One file of a version, or a part of a table. Raises NotFound."""
         resolved = self._resolve(op, version)
-        found = self._manifest(resolved.root_digest).get(path)
+        found = self._manifest(resolved.root_digest).get(path) or self._repository.manifest(resolved.root_digest).get(path)
         if found is None:
             raise NotFound(f"{_label(resolved)} has no file {path!r}.", where="path")
         return found
@@ -203,6 +211,12 @@ class Datasets:
         resolved = self._resolve(op, version)
         op.require("blob.read", on=Ref("dataset", resolved.dataset))
         return self._contents_of(resolved).open(self.file(op, resolved, path), start, end)
+
+    def size_bytes(self, op: Op, version: DatasetVersion | str, path: str) -> int:
+        """How many bytes `open` gives. Raises NotFound."""
+        resolved = self._resolve(op, version)
+        op.require("blob.read", on=Ref("dataset", resolved.dataset))
+        return self._contents.size_bytes(self.file(op, resolved, path))
 
     def verify(self, op: Op, version: DatasetVersion | str, *, after: str = "") -> Verified:
         """Read files again, from the one after `after`, and compare them with their digests; stops after some bytes."""
@@ -250,7 +264,7 @@ class Datasets:
 
     def _manifest(self, root_digest: str) -> Manifest:
         try:
-            return self._repository.manifest(root_digest)
+            return self._repository.files(root_digest)
         except NotFound as cause:
             raise Unavailable(
                 f"The list of files {root_digest[:12]} is missing.", hint="Restore it from a backup; noria doctor says more."
@@ -264,6 +278,8 @@ class Datasets:
         files = self._manifest(resolved.root_digest)
         path = path or next((p for p in files if table_format(p)), next(iter(files)))
         file = self.file(op, resolved, path)
+        if isinstance(file, TableFile):
+            return tables.table_sample(self._contents.table(file), path, file.size_bytes, size)
         with self._contents_of(resolved).file(file) as opened:
             return tables.sample(opened, path, file.size_bytes, size)
 
@@ -379,8 +395,9 @@ class Datasets:
             if not same:
                 self._contents.check(writing, entries)
                 writing.finish()
-            read = profiles.Footers() if same else self._profiles.footers(files.values())
-            wanted, warnings = ("", list[str]()) if same else self._as_expected(op, name, new.branch, files)
+            seen = {} if same else self._repository.seen(files)
+            read = profiles.Footers() if same else self._profiles.footers(seen.values())
+            wanted, warnings = ("", list[str]()) if same else self._as_expected(op, name, new.branch, seen)
             said = NewCommit(
                 message=new.message, alias=new.alias, branch=new.branch, parent=new.parent or "", actor=op.actor.label,
                 rows_count=read.rows_count, schema=read.schema, expected=None if same else wanted,
@@ -536,12 +553,12 @@ class Datasets:
         op.require("dataset.commit", on=Ref("dataset", name))
         document = document_of(op.workspace, name)
         theirs = self.version(op, f"{name}@{wanted.theirs}")
-        plan = plan_merge(
-            self._repository, document, theirs.id, into=wanted.into, message=wanted.message, strategy=wanted.strategy,
-            actor=op.actor.label,
-        )  # fmt: skip
-        head = theirs.id if plan.outcome == "fast-forward" else plan.ours
         with self._repository.writing() as writing:
+            plan = plan_merge(
+                self._repository, writing, document, theirs.id, into=wanted.into, message=wanted.message,
+                strategy=wanted.strategy, actor=op.actor.label,
+            )  # fmt: skip
+            head = theirs.id if plan.outcome == "fast-forward" else plan.ours
             if plan.new is not None:
                 root = writing.prepare(document, plan.files, plan.new)
                 with self._changing(op, name):

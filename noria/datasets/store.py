@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, Name, TableProfile
+from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, FragmentProfile, Name, TableProfile
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import DatasetVersionId
 
 IN_ONE_QUERY = 500  # SQLite takes 32,766 parameters in one statement, but plans long lists slowly
+AnyProfile = TypeVar("AnyProfile", TableProfile, FragmentProfile)
 
 _VERSION = """
     select v.id, d.name as dataset, v.number, v.root_digest, v.created_at_ms, v.actor, v.message, v.parents,
@@ -267,9 +268,9 @@ def remove_name(tx: Write, dataset_id: str, name: str) -> None:
 # --- profiles --------------------------------------------------------------------------------------------
 
 
-def profiles(tx: Read, digests: list[str], *, layout: int) -> dict[tuple[str, str], TableProfile]:
+def profiles(tx: Read, digests: list[str], *, layout: int, kind: type[AnyProfile]) -> dict[tuple[str, str], AnyProfile]:
     """By (digest, format); their `path` is empty, since a profile belongs to the bytes."""
-    found: dict[tuple[str, str], TableProfile] = {}
+    found: dict[tuple[str, str], AnyProfile] = {}
     for i in range(0, len(digests), IN_ONE_QUERY):
         for row in tx.rows(
             """select digest, format, state, reason, rows_count, columns from dataset_profile
@@ -279,7 +280,7 @@ def profiles(tx: Read, digests: list[str], *, layout: int) -> dict[tuple[str, st
         ):  # fmt: skip
             digest = row.pop("digest")
             row["columns"] = msgspec.json.decode(row["columns"])
-            found[digest, row["format"]] = msgspec.convert({"path": "", **row}, TableProfile)
+            found[digest, row["format"]] = msgspec.convert({"path": "", **row}, kind)
     return found
 
 

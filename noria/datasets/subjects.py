@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from noria.datasets.model import (
     SubjectFound,
     SubjectIn,
     SubjectRequest,
+    TableFile,
     VersionFile,
     table_format,
 )
@@ -37,6 +38,8 @@ from noria.kernel.errors import Conflict, Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
+from noria.repository.tables.frames import Frame
+from noria.repository.tables.writing import write_table
 
 BYTES_PER_REQUEST = 1 << 30  # read in one request; the caller goes on after the version it ended with
 BATCH_ROWS = 64 << 10
@@ -166,15 +169,35 @@ class Subjects:
         entries, changed = list[FileEntry](), False
         for path, file in self._versions.manifest(op, version).items():
             kind = table_format(path)
-            new = self._rewritten(file, kind, asked) if kind and self._count(file, kind, asked) > 0 else None
-            changed |= new is not None
-            entries.append(new or FileEntry(path=path, size_bytes=file.size_bytes, digest=file.digest, mode=file.mode))
+            has_rows = kind is not None and self._count(file, kind, asked) > 0
+            changed |= has_rows
+            if isinstance(file, TableFile):
+                entries += self._table_without(file, asked) if has_rows else map(_entry, file.parts)
+            else:
+                entries.append(self._rewritten(file, kind, asked) if has_rows else _entry(file))
         if not changed:
             return []
         new_version = NewVersion(
             files=entries, message=f"Rows of a subject erased ({subject_mark(asked)})", branch=branch, parent=version.id
         )
         return [self._versions.receive(op, name, new_version).version]
+
+    def _table_without(self, file: TableFile, asked: SubjectRequest) -> list[FileEntry]:
+        """The table made anew, so that no fragment and no layer holds the rows any more."""
+        table = self._contents.table(file)
+
+        def read(columns: Sequence[str] | None) -> Iterator[Any]:
+            for batch in table.batches():
+                rest = _without_rows(batch, batch.schema.get_field_index(asked.column), asked)
+                yield rest if columns is None else rest.select(list(columns))
+
+        with tempfile.TemporaryDirectory(prefix="noria-erase-") as made:
+            written = write_table(file.path, None, Frame(table.schema, read), Path(made), key=table.key)
+            found = list[FileEntry]()
+            for path, place in written.new.items():
+                digest, size = self._contents.store_file(place)
+                found.append(FileEntry(path=path, size_bytes=size, digest=digest))
+        return found
 
     def _rewritten(self, file: VersionFile, kind: Any, asked: SubjectRequest) -> FileEntry:
         with tempfile.TemporaryDirectory(prefix="noria-erase-") as made:
@@ -199,19 +222,30 @@ def _check(asked: SubjectRequest) -> None:
 
 def _parquet_without(source: Path, target: Path, asked: SubjectRequest) -> None:
     """The same columns, types and metadata; row groups may end elsewhere."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
     from pyarrow import parquet
 
     found = parquet.ParquetFile(source)
     i = found.schema_arrow.names.index(asked.column)
     with parquet.ParquetWriter(target, found.schema_arrow, compression="zstd", use_content_defined_chunking=True) as out:
-        for batch in found.iter_batches(BATCH_ROWS):
-            column = batch.column(i)
-            if pa.types.is_dictionary(column.type):
-                column = column.dictionary_decode()
-            is_theirs = pc.equal(pc.cast(column, pa.string()), asked.value)
-            out.write_batch(batch.filter(pc.invert(pc.fill_null(is_theirs, False))))
+        for group in range(found.num_row_groups):  # one call for all groups would hold what it read of every one
+            for batch in found.iter_batches(BATCH_ROWS, row_groups=[group]):
+                out.write_batch(_without_rows(batch, i, asked))
+
+
+def _without_rows(batch: Any, i: int, asked: SubjectRequest) -> Any:
+    """A batch without the rows whose column `i` is the subject's value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = batch.column(i)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    is_theirs = pc.equal(pc.cast(column, pa.string()), asked.value)
+    return batch.filter(pc.invert(pc.fill_null(is_theirs, False)))
+
+
+def _entry(file: VersionFile) -> FileEntry:
+    return FileEntry(path=file.path, size_bytes=file.size_bytes, digest=file.digest, mode=file.mode)
 
 
 def _csv_without(source: Path, target: Path, asked: SubjectRequest, delimiter: str) -> None:

@@ -131,9 +131,13 @@ def parquet_footer(file: IO[bytes]) -> tuple[int, list[Column]]:
 
     try:
         found = parquet.ParquetFile(file)
-        return found.metadata.num_rows, [Column(name=f.name, type=_type_name(f.type)) for f in found.schema_arrow]
+        return found.metadata.num_rows, columns_of(found.schema_arrow)
     except (pa.ArrowException, OSError, ValueError) as cause:
         raise Unreadable(reason(cause)) from cause
+
+
+def columns_of(schema: Any) -> list[Column]:
+    return [Column(name=field.name, type=_type_name(field.type)) for field in schema]
 
 
 def reason(error: Exception) -> str:
@@ -182,10 +186,20 @@ def _parquet_sample(file: IO[bytes], path: str, size_bytes: int, limit: int) -> 
         rows = [] if batch is None else [[plain(v) for v in row.values()] for row in _rows(batch)]
     except (pa.ArrowException, OSError, ValueError) as cause:
         raise Unreadable(reason(cause)) from cause
-    columns = [Column(name=f.name, type=_type_name(f.type)) for f in found.schema_arrow]
+    columns = columns_of(found.schema_arrow)
     return Sample(
         path=path, kind="table", size_bytes=size_bytes, columns=columns, rows=rows,
         is_truncated=found.metadata.num_rows > len(rows),
+    )  # fmt: skip
+
+
+def table_sample(table: Any, path: str, size_bytes: int, limit: int) -> Sample:
+    """The first rows of a table (noria/repository/tables)."""
+    batch = next(table.batches(), None)
+    rows = [] if batch is None else [[plain(v) for v in row.values()] for row in _rows(batch.slice(0, limit))]
+    return Sample(
+        path=path, kind="table", size_bytes=size_bytes, columns=columns_of(table.schema), rows=rows,
+        is_truncated=table.rows_count > len(rows),
     )  # fmt: skip
 
 

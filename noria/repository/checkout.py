@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from noria.datasets.manifest import Manifest
-from noria.datasets.model import EXECUTABLE_MODE, VersionFile, check_path
+from noria.datasets.model import EXECUTABLE_MODE, TableFile, VersionFile, check_path
 from noria.kernel.errors import Conflict, Invalid, Unavailable
 from noria.repository.objects import FolderObjects
 from noria.repository.packs import RECIPE, REPAIR
@@ -68,6 +68,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def _write(repository: Repository, files: Manifest, folder: Path, *, link: bool, say: Say, read: Read | None) -> None:
+    tables = [f for f in files.values() if isinstance(f, TableFile)]
+    files = {path: f for path, f in files.items() if not isinstance(f, TableFile)}
+    for table in tables:
+        say(f"writing {table.path}")
+        place = folder / check_path(table.path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        repository.table(table).write(place)
     if read is not None:
         _make_folders(files, folder)
         for i, file in enumerate(files.values()):

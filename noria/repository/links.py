@@ -16,6 +16,7 @@ from noria.datasets.model import FILES_PER_VERSION, VersionFile, check_path
 from noria.kernel.errors import Invalid, NotFound, TooLarge, Unavailable
 from noria.repository.lake import table_at
 from noria.repository.objects import Found, open_objects
+from noria.repository.tables.model import MANIFEST
 
 READ_BYTES = 8 << 20
 
@@ -40,6 +41,10 @@ def link_files(uri: str, *, as_files: bool = False, at: str = "") -> tuple[Manif
     files: Manifest = {}
     for key in found if table is None else table.paths:
         path, item = check_path(key), found[key]
+        if path.endswith(f"/{MANIFEST}"):
+            raise Invalid(
+                f"{path!r} at {uri} has a name that only tables of Noria have.", where="uri", hint="Link another folder."
+            )
         files[path] = VersionFile(path=path, size_bytes=item.size_bytes, digest=_digest(uri, path, item))
     if not files:
         raise Invalid(f"The table at {uri} has no rows in this version.", where="at")

@@ -1,8 +1,10 @@
-"""Three-way merge of files by path, and the version two branches have in common. Pure, but for reading commits."""
+"""Three-way merge of files by path, of tables that both sides changed by key, and the version two branches have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
@@ -11,6 +13,9 @@ from noria.datasets.manifest import Manifest, sort
 from noria.datasets.model import VersionFile
 from noria.kernel.errors import Conflict, NotFound, Unavailable
 from noria.repository.repository import NewCommit, Repository, Version, Writing
+from noria.repository.tables.model import manifest_path, tables_in
+from noria.repository.tables.rows import bare
+from noria.repository.tables.view import table_file
 
 Strategy = Literal["", "ours", "theirs"]
 Outcome = Literal["nothing", "fast-forward", "merged"]
@@ -73,10 +78,13 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def plan_merge(
-    repository: Repository, name: str, theirs: str, *, into: str = "main", message: str = "", strategy: Strategy = "",
-    actor: str = "",
+    repository: Repository, writing: Writing, name: str, theirs: str, *, into: str = "main", message: str = "",
+    strategy: Strategy = "", actor: str = "",
 ) -> Plan:  # fmt: skip
-    """Compare; nothing is changed. Raises MergeConflict naming the paths that both sides changed, unless a strategy decides."""
+    """Compare; what the merge of tables needs is stored, and no reference is moved.
+
+    Raises MergeConflict naming the paths that both sides changed, unless a strategy decides; KeyConflict naming rows.
+    """
     refs = repository.refs(name)
     ours = refs.branches.get(into)
     if not ours:
@@ -89,8 +97,12 @@ def plan_merge(
     mine, other = repository.commit(ours), repository.commit(theirs)
     if mine.link or other.link:
         raise Conflict("A version that is a link cannot be merged.", hint="Link the newer address instead.")
-    sides = repository.manifest(mine.root), repository.manifest(other.root)
-    files, conflicts = merge_files(_files_of(repository, base), *sides, strategy)
+    sides = Sides(_files_of(repository, base), repository.manifest(mine.root), repository.manifest(other.root))
+    merged, refused = _merge_tables(repository, writing, sides, strategy)
+    done = [*tables_in(merged), *refused]
+    base_files, our_files, their_files = (_outside(side, done) for side in (sides.base, sides.ours, sides.theirs))
+    files, conflicts = merge_files(base_files, our_files, their_files, strategy)
+    files, conflicts = sort(files | merged), sorted([*conflicts, *refused])
     if conflicts:
         more = f" and {len(conflicts) - PATHS_NAMED} more" if len(conflicts) > PATHS_NAMED else ""
         raise MergeConflict(
@@ -108,12 +120,63 @@ def merge(
     strategy: Strategy = "", actor: str = "",
 ) -> tuple[Version, Outcome]:  # fmt: skip
     """Bring the commit `theirs` into a branch; returns the head of the branch, and what it came to."""
-    plan = plan_merge(repository, name, theirs, into=into, message=message, strategy=strategy, actor=actor)
+    plan = plan_merge(repository, writing, name, theirs, into=into, message=message, strategy=strategy, actor=actor)
     if plan.new is not None:
         return writing.commit(name, plan.files, plan.new)[0], plan.outcome
     if plan.outcome == "fast-forward":
         repository.forward(name, into, plan.ours, theirs)
     return repository.version(name, theirs if plan.outcome == "fast-forward" else plan.ours), plan.outcome
+
+
+class Sides(Struct, frozen=True):
+    """The stored files of two versions and of the one they come from."""
+
+    base: Mapping[str, VersionFile]
+    ours: Mapping[str, VersionFile]
+    theirs: Mapping[str, VersionFile]
+
+
+def _merge_tables(repository: Repository, writing: Writing, sides: Sides, strategy: Strategy) -> tuple[Manifest, list[str]]:
+    """The stored files of the tables that both sides changed, merged by key; and those that cannot be. Raises KeyConflict."""
+    files: Manifest = {}
+    refused: list[str] = []
+    for path in tables_in(sides.ours):
+        heads = [side.get(manifest_path(path)) for side in (sides.base, sides.ours, sides.theirs)]
+        if heads[2] is None or heads[1] == heads[2] or heads[0] in heads[1:]:
+            continue  # one side at most changed it: by path is right
+        if heads[0] is None or not (found := _merge_table(repository, writing, path, sides, strategy)):
+            if not strategy:
+                refused.append(path)
+                continue
+            found = _below(sides.ours if strategy == "ours" else sides.theirs, path)
+        files |= found
+    return files, refused
+
+
+def _merge_table(repository: Repository, writing: Writing, path: str, sides: Sides, strategy: Strategy) -> Manifest:
+    """Nothing when the table has no key, or when a side changed its columns or its key."""
+    from noria.repository.ingest import gather
+    from noria.repository.tables.changes import merge_tables
+
+    read = _reader(repository)
+    base, ours, theirs = (repository.table(table_file(path, side, read)) for side in (sides.base, sides.ours, sides.theirs))
+    if not base.key or any(t.key != base.key or bare(t.schema) != bare(base.schema) for t in (ours, theirs)):
+        return {}
+    with tempfile.TemporaryDirectory(prefix="noria-merge-") as folder:
+        written = merge_tables(base, ours, theirs, Path(folder), strategy=strategy)
+        return gather(writing, written.new).files | written.kept
+
+
+def _reader(repository: Repository) -> Callable[[VersionFile], bytes]:
+    return lambda file: b"".join(repository.read(file))
+
+
+def _below(files: Mapping[str, VersionFile], table: str) -> Manifest:
+    return {path: file for path, file in files.items() if path.startswith(f"{table}/")}
+
+
+def _outside(files: Mapping[str, VersionFile], tables: list[str]) -> Mapping[str, VersionFile]:
+    return {p: f for p, f in files.items() if not any(p.startswith(f"{t}/") for t in tables)} if tables else files
 
 
 class MergeConflict(Conflict):

@@ -17,6 +17,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import IO
 
 import msgspec
 from msgspec import Struct
@@ -24,7 +26,7 @@ from msgspec import Struct
 from noria.datasets import manifest
 from noria.datasets.manifest import Manifest
 from noria.datasets.model import Alias as AliasInfo
-from noria.datasets.model import Column, DatasetVersion, VersionFile
+from noria.datasets.model import Column, DatasetVersion, TableFile, VersionFile
 from noria.datasets.model import Dataset as DatasetInfo
 from noria.kernel.clock import SystemClock
 from noria.kernel.crash import crash_here
@@ -49,6 +51,11 @@ from noria.repository.model import (
 )
 from noria.repository.objects import FolderObjects, Objects, open_objects
 from noria.repository.packs import RECIPE, REPAIR, PackGone, Packs, PackWriter, Place, decode_recipe
+from noria.repository.seekable import seekable
+from noria.repository.tables.model import tables_in
+from noria.repository.tables.table import Table
+from noria.repository.tables.view import Footer, check_tables, footers, see, seen_count
+from noria.repository.tables.whole import Copies, copies_folder
 
 TRIES = 40  # of a compare-and-swap against other writers
 AT_ONCE_BYTES = 8 << 20  # chunks that are fetched together
@@ -103,6 +110,9 @@ class Repository:
         self.now_ms = clock or SystemClock().now_ms
         self._manifest = lru_cache(maxsize=4)(self._read_tree)
         self._commit = lru_cache(maxsize=4096)(self._read_commit)
+        self._files = lru_cache(maxsize=4)(self._read_files)
+        self._table = lru_cache(maxsize=4)(self._read_table)
+        self._copies = Copies(copies_folder(objects))
 
     @property
     def url(self) -> str:
@@ -276,8 +286,38 @@ class Repository:
     # --- files ----------------------------------------------------------------------------------------------------------
 
     def manifest(self, root: str) -> Manifest:
-        """The files of the version with this root digest, by path. Do not change it."""
+        """The files of the version with this root digest as they are stored, by path. Do not change it."""
         return self._manifest(root)[0]
+
+    def files(self, root: str) -> Manifest:
+        """The same as its readers see them: a table is one file, a TableFile. Do not change it."""
+        return self._files(root)
+
+    def _read_files(self, root: str) -> Manifest:
+        return self.seen(self.manifest(root))
+
+    def seen(self, files: Manifest) -> Manifest:
+        """Stored files as readers see them. Raises Invalid when what should be a table is none."""
+        return see(files, lambda file: b"".join(self.read(file)))
+
+    def table(self, file: TableFile) -> Table:
+        """A table of a version, as rows."""
+        return self._table(file.path, file.digest, tuple(file.parts))
+
+    def _read_table(self, path: str, digest: str, parts: tuple[VersionFile, ...]) -> Table:
+        return Table(path, parts, _Stored(self))
+
+    def whole_path(self, file: TableFile) -> Path:
+        """Where the one Parquet file is that a table is read as; written if need be."""
+        return self._copies.path(self.table(file), file.digest)
+
+    def whole_size(self, file: TableFile) -> int:
+        """How long that is."""
+        return self.whole_path(file).stat().st_size
+
+    def whole(self, file: TableFile) -> VersionFile:
+        """The one Parquet file that a table is read as."""
+        return self._copies.file(self.table(file), file)
 
     def _read_tree(self, root: str) -> tuple[Manifest, trees.Head]:
         return trees.decode(root, lambda name: self.objects.read(trees.tree_key(name)))
@@ -301,6 +341,8 @@ class Repository:
         """Drop what was read before: trees and commits may have been repaired."""
         self._manifest.cache_clear()
         self._commit.cache_clear()
+        self._files.cache_clear()
+        self._table.cache_clear()
 
     def pieces(self, file: VersionFile) -> list[tuple[bytes, int]]:
         """The blobs that make up a file, in order: digest and size. Raises Unavailable when it is not stored."""
@@ -314,6 +356,9 @@ class Repository:
 
     def read(self, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of a file from `start` to `end` (exclusive); each piece is checked against its digest."""
+        if isinstance(file, TableFile):
+            yield from self._copies.pieces(self.table(file), file.digest, start, end)
+            return
         end = file.size_bytes if end is None else min(end, file.size_bytes)
         at, batch, total = 0, list[tuple[bytes, int, int]](), 0
         for digest, size in self.pieces(file):
@@ -515,6 +560,19 @@ class Repository:
         return next((name for name in self.ancestors(commit.parents) if name in left), None)
 
 
+class _Stored:
+    """The stored files of tables, in a repository."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def read(self, file: VersionFile) -> bytes:
+        return b"".join(self._repository.read(file))
+
+    def open(self, file: VersionFile) -> IO[bytes]:
+        return seekable(file.size_bytes, lambda start, end: self._repository.read(file, start, end))
+
+
 class Writing:
     """One writer at work: what it stores, and how it finishes."""
 
@@ -560,11 +618,22 @@ class Writing:
     def prepare(self, name: str, files: Manifest, new: NewCommit, *, root: str = "") -> str:
         """Make everything durable that the commit will name; returns its root digest."""
         self.finish()
+        if not new.link and tables_in(files):
+            check_tables(files, self._repository, known=self._known(name, new.branch))
         root = root or manifest.root_digest(files)
-        found = self._repository._refs(name)
-        base = found and found[0].branches.get(new.branch, found[0].branches.get(MAIN))
-        self._repository.put_tree(files, base=self._repository.commit(base).root if base else "", root=root)
+        self._repository.put_tree(files, base=self._base_root(name, new.branch), root=root)
         return root
+
+    def _base_root(self, name: str, branch: str) -> str:
+        found = self._repository._refs(name)
+        base = found and found[0].branches.get(branch, found[0].branches.get(MAIN))
+        return self._repository.commit(base).root if base else ""
+
+    def _known(self, name: str, branch: str) -> frozenset[Footer]:
+        """The fragments of the tables that the branch holds: they were checked when they came there."""
+        root = self._base_root(name, branch)
+        files = self._repository.files(root).values() if root else ()
+        return frozenset(f for file in files if isinstance(file, TableFile) for f in footers(self._repository.table(file)))
 
     def move(self, name: str, files: Manifest, new: NewCommit, root: str) -> tuple[Version, bool]:
         """Write the commit and move the branch to it; `prepare` came before."""
@@ -594,7 +663,7 @@ class Writing:
                 )
             commit = Commit(
                 dataset=name, root=root, parents=[p for p in dict.fromkeys([head, *new.parents]) if p], at_ms=now,
-                actor=new.actor, message=new.message, branch=new.branch, files_count=len(files),
+                actor=new.actor, message=new.message, branch=new.branch, files_count=seen_count(files),
                 size_bytes=sum(f.size_bytes for f in files.values()), link=new.link, table=new.table, rows_count=new.rows_count,
                 schema=new.schema,
             )  # fmt: skip

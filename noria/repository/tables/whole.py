@@ -1,0 +1,88 @@
+"""A table as the one Parquet file that readers of files see: written when it is first asked for, kept while there is room.
+
+Copies are named by the digest of the table's manifest, so they are right for ever; those of versions that are gone go with the
+collector where they lie in the repository. The bytes of a copy depend on the library that wrote it: no id rests on them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from blake3 import blake3
+
+from noria.datasets.model import VersionFile
+from noria.repository.objects import FolderObjects, Objects
+from noria.repository.tables.table import Table
+
+READ_BYTES = 4 << 20
+COPIES_BYTES = 4 << 30  # of all copies together
+_lock = threading.Lock()
+
+
+def copies_folder(objects: Objects) -> Path:
+    """Where copies of a store's tables are: in the folder itself, where the collector knows them, else in the user's cache."""
+    if isinstance(objects, FolderObjects):
+        return objects.folder / "files"
+    return Path("~/.cache/noria/tables").expanduser()
+
+
+class Copies:
+    """Whole tables in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, table: Table, digest: str) -> Path:
+        """The file of a table whose manifest has this digest."""
+        place = self._folder / digest[:2] / f"{digest}.parquet"
+        with _lock:  # two readers of one table would write it twice
+            if not place.is_file():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                draft = place.with_name(f".{secrets.token_hex(6)}")
+                try:
+                    table.write(draft)
+                    draft.replace(place)
+                finally:
+                    draft.unlink(missing_ok=True)
+                self._make_room(place)
+            else:
+                os.utime(place)
+        return place
+
+    def file(self, table: Table, like: VersionFile) -> VersionFile:
+        """What the copy is, as a file of a version."""
+        whole = blake3()
+        size = 0
+        for piece in self.pieces(table, like.digest):
+            whole.update(piece)
+            size += len(piece)
+        return VersionFile(path=like.path, size_bytes=size, digest=whole.hexdigest(), mode=like.mode)
+
+    def pieces(self, table: Table, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes of the copy from `start` to before `end`."""
+        with self.path(table, digest).open("rb") as file:
+            file.seek(start)
+            left = None if end is None else max(end - start, 0)
+            while left is None or left:
+                data = file.read(READ_BYTES if left is None else min(READ_BYTES, left))
+                if not data:
+                    return
+                left = None if left is None else left - len(data)
+                yield data
+
+    def _make_room(self, new: Path) -> None:
+        """Remove the copies that were not read for longest."""
+        room, found = COPIES_BYTES, []
+        for file in self._folder.glob("*/*.parquet"):
+            with contextlib.suppress(FileNotFoundError):
+                status = file.stat()
+                found.append((status.st_mtime_ns, status.st_size, file))
+        for _, size, file in sorted(found, reverse=True):
+            room -= size
+            if room < 0 and file != new:
+                file.unlink(missing_ok=True)
