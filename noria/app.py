@@ -29,6 +29,7 @@ from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
 from noria.governance.mlflow_hooks import MlflowHooks
 from noria.governance.policies import Policies
+from noria.governance.questions import Questions
 from noria.governance.webhooks import JOB_KIND, Webhooks
 from noria.http.asgi import asgi
 from noria.http.door import ASGI
@@ -43,6 +44,12 @@ from noria.kernel.ticks import Ticks
 from noria.loops.service import Loops, LoopsReconciler
 from noria.migrations import open_db
 from noria.monitoring.service import Monitoring
+from noria.pipelines.admission import Admission
+from noria.pipelines.asking import Answers
+from noria.pipelines.backfills import Backfills
+from noria.pipelines.declared import Declared
+from noria.pipelines.files import Watch
+from noria.pipelines.hooks import Hooks
 from noria.pipelines.lineage import RunLineage
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines
@@ -84,6 +91,8 @@ class App(Struct, frozen=True, kw_only=True):
     work: Work
     schedules: Schedules
     triggers: Triggers
+    hooks: Hooks
+    backfills: Backfills
     serving: Serving
     monitoring: Monitoring
     policies: Policies
@@ -105,7 +114,9 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.tracking.traces_http.routes(self.traces, self.evaluations),
             *noria.tracking.views.http.routes(self.views),
             *noria.registry.http.routes(self.registry),
-            *noria.pipelines.http.routes(self.pipelines, self.schedules, self.triggers, self.work),
+            *noria.pipelines.http.routes(
+                self.pipelines, self.schedules, self.triggers, self.work, self.hooks, self.backfills
+            ),
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
@@ -142,10 +153,13 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     transfers = Transfers(db, blobs, tracking, limit_bytes=config.upload_limit_mb << 20, is_direct=config.direct_transfers)
     traces, evaluations = Traces(db, tracking), Evaluations(db)
     registry = Registry(db, blobs, tracking)
-    transitions = Transitions()
-    pipelines = Pipelines(db, blobs, transitions, lease_s=config.lease_s)
+    transitions = Transitions(Questions())
+    pipelines = Pipelines(db, ops, blobs, transitions, lease_s=config.lease_s)
     work = Work(db, ops, ticks, access, pipelines, transitions)
-    schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines)
+    watch = Watch(db, ops, config.watched)
+    schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines, watch)
+    pipelines.declared = Declared(schedules, triggers)
+    backfills = Backfills(db, ops, pipelines)
     serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url, grpc_address=config.grpc_address)
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
     approvals = Approvals(db, ops, access)
@@ -156,10 +170,11 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     tracking.purge = Purge(db, tracking, collector)
     collector.users += [tracking, registry, pipelines, serving]  # datasets keep their bytes in packs of their own
     runs_lineage = RunLineage(db, ops, tracking)
-    subscribers: list[Subscriber] = [triggers, runs_lineage, monitoring.ingest, webhooks, loops]
+    subscribers: list[Subscriber] = [triggers, runs_lineage, Answers(pipelines), monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
-        work, schedules, approvals, audit, monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
+        work, Admission(db, ops, pipelines, transitions), schedules, watch, backfills, approvals, audit,
+        monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
         transfers,
     ]  # fmt: skip
@@ -168,7 +183,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, transfers=transfers, traces=traces,
         evaluations=evaluations, views=Views(db, tracking),
         registry=registry,
-        pipelines=pipelines, work=work, schedules=schedules, triggers=triggers, serving=serving, monitoring=monitoring, policies=policies,
+        pipelines=pipelines, work=work, schedules=schedules, triggers=triggers, hooks=Hooks(db, ops), backfills=backfills, serving=serving,
+        monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
     )  # fmt: skip
 

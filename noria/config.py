@@ -42,6 +42,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "remotes", "Comma-separated stores that datasets may be pushed to, pulled from or linked: s3://bucket/prefix.", ""
     ),
+    Setting("watched", "Comma-separated folders and stores in which new files may start pipelines.", ""),
     Setting(
         "collect_hours",
         "How often bytes of datasets that nothing needs are freed, in hours; 0: only by noria data gc.",
@@ -87,6 +88,7 @@ class Config(Struct, frozen=True, kw_only=True):
     blobs: str = ""
     allowed_hosts: tuple[str, ...] = ()
     remotes: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
     collect_hours: float = 24.0
     body_limit_mb: int = 16
     upload_limit_mb: int = 8192
@@ -168,7 +170,7 @@ def _file(path: Path) -> dict[str, Any]:
 def _read(setting: Setting, value: Any) -> Any:
     if setting.name == "home":
         return Path(value)
-    if setting.name in ("allowed_hosts", "remotes"):
+    if setting.name in ("allowed_hosts", "remotes", "watched"):
         return tuple(h.strip() for h in str(value).split(",") if h.strip())
     if setting.kind is bool:
         return _yes(setting, value)

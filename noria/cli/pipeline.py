@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Any
 
 import click
 
+from noria.cli import pipeline_control, pipeline_starts
 from noria.cli.base import Group, api, emit, json_option
+from noria.cli.pipeline_file import is_id, load, parse_params
 from noria.kernel.errors import Invalid
 
 FOLLOW_S = 0.5
@@ -46,7 +46,7 @@ def show(name: str, as_json: bool) -> None:
       noria pipeline show flights
       noria pipeline show 0197c0de4f2a7b5e9d3c1a2b3c4d5e6f
     """
-    if len(name) == 32 and all(c in "0123456789abcdef" for c in name):
+    if is_id(name):
         _show_run(name, as_json)
         return
     found = api().get(f"/pipelines/{name}")
@@ -121,7 +121,7 @@ def run(what: str, params: tuple[str, ...], name: str, wait: bool, as_json: bool
     """
     given = parse_params(params)
     if what.endswith(".py"):
-        submitted = _load(Path(what), name).submit(given, api=api())
+        submitted = load(Path(what), name).submit(given, api=api())
     else:
         submitted = api().post(f"/pipelines/{what}/runs", {"params": given})
     if not wait:
@@ -141,50 +141,9 @@ def run(what: str, params: tuple[str, ...], name: str, wait: bool, as_json: bool
         click.echo(f"The run {ended['id']} succeeded.")
 
 
-def parse_params(params: tuple[str, ...]) -> dict[str, Any]:
-    """`a=1` as {"a": 1}; what is not JSON is a text. Raises Invalid."""
-    found: dict[str, Any] = {}
-    for text in params:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise Invalid(f"{text!r} is not key=value.", where="param")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
-
-
-def _load(file: Path, name: str) -> Any:
-    """The pipeline in a file. Its folder comes first on the path, as when Python runs it."""
-    from noria.client.pipeline import Pipeline
-
-    if not file.is_file():
-        raise Invalid(f"There is no file {file}.")
-    root, parts = file.resolve().parent, [file.stem]
-    while (root / "__init__.py").exists():
-        parts.insert(0, root.name)
-        root = root.parent
-    sys.path.insert(0, str(root))
-    module = importlib.import_module(".".join(parts))
-    found = {
-        p.name: p for p in vars(module).values() if isinstance(p, Pipeline) and p.function.__module__ == module.__name__
-    }
-    if name:
-        if name not in found:
-            raise Invalid(f"{file} has no pipeline {name!r}.", hint="It has: " + (", ".join(found) or "none") + ".")
-        return found[name]
-    if len(found) != 1:
-        has = "no pipeline" if not found else "several pipelines: " + ", ".join(found)
-        raise Invalid(
-            f"{file} has {has}.", hint="Decorate one with @noria.pipeline." if not found else "Pick one with --name."
-        )
-    return next(iter(found.values()))
-
-
 @group.command()
 @click.argument("pipeline", required=False, default="")
-@click.option("--state", default="", help="queued, running, succeeded, failed or cancelled.")
+@click.option("--state", default="", help="waiting, queued, running, succeeded, failed or cancelled.")
 @click.option("--limit", default=20, show_default=True)
 @json_option
 def runs(pipeline: str, state: str, limit: int, as_json: bool) -> None:
@@ -236,149 +195,5 @@ def _new_text(step: dict[str, Any], offsets: dict[str, int]) -> Iterator[str]:
         yield found["text"]
 
 
-@group.command()
-@click.argument("run_id")
-@json_option
-def cancel(run_id: str, as_json: bool) -> None:
-    """Stop a run; its running steps are stopped too.
-
-    \b
-    Example:
-      noria pipeline cancel 0197c0de4f2a7b5e9d3c1a2b3c4d5e6f
-    """
-    emit(api().post(f"/pipeline-runs/{run_id}/cancel"), as_json=as_json, columns=["id", "pipeline", "state"])
-
-
-@group.command()
-@click.argument("run_id")
-@click.option("--file", "file", default="", help="Go on with the code of this file, which must have the same steps.")
-@click.option("--name", default="", help="Which pipeline, when the file has several.")
-@json_option
-def resume(run_id: str, file: str, name: str, as_json: bool) -> None:
-    """Go on with a failed or cancelled run; steps that succeeded are not repeated.
-
-    \b
-    Example:
-      noria pipeline resume 0197c0de4f2a7b5e9d3c1a2b3c4d5e6f --file pipeline.py
-    """
-    version = None
-    if file:
-        params = api().get(f"/pipeline-runs/{run_id}")["run"]["params"]
-        version = _load(Path(file), name).register(api(), params)["version"]
-    found = api().post(f"/pipeline-runs/{run_id}/resume", {"version": version})
-    emit(found, as_json=as_json, columns=["id", "pipeline", "version", "state"])
-
-
-@group.group(cls=Group)
-def schedule() -> None:
-    """Runs at the times of a cron expression."""
-
-
-@schedule.command("list")
-@json_option
-def list_schedules(as_json: bool) -> None:
-    """List schedules.
-
-    \b
-    Example:
-      noria pipeline schedule list
-    """
-    columns = ["name", "pipeline", "cron", "time_zone", "is_enabled", "next_at_ms", "last_at_ms", "error"]
-    emit(list(api().items("/schedules")), as_json=as_json, columns=columns)
-
-
-@schedule.command("create")
-@click.argument("name")
-@click.argument("pipeline")
-@click.argument("cron")
-@click.option("--time-zone", default="UTC", show_default=True)
-@click.option("--param", "params", multiple=True, help="key=value; the value is JSON, or else a text.")
-@json_option
-def create_schedule(name: str, pipeline: str, cron: str, time_zone: str, params: tuple[str, ...], as_json: bool) -> None:
-    """Run PIPELINE at the times of CRON.
-
-    \b
-    Example:
-      noria pipeline schedule create weekly flights "0 3 * * 1" --time-zone Europe/Paris
-    """
-    body = {"name": name, "pipeline": pipeline, "cron": cron, "time_zone": time_zone, "params": parse_params(params)}
-    emit(api().post("/schedules", body), as_json=as_json, columns=["name", "pipeline", "cron", "time_zone", "next_at_ms"])
-
-
-@group.group(cls=Group)
-def trigger() -> None:
-    """Runs when something happens."""
-
-
-@trigger.command("list")
-@json_option
-def list_triggers(as_json: bool) -> None:
-    """List triggers.
-
-    \b
-    Example:
-      noria pipeline trigger list
-    """
-    columns = ["name", "pipeline", "kinds", "is_enabled", "cooldown_s", "last_at_ms", "skipped", "error"]
-    emit(list(api().items("/triggers")), as_json=as_json, columns=columns)
-
-
-@trigger.command("create")
-@click.argument("name")
-@click.argument("pipeline")
-@click.argument("kinds", nargs=-1, required=True)
-@click.option(
-    "--where", "conditions", multiple=True, help='A condition: "data.dataset = flights", "subject like monitor:*".'
-)
-@click.option("--param", "params", multiple=True, help='key=value; the value may hold parts of the fact: "${data.number}".')
-@click.option("--cooldown", default="0s", show_default=True, help="How long to rest after a run, such as 6h.")
-@json_option
-def create_trigger(
-    name: str, pipeline: str, kinds: tuple[str, ...], conditions: tuple[str, ...], params: tuple[str, ...], cooldown: str,
-    as_json: bool,
-) -> None:  # fmt: skip
-    """Run PIPELINE when a fact of one of KINDS matches.
-
-    \b
-    Example:
-      noria pipeline trigger create on-data flights dataset_version.committed \\
-        --where "data.dataset = flights" --param 'dataset=flights@${data.number}' --cooldown 1h
-    """
-    from noria.client.durations import seconds
-
-    body = {
-        "name": name, "pipeline": pipeline, "kinds": list(kinds), "filter": [parse_condition(c) for c in conditions],
-        "params": parse_params(params), "cooldown_s": seconds(cooldown),
-    }  # fmt: skip
-    emit(api().post("/triggers", body), as_json=as_json, columns=["name", "pipeline", "kinds", "filter", "cooldown_s"])
-
-
-def parse_condition(text: str) -> dict[str, Any]:
-    """`data.value >= 0.2` as its parts. Raises Invalid."""
-    parts = text.split(None, 2)
-    if len(parts) != 3 or parts[1] not in ("=", "!=", ">", ">=", "<", "<=", "like"):
-        raise Invalid(f"{text!r} is not a condition.", where="where", hint='Write it as "data.dataset = flights".')
-    try:
-        value = json.loads(parts[2])
-    except ValueError:
-        value = parts[2]
-    return {"field": parts[0], "op": parts[1], "value": value}
-
-
-def _switches(parent: click.Group, path: str, what: str) -> None:
-    """enable, disable and delete: the same for both."""
-
-    def declare(verb: str, text: str, act: Any) -> None:
-        @parent.command(verb, help=f"{text}\n\n\b\nExample:\n  noria pipeline {what} {verb} NAME")
-        @click.argument("name")
-        def command(name: str) -> None:
-            act(name)
-            click.echo(f"The {what} {name} is {verb}d.")
-
-    declare("enable", f"Turn a {what} on.", lambda name: api().patch(f"/{path}/{name}", {"is_enabled": True}))
-    declare("disable", f"Turn a {what} off.", lambda name: api().patch(f"/{path}/{name}", {"is_enabled": False}))
-    declare("delete", f"Remove a {what}.", lambda name: api().delete(f"/{path}/{name}"))
-
-
-_switches(schedule, "schedules", "schedule")
-_switches(trigger, "triggers", "trigger")
+for command in (*pipeline_control.COMMANDS, pipeline_starts.schedule, pipeline_starts.trigger, *pipeline_starts.COMMANDS):
+    group.add_command(command)

@@ -22,7 +22,7 @@ class PipelineFailed(Exception):
 
 
 ENDED = ("succeeded", "failed", "cancelled")
-_MARKS = {"succeeded": "✓", "failed": "✗", "cancelled": "–", "skipped": "–", "running": "▸"}
+_MARKS = {"succeeded": "✓", "failed": "✗", "cancelled": "–", "skipped": "–", "running": "▸", "asking": "?"}
 
 
 def follow(api: Api, run_id: str, *, show: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -59,11 +59,19 @@ def _news(view: dict[str, Any], seen: dict[str, str]) -> Iterator[str]:
         state = f"{step['state']} {step['attempt']}"
         if seen.get(step["name"]) == state or step["state"] not in _MARKS:
             continue
+        if step["parent_id"] and step["state"] != "failed":  # a map says how many elements it has, and how it ended
+            continue
         seen[step["name"]] = state
         yield f"  {_MARKS[step['state']]} {step['name']}{_detail(step)}"
 
 
 def _detail(step: dict[str, Any]) -> str:
+    if step["state"] == "asking":
+        return f"  waits for an answer: noria pipeline approve {step['run_id']} {step['name']}"
+    if step["state"] == "skipped" and step.get("reason"):
+        return f"  {step['reason']}"
+    if step["kind"] == "map" and step["state"] == "running":
+        return f"  {step['waits']} steps"
     if step.get("cached_from"):
         return "  cached"
     if step["state"] == "running":

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 from typing import ParamSpec as Signature
 
 from noria.client.api import Api, connect
@@ -21,9 +21,9 @@ from noria.client.environment import capture_code, environment
 from noria.client.following import PipelineFailed, follow, say
 from noria.client.packages import Uv
 from noria.client.sizes import size_bytes
-from noria.client.tracing import NeedsValue, Output, Param, Trace, current, is_json
+from noria.client.tracing import Each, NeedsValue, Output, Param, Trace, current, is_json
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import ParamSpec, PipelineSpec, Source
+from noria.pipelines.model import ParamSpec, PipelineSpec, Source, Start
 
 __all__ = ["Pipeline", "PipelineFailed", "Step", "pipeline", "step"]
 
@@ -53,6 +53,33 @@ class Step(Generic[P, R]):
     def after(self, *outputs: Any) -> Step[P, R]:
         """The same step, which also waits for `outputs` without taking them: `report.after(train(x))()`."""
         return Step(self.function, self.options, (*self._after, *outputs))
+
+    def map(self, *each: Any, **fixed: Any) -> Any:
+        """One step for each item of a list: `train.map(parts, rate=0.1)`; gives the list of what they return, in order.
+
+        The list may be what another step returns: then it is known, and the steps are made, when that one has run. Positional
+        arguments are gone through together; arguments by name are the same for all, unless wrapped in `noria.each`.
+        Called outside a pipeline it runs here.
+        """
+        trace = current.get()
+        if trace is not None:
+            return trace.map(self, self._after, each, fixed)
+        lists = {name: value.values for name, value in fixed.items() if isinstance(value, Each)}
+        same = {name: value for name, value in fixed.items() if name not in lists}
+        rows = zip(*each, *lists.values(), strict=True)
+        return [self.function(*row[: len(each)], **dict(zip(lists, row[len(each) :], strict=True)), **same) for row in rows]
+
+    def with_options(self, **changes: Any) -> Step[P, R]:
+        """The same step with other options than its decorator gave it: `train.with_options(retries=3).map(parts)`.
+
+        `keep_going=True`: of a map, an element that fails gives None instead of failing the run.
+        """
+        keep_going = changes.pop("keep_going", self.options.get("keep_going", False))
+        try:
+            changed: dict[str, Any] = {**self.options, **_options(**changes)}
+        except TypeError as cause:
+            raise Invalid(f"A step has no such option: {cause}.") from cause
+        return Step(self.function, {**changed, "keep_going": bool(keep_going)}, self._after)
 
     def __repr__(self) -> str:
         return f"<step {self.function.__qualname__}>"
@@ -90,30 +117,57 @@ def step(
     `env`: packages of its own, `noria.uv("scikit-learn==1.7")`; else those of the worker.
     `cache`: True, or how old a result may be, such as "7d", to be taken instead of running the same code on the same inputs.
     """
-    options = {
-        "name": name, "retries": retries, "retry_delay_s": seconds(retry_delay),
-        "timeout_s": None if timeout is None else seconds(timeout),
-        "cache_s": None if cache is False else 0.0 if cache is True else seconds(cache),
-        "cpu": float(cpu), "gpu": gpu, "memory_bytes": size_bytes(memory), "disk_bytes": size_bytes(disk), "env": env,
-    }  # fmt: skip
+    options = _options(
+        name=name, retries=retries, retry_delay=retry_delay, timeout=timeout, cache=cache, cpu=cpu, gpu=gpu, memory=memory,
+        disk=disk, env=env,
+    )  # fmt: skip
     if function is not None:
         return Step(function, options)
     return lambda decorated: Step(decorated, options)
+
+
+def _options(**given: Any) -> dict[str, Any]:
+    """What was given, as a step's spec says it. Raises TypeError for an option there is not."""
+    readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "name": ("name", str),
+        "retries": ("retries", int),
+        "retry_delay": ("retry_delay_s", seconds),
+        "timeout": ("timeout_s", lambda value: None if value is None else seconds(value)),
+        "cpu": ("cpu", float),
+        "gpu": ("gpu", int),
+        "memory": ("memory_bytes", size_bytes),
+        "disk": ("disk_bytes", size_bytes),
+        "env": ("env", lambda value: value),
+        "cache": ("cache_s", lambda value: None if value is False else 0.0 if value is True else seconds(value)),
+    }
+    for name in given:
+        if name not in readers:
+            raise TypeError(f"{name!r}; there are {', '.join(readers)}")
+    return {readers[name][0]: readers[name][1](value) for name, value in given.items()}
 
 
 # --- pipelines ------------------------------------------------------------------------------------------------------------
 
 
 class Pipeline(Generic[P, R]):
-    """A function that calls steps. Called, it runs them here as plain functions; `run` sends it to the server."""
+    """A function that calls steps. `run` sends it to the server. Called, it runs them here as plain functions; called in another
+    pipeline, its steps become steps of that one, named after it."""
 
-    def __init__(self, function: Callable[P, R], name: str) -> None:
+    def __init__(self, function: Callable[P, R], name: str, terms: dict[str, Any] | None = None) -> None:
         self.function = function
+        self.terms = terms or {}  # how many runs at once, what starts it: as the spec says it
         self.name = name or function.__name__.replace("_", "-")
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.function(*args, **kwargs)
+        trace = current.get()
+        if trace is None:
+            return self.function(*args, **kwargs)
+        with trace.inside(self.name):
+            return self.function(*args, **kwargs)
+
+    def map(self, *_: Any, **__: Any) -> Any:
+        raise Invalid(f"{self.name} is a pipeline; only a step can be mapped.", hint="Map its steps one after the other.")
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
@@ -133,7 +187,7 @@ class Pipeline(Generic[P, R]):
         spec = PipelineSpec(
             name=self.name, description=(inspect.getdoc(self.function) or "").split("\n")[0], entry=code.entry,
             params=declared, fixed=fixed, steps=trace.steps, outputs=_named_outputs(trace, returned), code=code.info,
-            environment_digest=environment_digest, python=sys.version.split()[0],
+            environment_digest=environment_digest, python=sys.version.split()[0], **self.terms,
         )  # fmt: skip
         return spec, {**trace.blobs, **code.blobs, environment_digest: environment_body}
 
@@ -206,12 +260,32 @@ class Pipeline(Generic[P, R]):
 @overload
 def pipeline(function: Callable[P, R], /) -> Pipeline[P, R]: ...
 @overload
-def pipeline(*, name: str = ...) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
-def pipeline(function: Callable[..., Any] | None = None, /, *, name: str = "") -> Any:
-    """Make a function a pipeline. Its parameters are JSON values; its name is `name`, or the function's."""
+def pipeline(
+    *, name: str = ..., concurrency: int | None = ..., concurrency_key: str = ...,
+    on_busy: Literal["queue", "skip", "cancel_oldest"] = ..., triggers: list[Start] | None = ...,
+) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...  # fmt: skip
+def pipeline(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str = "",
+    concurrency: int | None = None,
+    concurrency_key: str = "",
+    on_busy: Literal["queue", "skip", "cancel_oldest"] = "queue",
+    triggers: list[Start] | None = None,
+) -> Any:
+    """Make a function a pipeline. Its parameters are JSON values; its name is `name`, or the function's.
+
+    `concurrency`: how many runs go on at once; of each value of `concurrency_key`, such as "${region}", if given.
+    `on_busy`: what a run does that finds no room: wait its turn, be passed over, or have the oldest one cancelled.
+    `triggers`: what starts it by itself, such as [noria.cron("0 3 * * 1"), noria.on_dataset("customers")].
+    """
+    terms = {
+        "concurrency": concurrency, "concurrency_key": concurrency_key, "on_busy": on_busy, "starts": list(triggers or []),
+    }  # fmt: skip
     if function is not None:
-        return Pipeline(function, name)
-    return lambda decorated: Pipeline(decorated, name)
+        return Pipeline(function, name, terms)
+    return lambda decorated: Pipeline(decorated, name, terms)
 
 
 def _named_outputs(trace: Trace, returned: Any) -> dict[str, Source]:

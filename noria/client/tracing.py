@@ -11,6 +11,7 @@ import math
 import sys
 import types
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
@@ -18,16 +19,24 @@ from blake3 import blake3
 
 from noria.client.closure import closure_digest
 from noria.kernel.errors import Invalid
+from noria.pipelines import conditions
 from noria.pipelines.model import (
     INLINE_BYTES_MAX,
+    Compare,
+    Every,
     FromBlob,
     FromDict,
+    FromFirst,
     FromList,
     FromParam,
     FromStep,
     FromValue,
+    Not,
+    Some,
     Source,
     StepSpec,
+    Test,
+    Truth,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +46,7 @@ current: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("noria_tr
 
 
 class Output:
-    """What a step will return, or a part of it: `out["auc"]`, `a, b = split(table)`."""
+    """What a step will return, or a part of it: `out["auc"]`, `a, b = split(table)`. Compared, it becomes a condition."""
 
     def __init__(self, step: str, path: tuple[str | int, ...] = (), returns: Any = None) -> None:
         self._step, self._path, self._returns = step, path, returns
@@ -52,18 +61,115 @@ class Output:
         if not parts or Ellipsis in parts:
             raise Invalid(
                 f"How many things {self._step} returns is not known.",
-                hint="Say it in its annotation, -> tuple[A, B], or pick one: out[0].",
+                hint="Say it in its annotation, -> tuple[A, B], pick one: out[0], or run a step for each: step.map(out).",
             )
         return iter([self[i] for i in range(len(parts))])
 
     def __bool__(self) -> bool:
-        raise Invalid(
-            f"What {self._step} returns is known only when it has run; the pipeline cannot decide on it.",
-            hint="Decide inside a step.",
-        )
+        raise undecided(f"What {self._step} returns")
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Condition:  # type: ignore[override]
+        return compared(self, "==", other)
+
+    def __ne__(self, other: object) -> Condition:  # type: ignore[override]
+        return compared(self, "!=", other)
+
+    def __gt__(self, other: object) -> Condition:
+        return compared(self, ">", other)
+
+    def __ge__(self, other: object) -> Condition:
+        return compared(self, ">=", other)
+
+    def __lt__(self, other: object) -> Condition:
+        return compared(self, "<", other)
+
+    def __le__(self, other: object) -> Condition:
+        return compared(self, "<=", other)
+
+    def __and__(self, other: object) -> Condition:
+        return condition(self) & other
+
+    def __or__(self, other: object) -> Condition:
+        return condition(self) | other
+
+    def __invert__(self) -> Condition:
+        return ~condition(self)
 
     def __repr__(self) -> str:
         return f"<output of {self._step}{''.join(f'[{k!r}]' for k in self._path)}>"
+
+
+class First:
+    """The first of several outputs that is there; what `noria.choose` gives."""
+
+    def __init__(self, source: FromFirst) -> None:
+        self.source = source
+
+    def __bool__(self) -> bool:
+        raise undecided("What is chosen")
+
+
+class Condition:
+    """Something that will be so or not: `score["auc"] > 0.9`. Joined with `&`, `|` and `~`."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, test: Test) -> None:
+        self.test = test
+
+    def __and__(self, other: object) -> Condition:
+        return Condition(Every([self.test, condition(other).test]))
+
+    def __or__(self, other: object) -> Condition:
+        return Condition(Some([self.test, condition(other).test]))
+
+    def __invert__(self) -> Condition:
+        return Condition(Not(self.test))
+
+    def __bool__(self) -> bool:
+        raise undecided("A condition on what a step returns")
+
+    def __repr__(self) -> str:
+        return f"<condition {conditions.name(self.test)}>"
+
+
+def undecided(what: str) -> Invalid:
+    return Invalid(
+        f"{what} is known only when it has run; the pipeline cannot decide on it.",
+        hint="Decide inside a step, or write: with noria.when(...). Join conditions with & | ~ instead of and, or, not.",
+    )
+
+
+def compared(left: object, op: Any, right: object) -> Condition:
+    trace = tracing("A condition")
+    if isinstance(left, Condition) or isinstance(right, Condition):
+        raise Invalid("A condition is not compared with anything.", hint="Put parentheses around each comparison.")
+    return Condition(Compare(trace.plain_source(left), op, trace.plain_source(right)))
+
+
+def condition(value: object) -> Condition:
+    """Anything as a condition: plain truth, unless it is one already."""
+    return value if isinstance(value, Condition) else Condition(Truth(tracing("A condition").plain_source(value)))
+
+
+def tracing(what: str) -> Trace:
+    """The pipeline that is being traced. Raises Invalid outside one."""
+    trace = current.get()
+    if trace is None:
+        raise Invalid(
+            f"{what} is for a pipeline that the server runs: submit it, or call .run().",
+            hint="In a step, in a script and in a pipeline called as a plain function, use plain Python.",
+        )
+    return trace
+
+
+class Each:
+    """A list given to `map` by name."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
 
 
 class NeedsValue(Exception):
@@ -100,14 +206,55 @@ for _operation in _OPERATIONS.split():
 
 
 class Trace:
-    """One call of a pipeline's function: the steps it made, and the values to store with them."""
+    """One call of a pipeline's function: the steps it made, and the values to store with them.
+
+    `guards` are the conditions that hold where the function is: each step takes them along. `prefix` names the pipeline that is
+    being called inside the outer one.
+    """
 
     def __init__(self) -> None:
         self.steps: list[StepSpec] = []
         self.blobs: dict[str, bytes] = {}
+        self.guards: list[Test] = []
+        self._prefix = ""
         self._digests: dict[int, tuple[str, list[str]]] = {}
 
     def call(self, step: Step[Any, Any], after: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Output:
+        """A step was called: it is in the graph from now on."""
+        inputs = {name: self.source(value) for name, value in self._bound(step, args, kwargs).items()}
+        return self._add(step, after, inputs)
+
+    def map(self, step: Step[Any, Any], after: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Output:
+        """A step was mapped over lists: the positional arguments, and those by name that are wrapped in `each`."""
+        function = step.function.__name__
+        wanted = self._bound(step, args, kwargs)
+        given = inspect.signature(step.function).bind(*args, **kwargs).arguments
+        named = {name for name, value in given.items() if isinstance(value, Each)}
+        positional = list(inspect.signature(step.function).bind_partial(*args).arguments)
+        if any(name.startswith("*") for name in wanted):
+            raise Invalid(f"{function} takes any number of arguments and cannot be mapped.", hint="Name its parameters.")
+        each = [name for name in wanted if name in named or name in positional]
+        if not each:
+            raise Invalid(f"{function}.map() is given nothing to go through.", hint=f"Write {function}.map(items, other=1).")
+        inputs: dict[str, Source] = {}
+        for name, value in wanted.items():
+            value = value.values if isinstance(value, Each) else value
+            inputs[name] = self._list_source(function, name, value) if name in each else self.source(value)
+        found = self._add(step, after, inputs, kind="map", each=each, keep_going=bool(step.options.get("keep_going")))
+        return Output(found._step)
+
+    def _list_source(self, function: str, name: str, value: Any) -> Source:
+        if isinstance(value, list | tuple | range):
+            return FromList([self.source(item) for item in value])
+        if isinstance(value, Output | First) or type(value) is Param:
+            return self.source(value)
+        raise Invalid(
+            f"{function}.map() goes through lists; {name} is a {type(value).__name__}.",
+            hint=f"Give what is the same for all by name: {function}.map(items, {name}=...).",
+        )
+
+    def _bound(self, step: Step[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by name, defaults filled in; `*` and `**` mark those that take any number."""
         function = step.function
         if "<locals>" in function.__qualname__ or "<lambda>" in function.__qualname__:
             raise Invalid(
@@ -118,22 +265,21 @@ class Trace:
         except TypeError as cause:
             raise Invalid(f"{function.__name__}: {cause}.") from cause
         bound.apply_defaults()
-        inputs: dict[str, Source] = {}
+        marks: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+        found = {}
         for name, parameter in bound.signature.parameters.items():
-            mark = (
-                "*"
-                if parameter.kind is parameter.VAR_POSITIONAL
-                else "**"
-                if parameter.kind is parameter.VAR_KEYWORD
-                else ""
-            )
             value = bound.arguments[name]
-            inputs[mark + name] = self.source(list(value) if mark == "*" else value)
-        name = self._name(step.options["name"] or function.__name__)
+            mark = marks.get(parameter.kind, "")
+            found[mark + name] = list(value) if mark == "*" else value
+        return found
+
+    def _add(self, step: Step[Any, Any], after: tuple[Any, ...], inputs: dict[str, Source], **more: Any) -> Output:
+        function = step.function
+        name = self.name(step.options["name"] or function.__name__)
         if id(function) not in self._digests:
             self._digests[id(function)] = closure_digest(function)  # type: ignore[arg-type]
         digest, opaque = self._digests[id(function)]
-        options = {k: v for k, v in step.options.items() if k not in ("name", "env")}
+        options = {k: v for k, v in step.options.items() if k not in ("name", "env", "keep_going")}
         if wanted := step.options["env"]:
             options["env"], lock = wanted.resolved(Path(inspect.getfile(function)).resolve().parent)
             self.blobs[options["env"].lock_digest] = lock
@@ -141,15 +287,52 @@ class Trace:
             StepSpec(
                 name=name, function=f"{_module_of(function)}:{function.__qualname__}", inputs=inputs,
                 description=(inspect.getdoc(function) or "").split("\n")[0], after=[o._step for o in _outputs(after)],
-                code_digest=digest, opaque=opaque, **options,
+                code_digest=digest, opaque=opaque, when=list(self.guards), **options, **more,
             )
         )  # fmt: skip
         return Output(name, (), _returns(function))
+
+    @contextmanager
+    def guarded(self, *tests: Test) -> Iterator[None]:
+        """Steps in the block take these conditions along; what the block itself adds (an approval) ends with it."""
+        kept = list(self.guards)
+        self.guards += tests
+        try:
+            yield
+        finally:
+            self.guards = kept
+
+    @contextmanager
+    def inside(self, pipeline: str) -> Iterator[None]:
+        """Steps in the block belong to a pipeline that was called: they are named after it."""
+        kept, taken = self._prefix, {step.name for step in self.steps}
+        base = f"{kept}{pipeline}"
+        tries = (base if i == 1 else f"{base}-{i}" for i in range(1, len(taken) + 2))
+        self._prefix = next(p for p in tries if not any(n.startswith(f"{p}.") for n in taken)) + "."
+        try:
+            with self.guarded():
+                yield
+        finally:
+            self._prefix = kept
+
+    def plain_source(self, value: object) -> Source:
+        """Where a value of a condition comes from. Raises Invalid for what the server could not compare."""
+        found = self.source(value)
+        if isinstance(found, FromBlob):
+            raise Invalid(f"A condition compares plain values; a {type(value).__name__} is none.")
+        return found
 
     def source(self, value: Any) -> Source:
         """Where an argument comes from."""
         if isinstance(value, Output):
             return FromStep(value._step, list(value._path))
+        if isinstance(value, First):
+            return value.source
+        if isinstance(value, Condition | Each):
+            raise Invalid(
+                f"A {'condition' if isinstance(value, Condition) else 'list for map()'} cannot be given to a step.",
+                hint="Compare inside the step." if isinstance(value, Condition) else "noria.each() belongs into map().",
+            )
         if type(value) is Param:
             return FromParam(object.__getattribute__(value, "_name"))
         if isinstance(value, list | tuple) and any(_is_promise(v) for v in _flat(value)):
@@ -165,7 +348,9 @@ class Trace:
         self.blobs[digest] = body
         return FromBlob(digest, len(body))
 
-    def _name(self, wanted: str) -> str:
+    def name(self, wanted: str) -> str:
+        """A name that no step has yet."""
+        wanted = self._prefix + wanted
         taken = {s.name for s in self.steps}
         if wanted not in taken:
             return wanted
@@ -203,7 +388,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _is_promise(value: Any) -> bool:
-    return type(value) is Param or isinstance(value, Output)
+    return type(value) is Param or isinstance(value, Output | First | Condition)
 
 
 def _outputs(values: tuple[Any, ...]) -> Iterator[Output]:

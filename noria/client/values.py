@@ -12,11 +12,14 @@ import msgspec
 from blake3 import blake3
 
 from noria.client.tracing import is_json
-from noria.pipelines.model import Json, Many, Named, Part, Pickle, Value
+from noria.pipelines.model import STEPS_MAX, Json, Many, Named, Part, Pickle, Value
+
+PARTS_BYTES_MIN = 1 << 20  # a list larger than this is kept by its items, so that a step that is given one loads only that
 
 
 def encode(value: Any, folder: Path) -> Value:
-    """`value` as data; what is pickled lies in `folder` under its digest. A tuple, and a dict by text, keep their parts."""
+    """`value` as data; what is pickled lies in `folder` under its digest. A tuple, a dict by text, and a large list
+    keep their parts."""
     if is_json(value):
         return Json(value)
     if type(value) is tuple:
@@ -26,9 +29,18 @@ def encode(value: Any, folder: Path) -> Value:
     import cloudpickle
 
     body = cloudpickle.dumps(value)
+    if type(value) is list and 0 < len(value) <= STEPS_MAX and len(body) > PARTS_BYTES_MIN:
+        bodies = [cloudpickle.dumps(item) for item in value]
+        if sum(map(len, bodies)) <= 2 * len(body):  # else the items share things, which would be stored again with each
+            return Many([_kept(item, part, folder) for item, part in zip(value, bodies, strict=True)])
+    return _kept(value, body, folder)
+
+
+def _kept(value: Any, body: bytes, folder: Path) -> Pickle:
     digest = blake3(body).hexdigest()
     (folder / digest).write_bytes(body)
-    return Pickle(digest, len(body), f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins."))
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return Pickle(digest, len(body), kind, len(value) if type(value) is list else None)
 
 
 def decode(value: Value, folder: Path) -> Any:

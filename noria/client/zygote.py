@@ -36,6 +36,7 @@ import msgspec
 from noria.client.environment import environment
 from noria.client.pipeline import Step
 from noria.client.values import Job, Result, decode, encode
+from noria.pipelines.model import Value
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 ORPHANS_WAIT_S = 5.0
@@ -327,12 +328,10 @@ def do(job_path: str, output: int) -> NoReturn:
 def run(job: Job) -> Result:
     """Call the step's function; a raised error is a result too, with its traceback in the output."""
     try:
-        inputs = {name: decode(value, Path(job.blobs)) for name, value in job.inputs.items()}
+        inputs = decoded(job.inputs, Path(job.blobs))
         function = find(job.function)
         _fresh_randomness()
-        args = [v for n, v in inputs.items() if not n.startswith("*")]
-        names = [n for n in inputs if not n.startswith("*")]
-        returned = _call(function, dict(zip(names, args, strict=True)), inputs)
+        returned = call(function, inputs)
         return Result(ok=True, value=encode(returned, Path(job.folder)))
     except BaseException as error:
         sys.stdout.flush()
@@ -340,7 +339,19 @@ def run(job: Job) -> Result:
         return Result(ok=False, error=_one_line(error))
 
 
-def _call(function: Any, named: dict[str, Any], inputs: dict[str, Any]) -> Any:
+def decoded(inputs: dict[str, Value], blobs: Path) -> dict[str, Any]:
+    """The inputs as the step takes them."""
+    return {name: decode(value, blobs) for name, value in inputs.items()}
+
+
+def call(function: Any, inputs: dict[str, Any]) -> Any:
+    """Call it with its inputs by name; `*` and `**` mark those that take any number."""
+    args, kwargs = arguments(function, inputs)
+    return function(*args, **kwargs)
+
+
+def arguments(function: Any, inputs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The inputs as the function takes them: by position, and by name."""
     import inspect
 
     args: list[Any] = []
@@ -351,10 +362,10 @@ def _call(function: Any, named: dict[str, Any], inputs: dict[str, Any]) -> Any:
         elif parameter.kind is parameter.VAR_KEYWORD:
             kwargs |= inputs.get("**" + name, {})
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            kwargs |= {name: named[name]} if name in named else {}
-        elif name in named:
-            args.append(named[name])
-    return function(*args, **kwargs)
+            kwargs |= {name: inputs[name]} if name in inputs else {}
+        elif name in inputs:
+            args.append(inputs[name])
+    return args, kwargs
 
 
 def find(name: str) -> Any:

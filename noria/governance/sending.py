@@ -4,18 +4,13 @@ Against SSRF: the name is resolved once, every address it has is checked, and th
 name that changes its mind (DNS rebinding) changes nothing. Redirects are not followed. The deny list is our own: Python's
 `is_global` says yes to NAT64 (`64:ff9b::/96`), IPv4-compatible (`::127.0.0.1`) and multicast addresses.
 
-The signature is that of Standard Webhooks (standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`.
+What is sent is signed as noria/kernel/signing.py says.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import http.client
 import ipaddress
-import secrets
 import socket
 import ssl
 from collections.abc import Callable
@@ -29,7 +24,6 @@ from noria.kernel.errors import Invalid, Unavailable
 TIMEOUT_S = 7.0
 ANSWER_BYTES_MAX = 100_000
 URL_LENGTH_MAX = 2_000
-SECRET_PREFIX = "whsec_"  # noqa: S105
 _REFUSED = tuple(
     ipaddress.ip_network(n)
     for n in (
@@ -78,30 +72,6 @@ def check_url(url: str) -> str:
             "An address must not hold a password.", where="url", hint="Deliveries are signed; check the signature."
         )
     return url
-
-
-def new_secret() -> str:
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-def check_secret(secret: str) -> str:
-    """`secret` if it is `whsec_` and base64 of 24 to 64 bytes; else Invalid."""
-    try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except (ValueError, binascii.Error):
-        key = b""
-    if not secret.startswith(SECRET_PREFIX) or not 24 <= len(key) <= 64:
-        raise Invalid(
-            "A secret is whsec_ and the base64 of 24 to 64 bytes.", where="secret", hint="Leave it out; one is made."
-        )
-    return secret
-
-
-def sign(secret: str, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The `webhook-signature` header."""
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
-    signed = f"{message_id}.{timestamp_s}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 def resolve(host: str, port: int) -> list[str]:

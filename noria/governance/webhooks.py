@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from noria.governance import mlflow_events, sending, store
 from noria.governance.model import Delivery, NewWebhook, Webhook, check_kinds, matches_kind
+from noria.kernel import signing
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.events import Event, event_at, last_seq
@@ -66,7 +67,7 @@ class Webhooks:
         sending.check_url(new.url)
         check_kinds(new.kinds)
         if new.secret:
-            sending.check_secret(new.secret)
+            signing.check_secret(new.secret)
         with self._db.write(op) as tx:
             found = next((h for h in store.webhooks(tx, op.workspace) if h.name == name), None)
             if found and found.format == "mlflow" and new.kinds != found.kinds:
@@ -76,7 +77,7 @@ class Webhooks:
                 )  # fmt: skip
             if found is None and len(store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
                 raise TooMuch(f"There are {WEBHOOKS_MAX} webhooks already.", hint="Delete one first.")
-            secret = new.secret or (store.webhook_secret(tx, name) if found else sending.new_secret())
+            secret = new.secret or (store.webhook_secret(tx, name) if found else signing.new_secret())
             # A webhook that was off hears of what happens from now on, not of all it missed.
             from_seq = found.from_seq if found and found.enabled else last_seq(tx)
             hook = Webhook(
@@ -184,7 +185,7 @@ class Webhooks:
             "webhook-id": message_id.encode("ascii", "xmlcharrefreplace").decode(),
             "webhook-timestamp": str(timestamp_s),
         }
-        headers["webhook-signature"] = sending.sign(secret, headers["webhook-id"], timestamp_s, body)
+        headers["webhook-signature"] = signing.sign(secret, headers["webhook-id"], timestamp_s, body)
         return sending.send(
             hook.url, body, headers, allow_private=hook.allow_private, clock=self._db.clock, resolve=self._resolve
         )

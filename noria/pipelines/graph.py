@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from blake3 import blake3
 from msgspec import Struct
+from msgspec.structs import replace
 
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import check_name
+from noria.pipelines import conditions
 from noria.pipelines.model import (
+    ANSWER_S_MAX,
+    CONCURRENCY_MAX,
     PARAMS_BYTES_MAX,
+    PROMPT_LENGTH_MAX,
     RESERVED_NAMES,
     RETRIES_MAX,
     STEPS_MAX,
     FromBlob,
     FromDict,
+    FromFirst,
     FromList,
     FromParam,
     FromStep,
@@ -31,12 +37,14 @@ from noria.pipelines.model import (
     Pickle,
     PipelineSpec,
     Source,
+    StepRun,
     StepSpec,
     Value,
 )
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"^3\.\d+(\.\d+)?\Z")
+_PLACE = re.compile(r"\$\{(\w+)\}")
 _FUNCTION = re.compile(r"^[\w.]+:[\w.]+\Z")
 
 
@@ -57,15 +65,39 @@ def check_spec(spec: PipelineSpec) -> None:
         _check_step(spec, step, known)
     for name, source in spec.outputs.items():
         _check_source(spec, source, known, where=f"outputs.{name}")
+    _check_concurrency(spec)
     order(spec.steps)
+
+
+def _check_concurrency(spec: PipelineSpec) -> None:
+    if spec.concurrency is not None and not 1 <= spec.concurrency <= CONCURRENCY_MAX:
+        raise Invalid(f"concurrency must be between 1 and {CONCURRENCY_MAX}.", where="concurrency")
+    if spec.concurrency is None and (spec.concurrency_key or spec.on_busy != "queue"):
+        raise Invalid("concurrency_key and on_busy say nothing without concurrency.", where="concurrency")
+    for name in _PLACE.findall(spec.concurrency_key):
+        if name not in spec.params:
+            raise Invalid(f"concurrency_key names the parameter {name!r}, which there is not.", where="concurrency_key")
+
+
+def slot_of(spec: PipelineSpec, params: Mapping[str, Any]) -> str:
+    """What a run with these parameters shares with those it may have to wait for; empty when there is no limit."""
+    if spec.concurrency is None:
+        return ""
+    key = _PLACE.sub(lambda place: _text(params[place[1]]), spec.concurrency_key)
+    return f"{spec.name}/{key}"[:500] if key else spec.name
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
     where = f"steps.{step.name}"
     if not step.name or len(step.name) > 200:
         raise Invalid("A step needs a name of at most 200 characters.", where="steps")
-    if not _FUNCTION.match(step.function):
-        raise Invalid(f"{step.function!r} does not name a function as module:name.", where=where)
+    if "[" in step.name or "]" in step.name:
+        raise Invalid("A step's name has no brackets: they name the elements of a map.", where=where)
+    _check_kind(step, where)
     if not 0 <= step.retries <= RETRIES_MAX:
         raise Invalid(f"retries is {step.retries}; it must be between 0 and {RETRIES_MAX}.", where=where)
     if step.timeout_s is not None and not 0 < step.timeout_s < math.inf:
@@ -83,6 +115,23 @@ def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
             raise Invalid(f"Step {step.name} waits for {name!r}, which is no step.", where=where)
     for name, source in step.inputs.items():
         _check_source(spec, source, known, where=f"{where}.inputs.{name}")
+    for test in step.when:
+        for source in conditions.sources(test):
+            _check_source(spec, source, known, where=f"{where}.when")
+
+
+def _check_kind(step: StepSpec, where: str) -> None:
+    if step.kind == "approve":
+        if step.question is None or not 0 < len(step.question.prompt) <= PROMPT_LENGTH_MAX:
+            raise Invalid(f"An approval step asks something, in at most {PROMPT_LENGTH_MAX} characters.", where=where)
+        if step.timeout_s is None or step.timeout_s > ANSWER_S_MAX:
+            raise Invalid(f"An approval step waits for at most {ANSWER_S_MAX // 86_400} days.", where=where)
+    elif not _FUNCTION.match(step.function):
+        raise Invalid(f"{step.function!r} does not name a function as module:name.", where=where)
+    if (step.kind == "map") != bool(step.each) or not set(step.each) <= set(step.inputs):
+        raise Invalid("A map names the inputs that it is spread over.", where=where)
+    if any(conditions.depth(test) > conditions.DEPTH_MAX for test in step.when):
+        raise Invalid(f"A condition is nested at most {conditions.DEPTH_MAX} deep.", where=where)
 
 
 def _check_source(spec: PipelineSpec, source: Source, known: set[str], *, where: str) -> None:
@@ -97,7 +146,7 @@ def _check_source(spec: PipelineSpec, source: Source, known: set[str], *, where:
 
 def leaves(source: Source) -> Iterator[FromParam | FromStep | FromValue | FromBlob]:
     """Every leaf of a nested source."""
-    if isinstance(source, FromList):
+    if isinstance(source, FromList | FromFirst):
         for item in source.items:
             yield from leaves(item)
     elif isinstance(source, FromDict):
@@ -109,7 +158,8 @@ def leaves(source: Source) -> Iterator[FromParam | FromStep | FromValue | FromBl
 
 def parents(step: StepSpec) -> list[str]:
     """The steps that have to end before `step` may start, each once, in the order they are named."""
-    found = [leaf.step for source in step.inputs.values() for leaf in leaves(source) if isinstance(leaf, FromStep)]
+    looked_at = [source for test in step.when for source in conditions.sources(test)]
+    found = [leaf.step for s in (*step.inputs.values(), *looked_at) for leaf in leaves(s) if isinstance(leaf, FromStep)]
     return list(dict.fromkeys([*found, *step.after]))
 
 
@@ -144,8 +194,77 @@ def descendants(steps: list[StepSpec], name: str) -> set[str]:
 
 
 def shape(spec: PipelineSpec) -> dict[str, tuple[str, ...]]:
-    """Steps and what they wait for; a run may go on with another version when this is the same."""
-    return {step.name: tuple(sorted(parents(step))) for step in spec.steps}
+    """Steps, what they are and what they wait for; a run may go on with another version when this is the same."""
+    return {step.name: (step.kind, *sorted(parents(step))) for step in spec.steps}
+
+
+def asked(step: StepSpec) -> dict[str, Any]:
+    """What a step needs of the worker that takes it."""
+    return {"cpu": step.cpu, "gpu": step.gpu, "memory_bytes": step.memory_bytes}
+
+
+def conditional(spec: PipelineSpec) -> frozenset[str]:
+    """The steps that may be passed over, and those that may have to do without what such a step returns."""
+    found: set[str] = set()
+    by_name = {step.name: step for step in spec.steps}
+    for name in order(spec.steps):
+        if by_name[name].when or found.intersection(parents(by_name[name])):
+            found.add(name)
+    return frozenset(found)
+
+
+# --- maps -----------------------------------------------------------------------------------------------------------------
+
+
+def lengths(step: StepSpec, inputs: Mapping[str, Value]) -> int:
+    """How many elements a map has. Raises Invalid when an input is no list, or two have different lengths."""
+    found = {name: _length(step.name, name, inputs[name]) for name in step.each}
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{name} has {count}" for name, count in found.items())
+        raise Invalid(f"{step.name} is spread over lists of different lengths: {said}.")
+    return next(iter(found.values()))
+
+
+def _length(step: str, name: str, value: Value) -> int:
+    if isinstance(value, Json) and isinstance(value.value, list):
+        return len(value.value)
+    if isinstance(value, Many):
+        return len(value.items)
+    if isinstance(value, Pickle) and value.length is not None:
+        return value.length
+    if isinstance(value, Part):
+        raise Invalid(
+            f"{step} cannot be spread over {name}: it lies inside a pickled {value.value.type or 'value'}.",
+            hint="Return the list itself, or in a tuple or dict.",
+        )
+    kind = type(value.value).__name__ if isinstance(value, Json) else value.type if isinstance(value, Pickle) else "dict"
+    raise Invalid(f"{step} is spread over {name}, which is no list but of type {kind}.")
+
+
+def element(step: StepSpec, index: int, maps: Collection[str]) -> StepSpec:
+    """The step for item `index` of a map. `maps`: the steps that are maps themselves, whose elements are steps too."""
+    inputs = {
+        name: _item(source, index, maps) if name in step.each else source for name, source in step.inputs.items()
+    }  # fmt: skip
+    return replace(
+        step, name=f"{step.name}[{index}]", kind="call", each=[], keep_going=False, when=[], after=[], inputs=inputs
+    )
+
+
+def _item(source: Source, index: int, maps: Collection[str]) -> Source:
+    if isinstance(source, FromStep):
+        if not source.path and source.step in maps:
+            return FromStep(f"{source.step}[{index}]")
+        return FromStep(source.step, [*source.path, index])
+    if isinstance(source, FromParam):
+        return FromParam(source.name, [*source.path, index])
+    if isinstance(source, FromValue):
+        return FromValue(source.value[index])
+    if isinstance(source, FromList):
+        return source.items[index]
+    if isinstance(source, FromFirst):
+        return FromFirst([_item(item, index, maps) for item in source.items])
+    raise Invalid("A map is spread over lists.")
 
 
 def bind_params(spec: PipelineSpec, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,18 +293,25 @@ def bind_params(spec: PipelineSpec, params: Mapping[str, Any]) -> dict[str, Any]
     return bound
 
 
-def resolve(source: Source, params: Mapping[str, Any], outputs: Mapping[str, Value | None]) -> Value:
-    """The value of an input, once its parents have succeeded. `outputs` is by step name."""
+def resolve(
+    source: Source, params: Mapping[str, Any], outputs: Mapping[str, Value | None], absent: Collection[str] = ()
+) -> Value:
+    """The value of an input, once its parents have ended. `outputs` is by step name; what `absent` steps would give is None."""
     if isinstance(source, FromParam):
-        return Json(params[source.name])
+        return pick(Json(params[source.name]), source.path, step=f"the parameter {source.name}")
     if isinstance(source, FromValue):
         return Json(source.value)
     if isinstance(source, FromBlob):
         return Pickle(source.digest, source.size_bytes)
     if isinstance(source, FromList):
-        return simplify(Many([resolve(item, params, outputs) for item in source.items]))
+        return simplify(Many([resolve(item, params, outputs, absent) for item in source.items]))
     if isinstance(source, FromDict):
-        return simplify(Named({key: resolve(item, params, outputs) for key, item in source.items.items()}))
+        return simplify(Named({key: resolve(item, params, outputs, absent) for key, item in source.items.items()}))
+    if isinstance(source, FromFirst):
+        there = next((item for item in source.items if not conditions.missing(item, absent)), None)
+        return Json(source.default) if there is None else resolve(there, params, outputs, absent)
+    if source.step in absent:
+        return Json(None)
     value = outputs.get(source.step)
     return pick(value if value is not None else Json(None), source.path, step=source.step)
 
@@ -276,3 +402,21 @@ def _identity(value: Value) -> Any:
     if isinstance(value, Many):
         return [value.kind, [_identity(item) for item in value.items]]
     return ["named", {key: _identity(item) for key, item in value.items.items()}]
+
+
+class Plan:
+    """A pipeline's spec, ready to be asked: steps by name, which are maps, which may be passed over, what rests on what."""
+
+    def __init__(self, spec: PipelineSpec) -> None:
+        self.spec = spec
+        self.steps = {step.name: step for step in spec.steps}
+        self.maps = frozenset(step.name for step in spec.steps if step.kind == "map")
+        self.conditional = conditional(spec)
+
+    def spec_of(self, step: StepRun) -> StepSpec:
+        """The spec of a step run, also of one that was made at run time."""
+        return step.spec or self.steps[step.name]
+
+    def below(self, name: str) -> set[str]:
+        """Every step that waits for `name`, directly or not."""
+        return descendants(self.spec.steps, name)

@@ -9,10 +9,15 @@ import anyio.to_thread
 from litestar import Request
 from litestar.params import QueryParameter
 
+from noria.access.policy import PUBLIC
 from noria.http.route import Routes, delete, get, patch, post
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
+from noria.pipelines.backfills import Backfills
+from noria.pipelines.hooks import Hooks
 from noria.pipelines.model import (
+    Backfill,
+    BackfillPart,
     Beat,
     Claim,
     Claimed,
@@ -20,6 +25,7 @@ from noria.pipelines.model import (
     Hello,
     LogChunk,
     Logs,
+    NewBackfill,
     NewSchedule,
     NewTrigger,
     Orders,
@@ -28,8 +34,12 @@ from noria.pipelines.model import (
     PipelineRunView,
     PipelineSpec,
     PipelineVersion,
+    Received,
+    Replay,
+    Rerun,
     Resume,
     Schedule,
+    StepRun,
     Submit,
     Switch,
     Trigger,
@@ -45,12 +55,16 @@ CLAIM_POLL_S = 0.02  # how late a waiting worker may learn of a step in this pro
 CLAIM_LOOK_S = 1.0  # and of one that another server process made ready, or whose retry is due
 
 
-def routes(pipelines: Pipelines, schedules: Schedules, triggers: Triggers, work: Work) -> Routes:
+def routes(
+    pipelines: Pipelines, schedules: Schedules, triggers: Triggers, work: Work, hooks: Hooks, backfills: Backfills
+) -> Routes:  # fmt: skip
     return [
         *_pipelines(pipelines),
         *_runs(pipelines),
         *_schedules(schedules),
         *_triggers(triggers),
+        *_hooks(hooks),
+        *_backfills(backfills),
         *_work(work),
     ]
 
@@ -76,7 +90,17 @@ def _pipelines(pipelines: Pipelines) -> Routes:
         """A pipeline's versions, newest first."""
         return pipelines.versions(op, name, limit=limit, page=page)
 
-    return [register_pipeline, list_pipelines, read_pipeline, list_pipeline_versions]
+    @post("/api/v1/pipelines/{name:str}/pause", action="trigger.write")
+    def pause_pipeline(op: Op, name: str) -> Pipeline:
+        """Let neither schedules nor triggers start a pipeline."""
+        return pipelines.control.pause_pipeline(op, name, True)
+
+    @post("/api/v1/pipelines/{name:str}/unpause", action="trigger.write")
+    def unpause_pipeline(op: Op, name: str) -> Pipeline:
+        """Let schedules and triggers start a pipeline again."""
+        return pipelines.control.pause_pipeline(op, name, False)
+
+    return [register_pipeline, list_pipelines, read_pipeline, list_pipeline_versions, pause_pipeline, unpause_pipeline]
 
 
 def _runs(pipelines: Pipelines) -> Routes:
@@ -111,7 +135,27 @@ def _runs(pipelines: Pipelines) -> Routes:
     @post("/api/v1/pipeline-runs/{run_id:str}/resume", action="pipeline.run")
     def resume_pipeline_run(op: Op, run_id: str, data: Resume) -> PipelineRun:
         """Go on with a failed or cancelled run from the steps that did not succeed."""
-        return pipelines.resume(op, run_id, version=data.version)
+        return pipelines.resume(op, run_id, version=data.version, start=data.start)
+
+    @post("/api/v1/pipeline-runs/{run_id:str}/pause", action="pipeline.cancel")
+    def pause_pipeline_run(op: Op, run_id: str) -> PipelineRun:
+        """Let what runs go on, and begin nothing more."""
+        return pipelines.control.pause(op, run_id)
+
+    @post("/api/v1/pipeline-runs/{run_id:str}/unpause", action="pipeline.run")
+    def unpause_pipeline_run(op: Op, run_id: str) -> PipelineRun:
+        """Go on with a paused run."""
+        return pipelines.control.unpause(op, run_id)
+
+    @post("/api/v1/pipeline-runs/{run_id:str}/rerun", action="pipeline.run")
+    def rerun_pipeline_run(op: Op, run_id: str, data: Rerun) -> PipelineRun:
+        """Start a run with the parameters of this one, some of them changed."""
+        return pipelines.control.rerun(op, run_id, data.params, version=data.version)
+
+    @post("/api/v1/step-runs/{step_run_id:str}/cancel", action="pipeline.cancel")
+    def cancel_step_run(op: Op, step_run_id: str) -> StepRun:
+        """Stop one step; what needs it is skipped, the rest of the run goes on."""
+        return pipelines.control.cancel_step(op, step_run_id)
 
     @get("/api/v1/step-runs/{step_run_id:str}/logs", action="pipeline.read")
     def read_step_logs(op: Op, step_run_id: str, offset: int = 0) -> Logs:
@@ -119,7 +163,8 @@ def _runs(pipelines: Pipelines) -> Routes:
         return pipelines.logs(op, step_run_id, offset)
 
     return [
-        submit_pipeline_run, list_pipeline_runs, read_pipeline_run, cancel_pipeline_run, resume_pipeline_run, read_step_logs,
+        submit_pipeline_run, list_pipeline_runs, read_pipeline_run, cancel_pipeline_run, resume_pipeline_run,
+        pause_pipeline_run, unpause_pipeline_run, rerun_pipeline_run, cancel_step_run, read_step_logs,
     ]  # fmt: skip
 
 
@@ -168,7 +213,51 @@ def _triggers(triggers: Triggers) -> Routes:
         """Remove a trigger."""
         triggers.delete(op, name)
 
-    return [list_triggers, create_trigger, switch_trigger, delete_trigger]
+    @post("/api/v1/triggers/{name:str}/secret", action="trigger.write")
+    def renew_trigger_secret(op: Op, name: str) -> Trigger:
+        """Make the secret of a hook anew; it is shown this once."""
+        return triggers.new_secret(op, name)
+
+    return [list_triggers, create_trigger, switch_trigger, delete_trigger, renew_trigger_secret]
+
+
+def _backfills(backfills: Backfills) -> Routes:
+    @post("/api/v1/pipelines/{name:str}/backfills", action="pipeline.run")
+    def start_backfill(op: Op, name: str, data: NewBackfill) -> Backfill:
+        """Run a pipeline once for each of many dates, a few at a time."""
+        return backfills.start(op, name, data)
+
+    @get("/api/v1/backfills", action="pipeline.read")
+    def list_backfills(op: Op, pipeline: str = "", limit: int | None = None, page: str = "") -> Page[Backfill]:
+        """Backfills, newest first."""
+        return backfills.backfills(op, pipeline=pipeline, limit=limit, page=page)
+
+    @get("/api/v1/backfills/{backfill_id:str}", action="pipeline.read")
+    def read_backfill(op: Op, backfill_id: str) -> Backfill:
+        """One backfill, with how many dates are in which state."""
+        return backfills.backfill(op, backfill_id)
+
+    @get("/api/v1/backfills/{backfill_id:str}/parts", action="pipeline.read")
+    def list_backfill_parts(op: Op, backfill_id: str, limit: int | None = None, page: str = "") -> Page[BackfillPart]:
+        """The dates of a backfill, in order."""
+        return backfills.parts(op, backfill_id, limit=limit, page=page)
+
+    @post("/api/v1/backfills/{backfill_id:str}/cancel", action="pipeline.cancel")
+    def cancel_backfill(op: Op, backfill_id: str) -> Backfill:
+        """Start no more dates and stop the runs that go on."""
+        return backfills.cancel(op, backfill_id)
+
+    return [start_backfill, list_backfills, read_backfill, list_backfill_parts, cancel_backfill]
+
+
+def _hooks(hooks: Hooks) -> Routes:
+    @post("/api/v1/hooks/{name:str}", action=PUBLIC)
+    async def receive_hook(request: Request[Any, Any, Any], name: str) -> Received:
+        """Take a signed message for a trigger: Standard Webhooks, or GitHub's."""
+        body = await request.body()
+        return await anyio.to_thread.run_sync(hooks.receive, name, dict(request.headers), body)
+
+    return [receive_hook]
 
 
 def _work(work: Work) -> Routes:
@@ -220,4 +309,9 @@ def _work(work: Work) -> Routes:
         work.goodbye(op, data)
         return {}
 
-    return [work_hello, work_claim, work_beat, work_logs, work_finish, work_goodbye]
+    @post("/api/v1/step-runs/{step_run_id:str}/replay", action="pipeline.run")
+    def replay_step(op: Op, step_run_id: str) -> Replay:
+        """What it takes to run a step again elsewhere: code, inputs, and a token that can only read."""
+        return work.replay(op, step_run_id)
+
+    return [replay_step, work_hello, work_claim, work_beat, work_logs, work_finish, work_goodbye]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from noria.kernel.facts import Fact, fact
 
@@ -19,10 +19,20 @@ INLINE_BYTES_MAX = 64 << 10  # a JSON value beyond this travels as a blob
 LOG_BYTES_MAX = 8 << 20  # per attempt; what is printed beyond it is dropped, and the log says so
 LOG_PAGE_BYTES = 256 << 10
 PARAMS_BYTES_MAX = 256 << 10
+PROMPT_LENGTH_MAX = 1_000
+ANSWER_S_MAX = 90 * 86_400  # how long a step may wait for people, as long as an approval may
 RESERVED_NAMES = frozenset({"work"})  # /api/v1/pipelines/work/… belongs to the workers
 
-RunState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-StepState = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
+WAITING_MAX = 1_000  # runs of a pipeline that wait for others of it to end; more are passed over
+CONCURRENCY_MAX = 1_000
+FILES_MAX = 10_000  # that a trigger looks at
+HOOK_BYTES_MAX = 64 << 10  # a message becomes a fact, and facts are kept for ever
+
+# waiting: for other runs of its pipeline; queued: for a worker.
+RunState = Literal["waiting", "queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+# asking: it waits for what people say. A map runs while its elements do.
+StepState = Literal["waiting", "ready", "running", "asking", "succeeded", "failed", "cancelled", "skipped"]
+StepKind = Literal["call", "map", "approve"]
 Outcome = Literal["succeeded", "failed", "timed_out", "out_of_memory", "cancelled", "lost"]
 RUN_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 STEP_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
@@ -32,9 +42,10 @@ STEP_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "ski
 
 
 class FromParam(Struct, frozen=True, tag="param", tag_field="from"):
-    """A parameter of the pipeline."""
+    """A parameter of the pipeline, or the part of it at `path`."""
 
     name: str
+    path: list[str | int] = []
 
 
 class FromStep(Struct, frozen=True, tag="step", tag_field="from"):
@@ -60,16 +71,62 @@ class FromBlob(Struct, frozen=True, tag="blob", tag_field="from"):
 class FromList(Struct, frozen=True, tag="list", tag_field="from"):
     """A list of inputs: how fan-out comes together again."""
 
-    items: list[FromParam | FromStep | FromValue | FromBlob | FromList | FromDict]
+    items: list[FromParam | FromStep | FromValue | FromBlob | FromList | FromDict | FromFirst]
 
 
 class FromDict(Struct, frozen=True, tag="dict", tag_field="from"):
     """A dict of inputs."""
 
-    items: dict[str, FromParam | FromStep | FromValue | FromBlob | FromList | FromDict]
+    items: dict[str, FromParam | FromStep | FromValue | FromBlob | FromList | FromDict | FromFirst]
 
 
-Source = FromParam | FromStep | FromValue | FromBlob | FromList | FromDict
+class FromFirst(Struct, frozen=True, tag="first", tag_field="from"):
+    """The first of these that is there: whose steps were not passed over. `default` when none is."""
+
+    items: list[FromParam | FromStep | FromValue | FromBlob | FromList | FromDict | FromFirst]
+    default: Any = None
+    has_default: bool = False
+
+
+Source = FromParam | FromStep | FromValue | FromBlob | FromList | FromDict | FromFirst
+
+
+# --- conditions -----------------------------------------------------------------------------------------------------------
+
+
+class Truth(Struct, frozen=True, tag="truth", tag_field="test"):
+    """A value that is neither false, nor zero, nor empty, nor missing."""
+
+    value: Source
+
+
+class Compare(Struct, frozen=True, tag="compare", tag_field="test"):
+    """Two values, compared as Python compares them."""
+
+    left: Source
+    op: Literal["==", "!=", ">", ">=", "<", "<="]
+    right: Source
+
+
+class Every(Struct, frozen=True, tag="and", tag_field="test"):
+    """All of these hold."""
+
+    of: list[Truth | Compare | Every | Some | Not]
+
+
+class Some(Struct, frozen=True, tag="or", tag_field="test"):
+    """One of these holds."""
+
+    of: list[Truth | Compare | Every | Some | Not]
+
+
+class Not(Struct, frozen=True, tag="not", tag_field="test"):
+    """This does not hold."""
+
+    of: Truth | Compare | Every | Some | Not
+
+
+Test = Truth | Compare | Every | Some | Not
 
 
 # --- values ---------------------------------------------------------------------------------------------------------------
@@ -87,6 +144,7 @@ class Pickle(Struct, frozen=True, tag="pickle", tag_field="as"):
     digest: str
     size_bytes: int
     type: str = ""
+    length: int | None = None  # of a list: how many steps it can be spread over
 
 
 class Many(Struct, frozen=True, tag="many", tag_field="as"):
@@ -144,11 +202,33 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     asked: list[str] = []
 
 
+class Question(Struct, frozen=True, kw_only=True):
+    """What an approval step asks: of whom, and how many have to agree."""
+
+    prompt: str
+    role: str = ""  # only people with this role may answer
+    required: int = 1
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What people said to a question: `reason` is a sentence for the page."""
+
+    approved: bool
+    by: list[str]
+    comment: str
+    reason: str
+
+
 class StepSpec(Struct, frozen=True, kw_only=True):
-    """One call of a step in a pipeline."""
+    """One call of a step in a pipeline; or one of many, made while it runs (`map`); or a question to people (`approve`)."""
 
     name: str  # unique in its pipeline: the function's name, numbered when it is called more than once
-    function: str  # `module:name`, found in the captured code
+    function: str = ""  # `module:name`, found in the captured code; empty for a question
+    kind: StepKind = "call"
+    each: list[str] = []  # of a map: the inputs that are lists, of which each element gets its own item
+    keep_going: bool = False  # of a map: an element that fails gives None, and is no reason for the run to fail
+    when: list[Test] = []  # the step is passed over unless all of these hold
+    question: Question | None = None
     description: str = ""
     inputs: dict[str, Source] = {}
     after: list[str] = []  # steps to wait for without using what they return
@@ -191,12 +271,17 @@ class PipelineSpec(Struct, frozen=True, kw_only=True):
     code: CodeInfo
     environment_digest: str = ""
     python: str = ""
+    concurrency: int | None = None  # how many runs go on at once
+    concurrency_key: str = ""  # counted for each value of this, such as "${region}"
+    on_busy: Literal["queue", "skip", "cancel_oldest"] = "queue"
+    starts: list[Start] = []  # schedules and triggers that come with the code
 
 
 class Pipeline(Struct, frozen=True, kw_only=True):
-    """A registered pipeline and its latest version."""
+    """A registered pipeline and its latest version. While it is paused, nothing starts it by itself."""
 
     id: str
+    is_paused: bool = False
     name: str
     version: int
     description: str
@@ -238,6 +323,9 @@ class PipelineRun(Struct, frozen=True, kw_only=True):
     error: str = ""
     remaining: int = 0
     outputs: dict[str, Value] = {}
+    is_paused: bool = False  # nothing more of it begins
+    slot: str = ""  # what it shares with the runs that it may have to wait for
+    origin_run_id: str = ""  # the run whose parameters it was started with again
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -281,6 +369,12 @@ class StepRun(Struct, frozen=True, kw_only=True):
     cpu: float = 0.0  # what it was promised
     gpu: int = 0
     memory_bytes: int = 0
+    kind: StepKind = "call"
+    parent_id: str = ""  # of an element: the step run of its map
+    item: int = -1  # of an element: which one
+    approval_id: str = ""  # of a question: where it is answered
+    stop_by: str = ""  # who asked for this step alone to stop
+    spec: StepSpec | None = None  # of a step made at run time; the others are in the pipeline's version
 
 
 class StepView(Struct, frozen=True, kw_only=True):
@@ -291,10 +385,12 @@ class StepView(Struct, frozen=True, kw_only=True):
     description: str = ""
     depends_on: list[str] = []
     waiting: str = ""  # why a step that is ready does not start
+    when: list[str] = []  # its conditions, as they were written
+    question: Question | None = None
 
 
 class PipelineRunView(Struct, frozen=True, kw_only=True):
-    """A pipeline run with its steps; `workers` says how many are there to do the work."""
+    """A pipeline run with its steps; `workers` says how many are there to do the work. Elements of maps are not in `dag`."""
 
     run: PipelineRun
     steps: list[StepView]
@@ -348,19 +444,66 @@ class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     value: Any
 
 
+class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files to look for: in a folder or store, those whose path below it matches `pattern` (`*` for anything, also `/`)."""
+
+    url: str
+    pattern: str = "*"
+
+
+CatchUp = Literal["latest", "all", "none"]
+
+
+class OnTime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="time", tag_field="on"):
+    """A schedule that the pipeline's code declares."""
+
+    cron: str
+    time_zone: str = "UTC"
+    params: dict[str, Any] = {}
+    catch_up: CatchUp = "latest"
+    name: str = ""
+
+
+class OnFact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fact", tag_field="on"):
+    """A trigger that the pipeline's code declares: for facts, new files, or signed messages."""
+
+    kinds: list[str] = []
+    filter: list[Condition] = []
+    params: dict[str, Any] = {}
+    cooldown_s: float = 0.0
+    files: Files | None = None
+    is_hook: bool = False
+    name: str = ""
+
+    @property
+    def word(self) -> str:
+        """What it is called when its author did not name it."""
+        return (
+            "files" if self.files else "hook" if self.is_hook else self.kinds[0].partition(".")[0] if self.kinds else "event"
+        )
+
+
+Start = OnTime | OnFact
+
+
 class NewSchedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What it takes to make a schedule: five cron fields and a time zone."""
+    """What it takes to make a schedule: five cron fields and a time zone.
+
+    A parameter may name the time: `${date}` (2026-03-01) or `${at}` (2026-03-01T03:00:00+01:00), in the schedule's zone.
+    `catch_up`: of the times that pass while no server runs, the latest is run, or all, or none.
+    """
 
     name: str
     pipeline: str
     cron: str
     time_zone: str = "UTC"
     params: dict[str, Any] = {}
+    catch_up: CatchUp = "latest"
     is_enabled: bool = True
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """Runs a pipeline at the times a cron expression names. Times missed while the server was down become one run."""
+    """Runs a pipeline at the times a cron expression names."""
 
     id: str
     name: str
@@ -375,17 +518,25 @@ class Schedule(Struct, frozen=True, kw_only=True):
     last_at_ms: int | None = None
     last_run_id: str = ""
     error: str = ""
+    catch_up: CatchUp = "latest"
+    is_declared: bool = False  # by the pipeline's code
 
 
 class NewTrigger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What it takes to make a trigger. A parameter may name a part of the fact: `${data.number}`, `${subject}`, `${seq}`."""
+    """What it takes to make a trigger. A parameter may name a part of the fact: `${data.number}`, `${subject}`, `${seq}`.
+
+    It answers to facts of `kinds`; or to files that arrive (`files`: `${data.path}`, `${data.url}`); or to signed messages to
+    /api/v1/hooks/<name> (`is_hook`: `${data.body.<name>}`).
+    """
 
     name: str
     pipeline: str
-    kinds: list[str]
+    kinds: list[str] = []
     filter: list[Condition] = []
     params: dict[str, Any] = {}
     cooldown_s: float = 0.0
+    files: Files | None = None
+    is_hook: bool = False
     is_enabled: bool = True
 
 
@@ -406,6 +557,16 @@ class Trigger(Struct, frozen=True, kw_only=True):
     last_run_id: str = ""
     skipped: int = 0
     error: str = ""
+    files: Files | None = None
+    is_hook: bool = False
+    is_declared: bool = False  # by the pipeline's code
+    secret: str | UnsetType = UNSET  # of a hook, only in the answer that made it
+
+
+class Received(Struct, frozen=True, kw_only=True):
+    """A message was taken; `is_new` is false for one that came before."""
+
+    is_new: bool
 
 
 class Switch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -425,9 +586,92 @@ class Submit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Resume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Go on with a run that failed or was cancelled; with the code of another version if it has the same steps."""
+    """Go on with a run that failed or was cancelled; with the code of another version if it has the same steps.
+
+    `start`: run this step again, and everything that rests on it, also when they succeeded.
+    """
 
     version: int | None = None
+    start: str = ""
+
+
+class Rerun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Start a run with the parameters of another, some of them changed; with its version unless told otherwise."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    version: int | None = None
+
+
+# --- backfills ------------------------------------------------------------------------------------------------------------
+
+BACKFILL_PARTS_MAX = 5_000
+BACKFILL_PARALLEL_MAX = 100
+BackfillState = Literal["running", "succeeded", "failed", "cancelled"]
+PartState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "skipped"]
+PART_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
+
+
+class NewBackfill(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Run a pipeline once for each day (hour, week) from `first` to `last`, both included, as its parameter `param`.
+
+    A date that a backfill of this pipeline did already with the same other parameters is not done again, unless `again`.
+    """
+
+    param: str
+    first: str
+    last: str
+    step: Literal["hour", "day", "week"] = "day"
+    params: dict[str, Any] = {}
+    parallel: int = 1
+    again: bool = False
+
+
+class Backfill(Struct, frozen=True, kw_only=True):
+    """A pipeline that is run for many dates, a few at a time."""
+
+    id: str
+    pipeline: str
+    version: int
+    param: str
+    first: str
+    last: str
+    step: Literal["hour", "day", "week"]
+    params: dict[str, Any]
+    parallel: int
+    state: BackfillState
+    owner: str
+    actor: str
+    created_at_ms: int
+    ended_at_ms: int | None = None
+    error: str = ""
+    counts: dict[str, int] = {}  # how many dates are in which state
+
+
+class BackfillPart(Struct, frozen=True, kw_only=True):
+    """One date of a backfill."""
+
+    backfill_id: str
+    position: int
+    value: str
+    state: PartState
+    run_id: str = ""
+    reason: str = ""
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """What it takes to run a step again elsewhere: its code, its inputs, and a token that can only read."""
+
+    step_run_id: str
+    run_id: str
+    pipeline: str
+    step: str
+    function: str
+    entry: str
+    inputs: dict[str, Value]
+    code: CodeInfo
+    python: str
+    environment_digest: str
+    token: str
 
 
 # --- between server and worker --------------------------------------------------------------------------------------------
@@ -552,6 +796,16 @@ class PipelineRegistered(Fact):
     source_commit: str
 
 
+@fact("pipeline.paused")
+class PipelinePaused(Fact):
+    """A pipeline's schedules and triggers rest."""
+
+
+@fact("pipeline.unpaused")
+class PipelineUnpaused(Fact):
+    """A pipeline's schedules and triggers start it again."""
+
+
 @fact("pipeline_run.submitted")
 class PipelineRunSubmitted(Fact):
     """A run of a pipeline was asked for."""
@@ -593,10 +847,11 @@ class PipelineRunCancelAsked(Fact):
 
 @fact("pipeline_run.resumed")
 class PipelineRunResumed(Fact):
-    """A run goes on from the steps that did not succeed."""
+    """A run goes on from the steps that did not succeed, or from the step `start`."""
 
     pipeline: str
     version: int
+    start: str = ""
 
 
 @fact("step_run.started")
@@ -640,6 +895,86 @@ class StepRunLost(Fact):
     worker: str
 
 
+@fact("pipeline_run.paused")
+class PipelineRunPaused(Fact):
+    """Somebody paused a run: what runs goes on, nothing more begins."""
+
+    pipeline: str
+
+
+@fact("pipeline_run.unpaused")
+class PipelineRunUnpaused(Fact):
+    """A paused run goes on."""
+
+    pipeline: str
+
+
+@fact("step_run.cancel_asked")
+class StepRunCancelAsked(Fact):
+    """Somebody asked for one step to stop."""
+
+    run_id: str
+    step: str
+
+
+@fact("step_run.expanded")
+class StepRunExpanded(Fact):
+    """The list of a map is there: it has become this many steps."""
+
+    run_id: str
+    step: str
+    count: int
+
+
+@fact("step_run.skipped")
+class StepRunSkipped(Fact):
+    """A condition did not hold, or what the step would use was passed over."""
+
+    run_id: str
+    step: str
+    reason: str
+
+
+@fact("step_run.asked")
+class StepRunAsked(Fact):
+    """A step waits for people to answer."""
+
+    run_id: str
+    step: str
+    prompt: str
+    approval: str
+
+
+@fact("step_run.answered")
+class StepRunAnswered(Fact):
+    """People answered, or nobody did in time."""
+
+    run_id: str
+    step: str
+    approved: bool
+    reason: str
+
+
+@fact("backfill.started")
+class BackfillStarted(Fact):
+    """A pipeline is to be run for many dates."""
+
+    pipeline: str
+    param: str
+    first: str
+    last: str
+    parts: int
+
+
+@fact("backfill.ended")
+class BackfillEnded(Fact):
+    """Every date of a backfill has ended, or it was stopped."""
+
+    pipeline: str
+    state: str
+    counts: dict[str, int]
+
+
 @fact("schedule.created")
 class ScheduleCreated(Fact):
     """A schedule was made."""
@@ -659,6 +994,24 @@ class ScheduleChanged(Fact):
 @fact("schedule.deleted")
 class ScheduleDeleted(Fact):
     """A schedule is gone."""
+
+
+@fact("file.arrived")
+class FileArrived(Fact):
+    """A file that a trigger looks for is new, or was replaced."""
+
+    url: str
+    path: str
+    size_bytes: int
+    modified_at_ms: int
+
+
+@fact("hook.received")
+class HookReceived(Fact):
+    """A signed message came to a trigger."""
+
+    message: str
+    body: Any
 
 
 @fact("trigger.created")

@@ -1,7 +1,7 @@
 """Cron schedules: runs at the times an expression names, in its own time zone.
 
-Invariant: a time starts at most one run, however many servers look, by unique (schedule, time). Times that passed while no
-server ran become one run, of the latest of them.
+Invariant: a time starts at most one run, however many servers look, by unique (schedule, time). Of the times that passed while no
+server ran, the schedule says which are run: the latest, all (in order, a few at a time), or none.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from noria.kernel.db import Database
+from noria.kernel.db import Database, Write
 from noria.kernel.errors import AlreadyExists, Invalid, NoriaError, NotFound
 from noria.kernel.ids import Ref, check_name, new_id
 from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.pipelines import graph, store
-from noria.pipelines.model import NewSchedule, Schedule
+from noria.pipelines.model import NewSchedule, PipelineSpec, Schedule
 from noria.pipelines.service import Pipelines, owner_of, visible_names
 
 log = logging.getLogger("noria.pipelines")
+
+CATCH_UP_AT_ONCE = 20  # missed times of one schedule that are run in one turn
+MISSED_MS = 60_000  # a time that is run later than this was missed
 
 
 class Schedules:
@@ -39,22 +42,32 @@ class Schedules:
         """Make a schedule; its runs act for the caller. Raises Invalid, NotFound, AlreadyExists, Forbidden."""
         op.require("trigger.write", on=Ref("pipeline", new.pipeline))
         op.require("pipeline.run", on=Ref("pipeline", new.pipeline))
-        check_name(new.name, what="schedule")
-        self._pipelines.check_params(new.pipeline, new.params)
-        made = Schedule(
-            id=new_id(op.at_ms), name=new.name, pipeline=new.pipeline, cron=new.cron, time_zone=new.time_zone,
-            params=new.params, is_enabled=new.is_enabled, owner=owner_of(op) or "local", created_at_ms=op.at_ms,
-            next_at_ms=next_time(new.cron, new.time_zone, after_ms=op.at_ms),
-        )  # fmt: skip
+        version = self._pipelines.latest(new.pipeline)
         with self._db.write(op) as tx:
-            if not store.add_schedule(tx, made):
+            if not self.create_in(tx, new, version.spec):
                 raise AlreadyExists(
                     f"There is already a schedule named {new.name!r}.", hint="Delete it or pick another name."
                 )
-            tx.emit(
-                "schedule.created", Ref("schedule", new.name), pipeline=new.pipeline, cron=new.cron, time_zone=new.time_zone
-            )
+            made = store.schedule(tx, new.name)
+        assert made is not None
         return made
+
+    def create_in(self, tx: Write, new: NewSchedule, spec: PipelineSpec, *, is_declared: bool = False) -> bool:
+        """Make a schedule in the caller's transaction; False when the name is taken. Raises Invalid."""
+        op = tx.op
+        assert op is not None
+        check_name(new.name, what="schedule")
+        next_ms = next_time(new.cron, new.time_zone, after_ms=op.at_ms)
+        graph.bind_params(spec, at_time(new.params, next_ms, new.time_zone))
+        made = Schedule(
+            id=new_id(op.at_ms), name=new.name, pipeline=new.pipeline, cron=new.cron, time_zone=new.time_zone,
+            params=new.params, is_enabled=new.is_enabled, owner=owner_of(op) or "local", created_at_ms=op.at_ms,
+            next_at_ms=next_ms, catch_up=new.catch_up, is_declared=is_declared,
+        )  # fmt: skip
+        if not store.add_schedule(tx, made):
+            return False
+        tx.emit("schedule.created", Ref("schedule", new.name), pipeline=new.pipeline, cron=new.cron, time_zone=new.time_zone)
+        return True
 
     def schedules(self, op: Op, *, pipeline: str = "", limit: int | None = None, page: str = "") -> Page[Schedule]:
         """Schedules the caller may read, by name."""
@@ -83,8 +96,12 @@ class Schedules:
     def delete(self, op: Op, name: str) -> None:
         self._mine(op, name)
         with self._db.write(op) as tx:
-            if store.delete_schedule(tx, name):
-                tx.emit("schedule.deleted", Ref("schedule", name))
+            self.delete_in(tx, name)
+
+    def delete_in(self, tx: Write, name: str) -> None:
+        """Remove a schedule in the caller's transaction."""
+        if store.delete_schedule(tx, name):
+            tx.emit("schedule.deleted", Ref("schedule", name))
 
     def _mine(self, op: Op, name: str) -> Schedule:
         with self._db.read() as tx:
@@ -98,30 +115,64 @@ class Schedules:
     def reconcile(self) -> None:
         """Submit what is due."""
         now_ms = self._ops.clock.now_ms()
-        with self._db.read() as tx:
-            due = store.schedules_due(tx, now_ms)
-        for schedule in due:
-            self._fire(schedule, now_ms)
+        for _ in range(CATCH_UP_AT_ONCE):
+            with self._db.read() as tx:
+                due = store.schedules_due(tx, now_ms)
+            for schedule in due:
+                self._fire(schedule, now_ms)
+            if not any(schedule.catch_up == "all" for schedule in due):
+                return
 
     def _fire(self, schedule: Schedule, now_ms: int) -> None:
-        """One run for the latest time that has come; the schedule moves to its next time in the same transaction."""
-        at_ms = latest_time(schedule.cron, schedule.time_zone, since_ms=schedule.next_at_ms, upto_ms=now_ms)
-        next_ms = next_time(schedule.cron, schedule.time_zone, after_ms=now_ms)
+        """One run for the time that has come; the schedule moves to its next time in the same transaction."""
+        at_ms, next_ms, missed = due_time(schedule, now_ms)
         op = self._ops.mint(Actor(kind="trigger", id=schedule.id, name=schedule.name, on_behalf_of=schedule.owner))
-        unique, error, run_id, version = f"schedule:{schedule.id}:{at_ms}", "", schedule.last_run_id, None
-        try:
-            op.require("pipeline.run", on=Ref("pipeline", schedule.pipeline))
-            version = self._pipelines.latest(schedule.pipeline)
-            bound = graph.bind_params(version.spec, schedule.params)
-        except NoriaError as refused:
-            error = refused.message
-            log.warning("schedule %s could not start %s: %s", schedule.name, schedule.pipeline, error)
+        unique, error, run_id, version = f"schedule:{schedule.id}:{at_ms}", missed, schedule.last_run_id, None
+        bound = dict[str, Any]()
+        if not error:
+            try:
+                op.require("pipeline.run", on=Ref("pipeline", schedule.pipeline))
+                version = self._pipelines.latest(schedule.pipeline)
+                bound = graph.bind_params(version.spec, at_time(schedule.params, at_ms, schedule.time_zone))
+            except NoriaError as refused:
+                error = refused.message
+                log.warning("schedule %s could not start %s: %s", schedule.name, schedule.pipeline, error)
         with self._db.write(op) as tx:
+            pipeline = store.pipeline(tx, schedule.pipeline)
+            if pipeline and pipeline.is_paused:
+                error = error or f"The pipeline {schedule.pipeline} is paused."
             if version is not None and not error:
                 run_id = self._pipelines.submit_in(tx, version, bound, unique=unique)[0].id
             store.move_schedule(
                 tx, schedule, next_at_ms=next_ms, last_at_ms=at_ms, run_id=run_id, error=error, is_enabled=True
             )
+
+
+def due_time(schedule: Schedule, now_ms: int) -> tuple[int, int, str]:
+    """(the time to run now, the next time, why it is not run); `schedule` is due."""
+    cron, zone = schedule.cron, schedule.time_zone
+    if schedule.catch_up == "all":
+        return schedule.next_at_ms, next_time(cron, zone, after_ms=schedule.next_at_ms), ""
+    at_ms = latest_time(cron, zone, since_ms=schedule.next_at_ms, upto_ms=now_ms)
+    is_missed = schedule.catch_up == "none" and now_ms - at_ms > MISSED_MS
+    why = f"The times up to {_moment(at_ms, zone).isoformat()} passed while no server ran." if is_missed else ""
+    return at_ms, next_time(cron, zone, after_ms=now_ms), why
+
+
+def at_time(params: Any, at_ms: int, time_zone: str) -> Any:
+    """`params` with `${date}` and `${at}` replaced by the time of a run."""
+    if isinstance(params, dict):
+        return {key: at_time(value, at_ms, time_zone) for key, value in params.items()}
+    if isinstance(params, list):
+        return [at_time(value, at_ms, time_zone) for value in params]
+    if not isinstance(params, str):
+        return params
+    moment = _moment(at_ms, time_zone)
+    return params.replace("${date}", moment.date().isoformat()).replace("${at}", moment.isoformat())
+
+
+def _moment(at_ms: int, time_zone: str) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(time_zone))
 
 
 def next_time(cron: str, time_zone: str, *, after_ms: int) -> int:

@@ -9,7 +9,7 @@ runs again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from blake3 import blake3
@@ -17,15 +17,18 @@ from msgspec.structs import replace
 
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Read, Write
-from noria.kernel.errors import Conflict, Invalid, NotFound
+from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import Ref, new_id
-from noria.kernel.op import Op
+from noria.kernel.op import Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
-from noria.pipelines import graph, rooms, store
+from noria.pipelines import conditions, graph, rooms, store
+from noria.pipelines.control import Control
+from noria.pipelines.graph import Plan
 from noria.pipelines.model import (
     LOG_PAGE_BYTES,
-    RUN_ENDED,
     STEP_ENDED,
+    WAITING_MAX,
+    Attempt,
     FromBlob,
     Logs,
     Pipeline,
@@ -33,21 +36,34 @@ from noria.pipelines.model import (
     PipelineRunView,
     PipelineSpec,
     PipelineVersion,
+    PipelineWorker,
     StepRun,
     StepSpec,
     StepView,
 )
-from noria.pipelines.transitions import Transitions, run_ref, step_spec_of
+from noria.pipelines.transitions import Transitions, run_ref
 
 LEASE_S = 30.0
+
+
+class Declaring(Protocol):
+    """Makes the schedules and triggers that a version's code declares."""
+
+    def put_in(self, tx: Write, spec: PipelineSpec, before: PipelineSpec | None) -> None: ...
 
 
 class Pipelines:
     """Work that must finish."""
 
-    def __init__(self, db: Database, blobs: BlobStore, transitions: Transitions, *, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, db: Database, ops: Ops, blobs: BlobStore, transitions: Transitions, *, lease_s: float = LEASE_S
+    ) -> None:
         self._db, self._blobs, self._transitions, self.lease_s = db, blobs, transitions, lease_s
+        self.control = Control(db, ops, self, transitions)
+        self.declared: Declaring | None = None
         self._versions: dict[tuple[str, int], PipelineVersion] = {}
+        self._plans: dict[tuple[str, int], Plan] = {}
+        self._submitted: dict[str, int] = {}
 
     # --- pipelines --------------------------------------------------------------------------------------------------
 
@@ -74,6 +90,8 @@ class Pipelines:
             )  # fmt: skip
             store.save_pipeline(tx, made)
             store.add_version(tx, version)
+            if self.declared:
+                self.declared.put_in(tx, spec, latest.spec if latest else None)
             tx.emit(
                 "pipeline.registered", Ref("pipeline", spec.name), version=made.version,
                 code_digest=spec.code.archive_digest, source_commit=spec.code.commit,
@@ -141,11 +159,31 @@ class Pipelines:
             self._versions[name, number] = found
         return self._versions[name, number]
 
+    def plan(self, run: PipelineRun) -> Plan:
+        """The steps of a run's version, ready to be asked."""
+        if (run.pipeline, run.version) not in self._plans:
+            if len(self._plans) > 200:
+                self._plans.clear()
+            self._plans[run.pipeline, run.version] = Plan(self.version_of(run.pipeline, run.version).spec)
+        return self._plans[run.pipeline, run.version]
+
+    def because(self, op: Op, run_id: str) -> Op:
+        """The operation, led to by the submission of this run."""
+        if run_id not in self._submitted:
+            with self._db.read() as tx:
+                seq = store.submitted(tx, run_id)
+            if seq is None:
+                return op
+            if len(self._submitted) > 10_000:
+                self._submitted.clear()
+            self._submitted[run_id] = seq
+        return op.because(self._submitted[run_id])
+
     # --- runs -------------------------------------------------------------------------------------------------------
 
     def submit(
         self, op: Op, pipeline: str, params: dict[str, Any], *, cause: int | None = None, unique: str = "",
-        version: int | None = None, reproduces: str = "",
+        version: int | None = None, reproduces: str = "", origin: str = "",
     ) -> PipelineRun:  # fmt: skip
         """Start a run; with `unique`, at most one run ever has that key, and it is given back.
 
@@ -158,7 +196,7 @@ class Pipelines:
         if reproduces:
             self.pipeline_run(op, reproduces)
         with self._db.write(op) as tx:
-            run, is_new = self.submit_in(tx, found, bound, unique=unique)
+            run, is_new = self.submit_in(tx, found, bound, unique=unique, origin=origin)
             if reproduces and is_new:
                 tx.link(run_ref(run), "reproduces", Ref("pipeline_run", reproduces))
         return run
@@ -174,7 +212,7 @@ class Pipelines:
         return found, found.spec
 
     def submit_in(
-        self, tx: Write, version: PipelineVersion, bound: dict[str, Any], *, unique: str = ""
+        self, tx: Write, version: PipelineVersion, bound: dict[str, Any], *, unique: str = "", origin: str = ""
     ) -> tuple[PipelineRun, bool]:
         """Start a run in the caller's transaction: (the run, whether it is new). For triggers and schedules."""
         op, spec = tx.op, version.spec
@@ -184,36 +222,52 @@ class Pipelines:
         run = PipelineRun(
             id=new_id(op.at_ms), pipeline=spec.name, version=version.number, state="queued", params=bound,
             created_at_ms=op.at_ms, actor=op.actor.label, owner=owner_of(op) or version.owner, cause=op.cause,
-            remaining=len(spec.steps),
+            remaining=len(spec.steps), origin_run_id=origin, slot=graph.slot_of(spec, bound),
         )  # fmt: skip
+        why_not = ""
+        if run.slot:
+            run, why_not = self._placed(tx, run, spec)
         if not store.add_run(tx, run, unique=unique):
             earlier = store.run_by_unique(tx, unique)
             assert earlier is not None
             return earlier, False
-        ids = {step.name: new_id(op.at_ms) for step in spec.steps}
-        steps, waits = [], []
+        plan = self.plan(run)
+        ids = {name: new_id(op.at_ms) for name in plan.steps}
+        steps = list[StepRun]()
+        waits = list[tuple[str, str]]()
         for position, name in enumerate(graph.order(spec.steps)):
-            step = step_spec_of(spec, name)
-            above = graph.parents(step)
+            above = graph.parents(plan.steps[name])
             waits += [(ids[parent], ids[name]) for parent in above]
             steps.append(
                 StepRun(
-                    id=ids[name],
-                    run_id=run.id,
-                    name=name,
-                    position=position,
-                    state="waiting",
-                    waits=len(above),
-                    attempt=0,
-                    due_at_ms=op.at_ms,
-                    **asked(step),
+                    id=ids[name], run_id=run.id, name=name, position=position, state="waiting", waits=len(above), attempt=0,
+                    due_at_ms=op.at_ms, kind=plan.steps[name].kind, **graph.asked(plan.steps[name]),
                 )
-            )
+            )  # fmt: skip
         store.add_steps(tx, steps, waits)
         tx.emit("pipeline_run.submitted", run_ref(run), pipeline=spec.name, version=version.number, params=bound)
         tx.link(run_ref(run), "run_of", Ref("pipeline", spec.name))
-        run = self._transitions.make_ready(tx, run, spec, [s for s in steps if not s.waits])
-        return self._transitions.settle(tx, run, spec), True
+        if why_not:
+            return self.control.pass_over_in(tx, run, plan, why_not), True
+        run = self._transitions.make_ready(tx, run, plan, [s for s in steps if not s.waits])
+        return self._transitions.settle(tx, run, plan), True
+
+    def _placed(self, tx: Write, run: PipelineRun, spec: PipelineSpec) -> tuple[PipelineRun, str]:
+        """The run where it may go on or has to wait; and why it is passed over, if it is. Holds the pipeline's row."""
+        store.lock_pipeline(tx, spec.name)
+        active = store.active_in(tx, run.slot)
+        assert spec.concurrency is not None
+        waiting = store.waiting_in(tx, run.slot)
+        if len(active) < spec.concurrency and not waiting:
+            return run, ""
+        busy = f"{len(active)} of at most {spec.concurrency} runs of {run.slot} go on already"
+        if spec.on_busy == "skip" and len(active) >= spec.concurrency:
+            return run, f"Passed over: {busy} ({active[0]})."
+        if waiting >= WAITING_MAX:
+            return run, f"Passed over: {waiting} runs of {run.slot} wait already."
+        if spec.on_busy == "cancel_oldest" and len(active) >= spec.concurrency:
+            self.control.cancel_in(tx, active[0])
+        return replace(run, state="waiting"), ""
 
     def pipeline_run(self, op: Op, run_id: str) -> PipelineRun:
         """One run. Raises NotFound."""
@@ -226,23 +280,15 @@ class Pipelines:
     def pipeline_run_view(self, op: Op, run_id: str) -> PipelineRunView:
         """One run with its steps, their tries and its graph."""
         run = self.pipeline_run(op, run_id)
-        spec = self.version_of(run.pipeline, run.version).spec
         with self._db.read() as tx:
             run = store.run(tx, run_id) or run
             steps, tries = store.steps(tx, run_id), store.attempts(tx, run_id)
             workers = store.workers(tx, op.at_ms - int(self.lease_s * 1000))
             fact = store.submitted(tx, run_id)
-        by_name = {step.name: step for step in spec.steps}
-        views = [
-            StepView(
-                step=step, attempts=tries.get(step.id, []), description=by_name[step.name].description,
-                depends_on=graph.parents(by_name[step.name]),
-                waiting=rooms.why_waiting(step, workers) if step.state == "ready" else "",
-            )
-            for step in steps
-        ]  # fmt: skip
-        dag = [(parent, view.step.name) for view in views for parent in view.depends_on]
-        return PipelineRunView(run=run, steps=views, dag=dag, workers=len(workers), code=spec.code, fact=fact)
+        plan = self.plan(run)
+        views = [_view(plan.spec_of(step), step, tries.get(step.id, []), workers) for step in steps]
+        dag = [(parent, view.step.name) for view in views for parent in view.depends_on if not view.step.parent_id]
+        return PipelineRunView(run=run, steps=views, dag=dag, workers=len(workers), code=plan.spec.code, fact=fact)
 
     def pipeline_runs(
         self, op: Op, *, pipeline: str = "", state: str = "", limit: int | None = None, page: str = ""
@@ -255,72 +301,34 @@ class Pipelines:
         return Page(found, encode_token(found[-1].id) if len(found) == size else None)
 
     def cancel(self, op: Op, run_id: str) -> PipelineRun:
-        """Stop a run: what waits is cancelled now, what runs is stopped by its worker. A run that ended stays as it is."""
-        found = self._mine(op, "pipeline.cancel", run_id)
-        with self._db.write(op) as tx:
-            run = lock_run(tx, run_id)
-            if run.state in RUN_ENDED or run.state == "cancelling":
-                return run
-            tx.emit("pipeline_run.cancel_asked", run_ref(run), pipeline=run.pipeline)
-            for step in store.steps(tx, run_id):
-                if step.state in ("waiting", "ready"):
-                    store.save_step(tx, replace(step, state="cancelled", ended_at_ms=op.at_ms))
-                    run = replace(run, remaining=run.remaining - 1)
-            run = replace(run, state="cancelling")
-            return self._transitions.settle(tx, run, self.version_of(found.pipeline, found.version).spec)
+        """Stop a run; see Control."""
+        return self.control.cancel(op, run_id)
 
-    def resume(self, op: Op, run_id: str, *, version: int | None = None) -> PipelineRun:
-        """Go on with a run that failed or was cancelled: steps that succeeded keep their results, the others run again.
-
-        `version`: use the code of this version, which must have the same steps.
-        Raises Conflict when the run goes on or has succeeded, Invalid when the steps differ.
-        """
-        found = self._mine(op, "pipeline.run", run_id)
-        before = self.version_of(found.pipeline, found.version).spec
-        number = version or found.version
-        spec = self.version_of(found.pipeline, number).spec
-        if graph.shape(spec) != graph.shape(before):
-            raise Invalid(
-                f"Version {number} of {found.pipeline} has other steps than this run.", where="version",
-                hint="Submit a new run; steps with a cache are not repeated.",
-            )  # fmt: skip
-        with self._db.write(op) as tx:
-            run = lock_run(tx, run_id)
-            if run.state not in ("failed", "cancelled"):
-                raise Conflict(f"The run is {run.state}; only a failed or cancelled one can be resumed.", ref=run_ref(run))
-            steps = store.steps(tx, run_id)
-            done = {step.name for step in steps if step.state == "succeeded"}
-            waiting = [step for step in steps if step.name not in done]
-            again = [
-                replace(
-                    step, state="waiting", failures=0, losses=0, error="", ended_at_ms=None, due_at_ms=op.at_ms,
-                    waits=len([p for p in graph.parents(step_spec_of(spec, step.name)) if p not in done]),
-                    **asked(step_spec_of(spec, step.name)),
-                )
-                for step in waiting
-            ]  # fmt: skip
-            for step in again:
-                store.save_step(tx, step)
-            run = replace(run, state="running", version=number, error="", ended_at_ms=None, remaining=len(again))
-            tx.emit("pipeline_run.resumed", run_ref(run), pipeline=run.pipeline, version=number)
-            run = self._transitions.make_ready(tx, run, spec, [step for step in again if not step.waits])
-            return self._transitions.settle(tx, run, spec)
+    def resume(self, op: Op, run_id: str, *, version: int | None = None, start: str = "") -> PipelineRun:
+        """Go on with a run that ended; see Control."""
+        return self.control.resume(op, run_id, version=version, start=start)
 
     def logs(self, op: Op, step_run: str, offset: int = 0) -> Logs:
         """What a step printed, from byte `offset` on. Raises NotFound."""
         if offset < 0:
             raise Invalid("offset is a number of bytes.", where="offset")
-        with self._db.read() as tx:
-            step = store.step(tx, step_run)
-            run = store.run(tx, step.run_id) if step else None
-        _see(op, "pipeline.read", run.pipeline if run else None, f"There is no step run {step_run!r}.")
-        assert step is not None
+        step = self.step_run(op, "pipeline.read", step_run)
         with self._db.read() as tx:
             chunks = store.log_chunks(tx, step_run, offset, LOG_PAGE_BYTES // 1024)
         text, upto = _cut(chunks, offset)
         return Logs(text=text, offset=offset, next=upto, done=step.state in STEP_ENDED and upto >= step.log_bytes)
 
-    def _mine(self, op: Op, action: str, run_id: str) -> PipelineRun:
+    def step_run(self, op: Op, action: str, step_run_id: str) -> StepRun:
+        """A step of a run on whose pipeline the caller may do `action`. Raises NotFound, Forbidden."""
+        with self._db.read() as tx:
+            step = store.step(tx, step_run_id)
+            run = store.run(tx, step.run_id) if step else None
+        _see(op, action, run.pipeline if run else None, f"There is no step run {step_run_id!r}.")
+        assert step is not None
+        return step
+
+    def mine(self, op: Op, action: str, run_id: str) -> PipelineRun:
+        """A run on whose pipeline the caller may do `action`. Raises NotFound, Forbidden."""
         with self._db.read() as tx:
             found = store.run(tx, run_id)
         _see(op, action, found.pipeline if found else None, f"There is no pipeline run {run_id!r}.")
@@ -328,14 +336,17 @@ class Pipelines:
         return found
 
 
+def _view(spec: StepSpec, step: StepRun, attempts: list[Attempt], workers: list[PipelineWorker]) -> StepView:
+    return StepView(
+        step=replace(step, spec=None), attempts=attempts, description=spec.description, depends_on=graph.parents(spec),
+        when=[conditions.name(test) for test in spec.when], question=spec.question,
+        waiting=rooms.why_waiting(step, workers) if step.state == "ready" else "",
+    )  # fmt: skip
+
+
 def owner_of(op: Op) -> str:
     """Whose rights a run has: the caller's; '' for Noria itself, which has no rights to lend."""
     return "" if op.actor.kind == "system" else op.actor.on_behalf_of or op.actor.id
-
-
-def asked(step: StepSpec) -> dict[str, Any]:
-    """What a step needs of the worker that takes it."""
-    return {"cpu": step.cpu, "gpu": step.gpu, "memory_bytes": step.memory_bytes}
 
 
 def _see(op: Op, action: str, pipeline: str | None, missing: str) -> None:
@@ -350,13 +361,6 @@ def visible_names(op: Op, action: str) -> list[str] | None:
     """The pipelines on which the caller may do `action`; None means all."""
     scopes = op.visible(action)
     return None if scopes is None else [s.removeprefix("pipeline:") for s in scopes if s.startswith("pipeline:")]
-
-
-def lock_run(tx: Write, run_id: str) -> PipelineRun:
-    """The run, held by this transaction until it ends."""
-    run = store.lock_run(tx, run_id)
-    assert run is not None, f"the pipeline run {run_id} vanished"
-    return run
 
 
 def _cut(chunks: list[tuple[int, str]], offset: int) -> tuple[str, int]:

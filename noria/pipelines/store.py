@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.pipelines.model import (
     RETRY_DELAY_MAX_S,
     Attempt,
     Hello,
+    Json,
+    Many,
     Pipeline,
     PipelineRun,
     PipelineVersion,
@@ -21,18 +26,18 @@ from noria.pipelines.model import (
     Value,
 )
 
-_PIPELINE = "id, name, version, description, created_at_ms, updated_at_ms, owner"
+_PIPELINE = "id, name, version, description, created_at_ms, updated_at_ms, owner, is_paused"
 _VERSION = "pipeline, number, digest, created_at_ms, actor, owner, spec"
 _RUN = """id, pipeline, version, state, params, created_at_ms, started_at_ms, ended_at_ms, actor, owner, cause, error,
-          remaining, outputs"""
+          remaining, outputs, is_paused, slot, origin_run_id"""
 _STEP = """id, run_id, name, position, state, waits, attempt, failures, losses, due_at_ms, started_at_ms, ended_at_ms,
-           worker, lease_until_ms, error, cache_key, cached_from, reason, log_bytes, outputs, reads,
-           cpu, gpu, memory_bytes"""
+           worker, lease_until_ms, error, cache_key, cached_from, reason, log_bytes, outputs, reads, kind, parent_id, item,
+           approval_id, stop_by, spec, cpu, gpu, memory_bytes"""
 _WORKER = "id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus"
 _SCHEDULE = """id, name, pipeline, cron, time_zone, params, is_enabled, owner, created_at_ms, next_at_ms, last_at_ms,
-               last_run_id, error"""
+               last_run_id, error, catch_up, is_declared"""
 _TRIGGER = """id, name, pipeline, kinds, filter, params, cooldown_s, is_enabled, owner, created_at_ms, last_at_ms,
-              last_run_id, skipped, error"""
+              last_run_id, skipped, error, files, is_hook, is_declared"""
 
 
 # --- pipelines and their versions ---------------------------------------------------------------------------------------
@@ -87,6 +92,16 @@ def save_pipeline(tx: Write, found: Pipeline) -> None:
     )  # fmt: skip
 
 
+def pause_pipeline(tx: Write, name: str, is_paused: bool) -> bool:
+    """False when it was so already."""
+    return bool(
+        tx.run(
+            "update pipeline set is_paused = :is_paused where name = :name and is_paused <> :is_paused",
+            name=name, is_paused=is_paused,
+        )
+    )  # fmt: skip
+
+
 def add_version(tx: Write, made: PipelineVersion) -> None:
     tx.run(
         """insert into pipeline_version (pipeline, number, digest, created_at_ms, actor, owner, spec)
@@ -104,8 +119,9 @@ def add_run(tx: Write, run: PipelineRun, *, unique: str) -> bool:
     return bool(
         tx.run(
             """insert into pipeline_run (id, pipeline, version, state, params, created_at_ms, actor, owner, cause,
-                                         unique_key, remaining)
-               values (:id, :pipeline, :version, :state, :params, :created, :actor, :owner, :cause, :unique_key, :remaining)
+                                         unique_key, remaining, slot, origin_run_id)
+               values (:id, :pipeline, :version, :state, :params, :created, :actor, :owner, :cause, :unique_key, :remaining,
+                       :slot, :origin)
                on conflict (unique_key) do nothing""",
             id=run.id,
             pipeline=run.pipeline,
@@ -118,6 +134,8 @@ def add_run(tx: Write, run: PipelineRun, *, unique: str) -> bool:
             cause=run.cause,
             unique_key=unique or run.id,
             remaining=run.remaining,
+            slot=run.slot,
+            origin=run.origin_run_id,
         )
     )
 
@@ -159,14 +177,42 @@ def runs(
     )  # fmt: skip
 
 
+def active_in(tx: Read, slot: str) -> list[str]:
+    """The runs that hold this slot, oldest first."""
+    return tx.column(
+        """select id from pipeline_run
+            where slot = :slot and state in ('queued', 'running', 'cancelling') order by id limit 2000""",
+        slot=slot,
+    )
+
+
+def waiting_in(tx: Read, slot: str) -> int:
+    return int(tx.scalar("select count(*) from pipeline_run where slot = :slot and state = 'waiting'", slot=slot))
+
+
+def first_waiting(tx: Read, slot: str) -> str | None:
+    """The run that has waited longest for this slot, and is not paused."""
+    found = tx.scalar(
+        "select min(id) from pipeline_run where slot = :slot and state = 'waiting' and is_paused = :no", slot=slot, no=False
+    )
+    return None if found is None else str(found)
+
+
+def slots_waiting(tx: Read) -> list[tuple[str, str]]:
+    """(slot, pipeline) for which runs wait."""
+    rows = tx.rows("select distinct slot, pipeline from pipeline_run where state = 'waiting' order by slot limit 1000")
+    return [(row["slot"], row["pipeline"]) for row in rows]
+
+
 def save_run(tx: Write, found: PipelineRun) -> None:
     tx.run(
         """update pipeline_run
               set state = :state, version = :version, started_at_ms = :started, ended_at_ms = :ended, error = :error,
-                  remaining = :remaining, outputs = :outputs
+                  remaining = :remaining, outputs = :outputs, is_paused = :is_paused
             where id = :id""",
         id=found.id, state=found.state, version=found.version, started=found.started_at_ms, ended=found.ended_at_ms,
         error=found.error[:4000], remaining=found.remaining, outputs=js(found.outputs),
+        is_paused=found.is_paused,
     )  # fmt: skip
 
 
@@ -183,18 +229,67 @@ def submitted(tx: Read, run_id: str) -> int | None:
 
 
 def add_steps(tx: Write, steps: list[StepRun], waits: list[tuple[str, str]]) -> None:
-    tx.many(
-        """insert into step_run (id, run_id, name, position, state, waits, attempt, due_at_ms, cpu, gpu, memory_bytes)
-           values (:id, :run_id, :name, :position, :state, :waits, 0, :due, :cpu, :gpu, :memory)""",
-        [
-            {"id": s.id, "run_id": s.run_id, "name": s.name, "position": s.position, "state": s.state, "waits": s.waits,
-             "due": s.due_at_ms, "cpu": s.cpu, "gpu": s.gpu, "memory": s.memory_bytes}
-            for s in steps
-        ],
-    )  # fmt: skip
+    _insert_steps(tx, steps)
     tx.many(
         "insert into step_wait (parent_id, child_id) values (:parent, :child)",
         [{"parent": parent, "child": child} for parent, child in waits],
+    )
+
+
+def _insert_steps(tx: Write, steps: list[StepRun]) -> None:
+    tx.many(
+        """insert into step_run (id, run_id, name, position, state, waits, attempt, due_at_ms, kind, parent_id, item, spec,
+                                 cpu, gpu, memory_bytes)
+           values (:id, :run_id, :name, :position, :state, :waits, 0, :due, :kind, :parent_id, :item, :spec, :cpu, :gpu,
+                   :memory)""",
+        [
+            {"id": s.id, "run_id": s.run_id, "name": s.name, "position": s.position, "state": s.state, "waits": s.waits,
+             "due": s.due_at_ms, "kind": s.kind, "parent_id": s.parent_id, "item": s.item,
+             "spec": None if s.spec is None else js(s.spec), "cpu": s.cpu, "gpu": s.gpu, "memory": s.memory_bytes}
+            for s in steps
+        ],
+    )  # fmt: skip
+
+
+def put_elements(tx: Write, steps: list[StepRun]) -> None:
+    """The elements of a map: new ones, and those of an earlier time, which keep their id, their tries and their output."""
+    there = set(tx.column("select id from step_run where id in :ids", ids=[s.id for s in steps])) if steps else set()
+    _insert_steps(tx, [s for s in steps if s.id not in there])
+    for again in steps:
+        if again.id in there:
+            save_step(tx, again)
+            tx.run("update step_run set spec = :spec where id = :id", id=again.id, spec=js(again.spec))
+
+
+def elements(tx: Read, map_id: str) -> list[StepRun]:
+    """The elements of a map, in order."""
+    return tx.all(StepRun, f"select {_STEP} from step_run where parent_id = :id order by item limit 2000", id=map_id)
+
+
+def remove_steps(tx: Write, ids: list[str]) -> None:
+    """Take steps away that a run has no more; their tries and output with them."""
+    if ids:
+        tx.run("delete from step_log where step_run_id in :ids", ids=ids)
+        tx.run("delete from attempt where step_run_id in :ids", ids=ids)
+        tx.run("delete from step_run where id in :ids", ids=ids)
+
+
+def steps_count(tx: Read, run_id: str) -> int:
+    return int(tx.scalar("select count(*) from step_run where run_id = :id", id=run_id))
+
+
+def step_of_question(tx: Read, approval_id: str) -> StepRun | None:
+    """The step that asked."""
+    return tx.one(StepRun, f"select {_STEP} from step_run where approval_id = :id", id=approval_id)
+
+
+def idle(tx: Read, run_id: str) -> list[StepRun]:
+    """Steps that wait for nothing but their run: what begins when it goes on."""
+    return tx.all(
+        StepRun,
+        f"""select {_STEP} from step_run
+             where run_id = :id and state = 'waiting' and waits = 0 order by position, item limit 2000""",
+        id=run_id,
     )
 
 
@@ -203,7 +298,7 @@ def step(tx: Read, step_id: str) -> StepRun | None:
 
 
 def steps(tx: Read, run_id: str) -> list[StepRun]:
-    return tx.all(StepRun, f"select {_STEP} from step_run where run_id = :id order by position limit 2000", id=run_id)
+    return tx.all(StepRun, f"select {_STEP} from step_run where run_id = :id order by position, item limit 2000", id=run_id)
 
 
 def named_steps(tx: Read, run_id: str, names: list[str]) -> list[StepRun]:
@@ -212,14 +307,34 @@ def named_steps(tx: Read, run_id: str, names: list[str]) -> list[StepRun]:
         return []
     return tx.all(
         StepRun,
-        f"select {_STEP} from step_run where run_id = :id and name in :names order by position limit 2000",
+        f"select {_STEP} from step_run where run_id = :id and name in :names order by position, item limit 2000",
         id=run_id, names=names,
     )  # fmt: skip
 
 
-def outputs(tx: Read, run_id: str, names: list[str]) -> dict[str, Value | None]:
-    """What these steps of a run returned, by name."""
-    return {s.name: s.outputs for s in named_steps(tx, run_id, names)}
+class Results(Struct, frozen=True):
+    """What steps returned, by name; `absent` were passed over; `reasons` are why each step ended as it did."""
+
+    values: dict[str, Value | None]
+    absent: frozenset[str]
+    reasons: dict[str, str]
+
+
+def results(tx: Read, run_id: str, names: list[str]) -> Results:
+    """What these steps of a run returned; a map returns the list of what its elements did."""
+    found = named_steps(tx, run_id, names)
+    values = {s.name: _gathered(tx, s) if s.kind == "map" else s.outputs for s in found}
+    absent = frozenset(s.name for s in found if s.state == "skipped")
+    return Results(values, absent, {s.name: s.reason for s in found})
+
+
+def _gathered(tx: Read, step: StepRun) -> Value:
+    rows = tx.tuples("select outputs, state from step_run where parent_id = :id order by item limit 2000", id=step.id)
+    items = [
+        msgspec.json.decode(body, type=Value) if body is not None and state == "succeeded" else Json(None)
+        for body, state in rows
+    ]
+    return Many(items) if any(not isinstance(i, Json) for i in items) else Json([i.value for i in items])
 
 
 def save_step(tx: Write, found: StepRun) -> None:
@@ -228,13 +343,14 @@ def save_step(tx: Write, found: StepRun) -> None:
               set state = :state, waits = :waits, attempt = :attempt, failures = :failures, losses = :losses,
                   due_at_ms = :due, started_at_ms = :started, ended_at_ms = :ended, worker = :worker,
                   lease_until_ms = :lease, error = :error, cache_key = :cache_key, cached_from = :cached_from,
-                  reason = :reason, outputs = :outputs, reads = :reads, cpu = :cpu, gpu = :gpu, memory_bytes = :memory
+                  reason = :reason, outputs = :outputs, reads = :reads, approval_id = :approval_id, stop_by = :stop_by,
+                  cpu = :cpu, gpu = :gpu, memory_bytes = :memory
             where id = :id""",
         id=found.id, state=found.state, waits=found.waits, attempt=found.attempt, failures=found.failures,
         losses=found.losses, due=found.due_at_ms, started=found.started_at_ms, ended=found.ended_at_ms,
         worker=found.worker, lease=found.lease_until_ms, error=found.error[:4000], cache_key=found.cache_key,
         cached_from=found.cached_from, reason=found.reason, reads=js(found.reads), cpu=found.cpu, gpu=found.gpu,
-        memory=found.memory_bytes,
+        memory=found.memory_bytes, approval_id=found.approval_id, stop_by=found.stop_by,
         outputs=None if found.outputs is None else js(found.outputs),
     )  # fmt: skip
 
@@ -250,7 +366,7 @@ def count_down(tx: Write, parent_id: str) -> list[StepRun]:
         StepRun,
         f"""select {_STEP} from step_run
              where state = 'waiting' and waits = 0 and id in (select child_id from step_wait where parent_id = :parent)
-             order by position limit 2000""",
+             order by position, item limit 2000""",
         parent=parent_id,
     )  # fmt: skip
 
@@ -262,7 +378,7 @@ def due(tx: Read, now_ms: int, limit: int, free: Room) -> list[tuple[str, str]]:
             where s.state = 'ready' and s.due_at_ms <= :now
               and s.cpu <= :cpus and s.memory_bytes <= :memory and s.gpu <= :gpus
               and (s.due_at_ms <= :upto or (s.cpu = 0 and s.memory_bytes = 0 and s.gpu = 0))
-            order by s.due_at_ms, s.run_id, s.position limit :limit""",
+            order by s.due_at_ms, s.run_id, s.position, s.item limit :limit""",
         now=now_ms, limit=limit, cpus=free.cpus, memory=free.memory_bytes, gpus=free.gpus,
         upto=now_ms if free.kept_for_ms is None else free.kept_for_ms,
     )  # fmt: skip
@@ -326,7 +442,7 @@ def held_by_name(tx: Read, name: str, worker: str) -> list[StepRun]:
 def held(tx: Read, worker: str) -> list[dict[str, Any]]:
     """What a worker holds, with the state of the run it belongs to."""
     return tx.rows(
-        """select s.id, s.attempt, s.lease_until_ms, r.state as run_state, a.started_at_ms
+        """select s.id, s.attempt, s.lease_until_ms, s.stop_by, r.state as run_state, a.started_at_ms
              from step_run s join pipeline_run r on r.id = s.run_id
                   join attempt a on a.step_run_id = s.id and a.number = s.attempt
             where s.state = 'running' and s.worker = :worker order by s.id limit 1000""",
@@ -512,8 +628,8 @@ def add_schedule(tx: Write, made: Schedule) -> bool:
     return bool(
         tx.run(
             """insert into schedule (id, name, pipeline, cron, time_zone, params, is_enabled, owner, created_at_ms,
-                                     next_at_ms)
-               values (:id, :name, :pipeline, :cron, :zone, :params, :enabled, :owner, :created, :next)
+                                     next_at_ms, catch_up, is_declared)
+               values (:id, :name, :pipeline, :cron, :zone, :params, :enabled, :owner, :created, :next, :catch_up, :declared)
                on conflict (name) do nothing""",
             id=made.id,
             name=made.name,
@@ -525,6 +641,8 @@ def add_schedule(tx: Write, made: Schedule) -> bool:
             owner=made.owner,
             created=made.created_at_ms,
             next=made.next_at_ms,
+            catch_up=made.catch_up,
+            declared=made.is_declared,
         )
     )
 
@@ -575,11 +693,13 @@ def delete_schedule(tx: Write, name: str) -> int:
     return tx.run("delete from schedule where name = :name", name=name)
 
 
-def add_trigger(tx: Write, made: Trigger) -> bool:
+def add_trigger(tx: Write, made: Trigger, *, secret: str = "") -> bool:
     return bool(
         tx.run(
-            """insert into trigger (id, name, pipeline, kinds, filter, params, cooldown_s, is_enabled, owner, created_at_ms)
-               values (:id, :name, :pipeline, :kinds, :filter, :params, :cooldown, :enabled, :owner, :created)
+            """insert into trigger (id, name, pipeline, kinds, filter, params, cooldown_s, is_enabled, owner, created_at_ms,
+                                    files, is_hook, is_declared, secret)
+               values (:id, :name, :pipeline, :kinds, :filter, :params, :cooldown, :enabled, :owner, :created, :files,
+                       :hook, :declared, :secret)
                on conflict (name) do nothing""",
             id=made.id,
             name=made.name,
@@ -591,6 +711,10 @@ def add_trigger(tx: Write, made: Trigger) -> bool:
             enabled=made.is_enabled,
             owner=made.owner,
             created=made.created_at_ms,
+            files=None if made.files is None else js(made.files),
+            hook=made.is_hook,
+            declared=made.is_declared,
+            secret=secret,
         )
     )
 
@@ -627,8 +751,75 @@ def mark_trigger(tx: Write, found: Trigger) -> None:
     )  # fmt: skip
 
 
+def note_trigger_error(tx: Write, trigger_id: str, why: str) -> None:
+    tx.run("update trigger set error = :error where id = :id", id=trigger_id, error=why[:1000])
+
+
+def trigger_secret(tx: Read, name: str) -> str:
+    return str(tx.scalar("select secret from trigger where name = :name", name=name) or "")
+
+
+def put_trigger_secret(tx: Write, name: str, secret: str) -> None:
+    tx.run("update trigger set secret = :secret where name = :name", name=name, secret=secret)
+
+
 def delete_trigger(tx: Write, name: str) -> int:
+    tx.run("delete from trigger_file where trigger_id in (select id from trigger where name = :name)", name=name)
+    tx.run("delete from trigger_message where trigger_id in (select id from trigger where name = :name)", name=name)
     return tx.run("delete from trigger where name = :name", name=name)
+
+
+def declared_triggers(tx: Read, pipeline: str) -> list[Trigger]:
+    """Those that the pipeline's code made."""
+    return tx.all(
+        Trigger,
+        f"select {_TRIGGER} from trigger where pipeline = :pipeline and is_declared order by name limit 1000",
+        pipeline=pipeline,
+    )
+
+
+def declared_schedules(tx: Read, pipeline: str) -> list[Schedule]:
+    return tx.all(
+        Schedule,
+        f"select {_SCHEDULE} from schedule where pipeline = :pipeline and is_declared order by name limit 1000",
+        pipeline=pipeline,
+    )
+
+
+def files(tx: Read, trigger_id: str) -> dict[str, tuple[str, bool]]:
+    """The files a trigger has seen, by path: (stamp, whether it was a fact)."""
+    rows = tx.tuples("select path, stamp, is_told from trigger_file where trigger_id = :id limit 20000", id=trigger_id)
+    return {path: (stamp, bool(is_told)) for path, stamp, is_told in rows}
+
+
+def put_files(tx: Write, trigger_id: str, seen: list[tuple[str, str, bool]]) -> None:
+    tx.many(
+        """insert into trigger_file (trigger_id, path, stamp, is_told) values (:id, :path, :stamp, :told)
+           on conflict (trigger_id, path) do update set stamp = excluded.stamp, is_told = excluded.is_told""",
+        [{"id": trigger_id, "path": path, "stamp": stamp, "told": told} for path, stamp, told in seen],
+    )
+
+
+def drop_files(tx: Write, trigger_id: str, paths: list[str]) -> None:
+    for start in range(0, len(paths), 500):
+        some = paths[start : start + 500]
+        tx.run("delete from trigger_file where trigger_id = :id and path in :paths", id=trigger_id, paths=some)
+
+
+def forget_files(tx: Write, trigger_id: str) -> None:
+    tx.run("delete from trigger_file where trigger_id = :id", id=trigger_id)
+
+
+def add_message(tx: Write, trigger_id: str, message_id: str, at_ms: int, *, forget_before_ms: int) -> bool:
+    """False when this message came before."""
+    tx.run("delete from trigger_message where trigger_id = :id and at_ms < :old", id=trigger_id, old=forget_before_ms)
+    return bool(
+        tx.run(
+            """insert into trigger_message (trigger_id, message_id, at_ms) values (:id, :message, :at_ms)
+               on conflict (trigger_id, message_id) do nothing""",
+            id=trigger_id, message=message_id, at_ms=at_ms,
+        )
+    )  # fmt: skip
 
 
 def _narrow(pipeline: str, names: list[str] | None) -> tuple[str, dict[str, Any]]:
@@ -645,7 +836,8 @@ def _narrow(pipeline: str, names: list[str] | None) -> tuple[str, dict[str, Any]
 
 _NAMING_BLOBS = (
     "select spec from pipeline_version", "select params, outputs from pipeline_run",
-    "select outputs from step_run where outputs is not null", "select outputs, inputs from cache_entry",
+    "select outputs from step_run where outputs is not null", "select spec from step_run where spec is not null",
+    "select outputs, inputs from cache_entry",
     "select distinct environment_digest from attempt",
 )  # fmt: skip
 

@@ -1,7 +1,11 @@
 """How a run moves: every transition of its steps, inside a transaction that holds the run.
 
+A step begins when it waits for nothing: it goes on the queue, takes its result from the cache, becomes the elements of a map,
+asks people, or is passed over because a condition does not hold. Whatever it does, it ends through `_end`, and what waited for
+it begins.
+
 Invariants: each transition writes its fact in the same transaction; only the children of what ended are touched; a step that
-succeeded never runs again.
+succeeded never runs again unless somebody says so; nothing begins while the run is paused.
 """
 
 from __future__ import annotations
@@ -14,100 +18,311 @@ from msgspec.structs import replace
 
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Invalid
-from noria.kernel.ids import Ref
-from noria.pipelines import graph, store
+from noria.kernel.ids import Ref, new_id
+from noria.pipelines import conditions, graph, store
+from noria.pipelines.asking import Asker
+from noria.pipelines.graph import Plan
 from noria.pipelines.model import (
     LOST_MAX,
     RETRY_DELAY_MAX_S,
     RUN_ENDED,
+    STEPS_MAX,
+    Answer,
     Finish,
+    FromStep,
+    Json,
     PipelineRun,
-    PipelineSpec,
     StepRun,
     StepSpec,
+    StepState,
+    Test,
+    Truth,
     Value,
 )
+
+Moved = tuple[PipelineRun, list[StepRun]]  # the run, and the steps that wait for nothing any more
 
 
 class Transitions:
     """See the module."""
 
-    def end_step(self, tx: Write, run: PipelineRun, spec: PipelineSpec, step: StepRun, done: Finish) -> PipelineRun:
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+
+    # --- beginning --------------------------------------------------------------------------------------------------
+
+    def make_ready(self, tx: Write, run: PipelineRun, plan: Plan, steps: list[StepRun]) -> PipelineRun:
+        """Begin steps that wait for nothing, then what waits for nothing after them. While the run is paused, or waits for
+        other runs, they stay."""
+        queue = list(steps)
+        while queue and not run.is_paused and run.state not in ("cancelling", "waiting"):
+            run, more = self._begin(tx, run, plan, queue.pop(0))
+            queue += more
+        return run
+
+    def _begin(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> Moved:
+        spec = plan.spec_of(step)
+        try:
+            if step.name in plan.conditional and (reason := self._why_passed_over(tx, run, plan, spec)):
+                return self._pass_over(tx, run, plan, step, reason)
+            if spec.kind == "map":
+                return self._expand(tx, run, plan, step, spec)
+            if spec.kind == "approve":
+                return self._ask(tx, run, step, spec)
+        except Invalid as error:
+            return self._fail(tx, run, plan, step, error.message)
+        if spec.cache_s is not None:
+            found, step = self._look_up(tx, run, step, spec)
+            if found:
+                return self._take_cached(tx, run, plan, step, found)
+        store.save_step(tx, replace(step, state="ready"))
+        return run, []
+
+    def _why_passed_over(self, tx: Read, run: PipelineRun, plan: Plan, spec: StepSpec) -> str:
+        """Why this step is not to run; empty when it is. Its own conditions are judged in the order they were written."""
+        known = store.results(tx, run.id, graph.parents(spec))
+        for test in spec.when:
+            for source in conditions.sources(test):
+                if step := conditions.missing(source, known.absent):
+                    return f"Its condition {conditions.name(test)} looks at {step}, which was passed over."
+
+            def look(source: Any) -> Value:
+                return graph.resolve(source, run.params, known.values, known.absent)
+
+            if not conditions.holds(test, look):
+                return self._said_no(plan, known, test) or f"{conditions.why_not(test, look)}."
+        for source in spec.inputs.values():
+            if step := conditions.missing(source, known.absent):
+                return f"It uses what {step} would have returned, which was passed over."
+        return ""
+
+    def _said_no(self, plan: Plan, known: store.Results, test: Test) -> str:
+        """The reason when the condition is that people agreed: what they said."""
+        if not isinstance(test, Truth) or not isinstance(test.value, FromStep):
+            return ""
+        asked = plan.steps.get(test.value.step)
+        if asked is None or asked.question is None or test.value.path != ["approved"]:
+            return ""
+        return f"{asked.name} was not approved. {known.reasons.get(asked.name, '')}".strip()
+
+    def _pass_over(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, reason: str) -> Moved:
+        tx.emit("step_run.skipped", Ref("step_run", step.id), run_id=run.id, step=step.name, reason=reason)
+        return self._end(tx, run, plan, replace(step, reason=reason), "skipped")
+
+    def _expand(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, spec: StepSpec) -> Moved:
+        """The lists of a map are there: one step for each item, in this transaction. Raises Invalid."""
         assert tx.op is not None
-        if done.outcome == "succeeded":
-            return self._succeed(tx, run, spec, step, done.outputs)
-        if done.outcome == "lost":
-            return self.give_back(tx, run, spec, step)
-        if run.state == "cancelling" or done.outcome == "cancelled":
-            store.save_step(tx, _ended(step, "cancelled", tx.op.at_ms))
-            return replace(run, remaining=run.remaining - 1)
-        step_spec = step_spec_of(spec, step.name)
-        step = replace(step, failures=step.failures + 1)
-        if step.failures > step_spec.retries:
-            return self.fail_for_good(tx, run, spec, step, done.error)
-        delay_s = min(RETRY_DELAY_MAX_S, step_spec.retry_delay_s * 2 ** (step.failures - 1))
+        count = graph.lengths(spec, self.inputs(tx, run, spec))
+        kept = {each.item: each for each in store.elements(tx, step.id)}  # of an earlier time; run again under their ids
+        others = store.steps_count(tx, run.id) - len(kept)
+        if others + count > STEPS_MAX:
+            raise Invalid(
+                f"{step.name} would become {count} steps; a run has at most {STEPS_MAX}, and this one has {others} already. "
+                "Let each step do several items."
+            )
+        made = [self._element(tx.op.at_ms, step, graph.element(spec, i, plan.maps), i, kept.get(i)) for i in range(count)]
+        store.remove_steps(tx, [each.id for i, each in kept.items() if i >= count])
+        store.put_elements(tx, made)
+        tx.emit("step_run.expanded", Ref("step_run", step.id), run_id=run.id, step=step.name, count=count)
+        step = replace(
+            step, state="running", waits=count, started_at_ms=step.started_at_ms or tx.op.at_ms,
+            reason=f"It became {count} step{'' if count == 1 else 's'}.",
+        )  # fmt: skip
+        store.save_step(tx, step)
+        run = replace(run, remaining=run.remaining + count)
+        if not count:
+            return self._end(tx, run, plan, step, "succeeded")
+        return run, [each for each in made if each.state == "waiting"]
+
+    def _element(self, at_ms: int, step: StepRun, spec: StepSpec, item: int, before: StepRun | None) -> StepRun:
+        base = before or StepRun(
+            id=new_id(at_ms), run_id=step.run_id, name=spec.name, position=step.position, state="waiting", waits=0, attempt=0,
+            parent_id=step.id, item=item,
+        )  # fmt: skip
+        state: StepState = "ready" if spec.cache_s is None else "waiting"  # a cached one is looked up as it begins
+        return replace(renewed(base, at_ms), state=state, spec=spec, **graph.asked(spec))
+
+    def _ask(self, tx: Write, run: PipelineRun, step: StepRun, spec: StepSpec) -> Moved:
+        """Put the question to people. Raises Invalid when the evidence cannot be shown."""
+        assert tx.op is not None and spec.question is not None and spec.timeout_s is not None
+        evidence = {name: graph.plain(value) for name, value in self.inputs(tx, run, spec).items()}
+        until_ms = tx.op.at_ms + int(spec.timeout_s * 1000)
+        approval = self._asker.ask(
+            tx, run, step, spec.question, evidence=evidence, until_ms=until_ms,
+        )  # fmt: skip
         store.save_step(
             tx,
-            replace(
-                step, state="ready", due_at_ms=tx.op.at_ms + int(delay_s * 1000), worker="", lease_until_ms=None,
-                error=done.error,
-            ),
+            replace(step, state="asking", approval_id=approval, due_at_ms=until_ms, started_at_ms=tx.op.at_ms,
+                    reason="It waits for an answer."),
         )  # fmt: skip
+        tx.emit(
+            "step_run.asked", Ref("step_run", step.id), run_id=run.id, step=step.name, prompt=spec.question.prompt,
+            approval=approval,
+        )  # fmt: skip
+        return run, []
+
+    def answer_to(self, tx: Read, question_id: str) -> Answer | None:
+        """What people said; None while they have not."""
+        return self._asker.answer(tx, question_id)
+
+    def answer(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, answer: Answer) -> PipelineRun:
+        """People answered a question, or nobody did in time: it ended well either way, and says which."""
+        outputs = Json({"approved": answer.approved, "by": answer.by, "comment": answer.comment})
+        step = replace(step, outputs=outputs, reason=answer.reason)
+        tx.emit(
+            "step_run.answered", Ref("step_run", step.id), run_id=run.id, step=step.name, approved=answer.approved,
+            reason=answer.reason,
+        )  # fmt: skip
+        run, children = self._end(tx, run, plan, step, "succeeded")
+        return self.make_ready(tx, run, plan, children)
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def end_step(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, done: Finish) -> PipelineRun:
+        """An attempt ended; `done` says how."""
+        assert tx.op is not None
+        if done.outcome == "succeeded":
+            return self._succeed(tx, run, plan, step, done.outputs)
+        if run.state == "cancelling" or step.stop_by:
+            return self.cancel_step(tx, run, plan, step)
+        if done.outcome in ("lost", "cancelled"):  # nobody asked for it to be cancelled, so its worker is confused
+            return self.give_back(tx, run, plan, step)
+        spec = plan.spec_of(step)
+        step = replace(step, failures=step.failures + 1)
+        if step.failures > spec.retries:
+            return self.fail_for_good(tx, run, plan, step, done.error)
+        delay_s = min(RETRY_DELAY_MAX_S, spec.retry_delay_s * 2 ** (step.failures - 1))
+        due_at_ms = tx.op.at_ms + int(delay_s * 1000)
+        self._requeue(tx, run, replace(step, error=done.error, due_at_ms=due_at_ms))
         self.note(tx, step, f"attempt {step.attempt} failed; the next one starts in {delay_s:g} s")
         self._emit_failed(tx, run, step, done.error, will_retry=True)
         return run
 
-    def _succeed(self, tx: Write, run: PipelineRun, spec: PipelineSpec, step: StepRun, outputs: Value | None) -> PipelineRun:
-        run, children = self._record(tx, run, step, outputs)
+    def _requeue(self, tx: Write, run: PipelineRun, step: StepRun) -> None:
+        """Nobody holds the step any more, and it is to run again: now, or when its run goes on."""
+        state: StepState = "waiting" if run.is_paused else "ready"
+        store.save_step(tx, replace(step, state=state, worker="", lease_until_ms=None))
+
+    def _succeed(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, outputs: Value | None) -> PipelineRun:
         if step.cache_key:
-            self._remember(tx, run, spec, replace(step, outputs=outputs))
-        return run if run.state == "cancelling" else self.make_ready(tx, run, spec, children)
+            self._remember(tx, run, plan, replace(step, outputs=outputs))
+        run, children = self._end(tx, run, plan, replace(step, outputs=outputs, cached_from=""), "succeeded")
+        return self.make_ready(tx, run, plan, children)
 
-    def _record(
-        self, tx: Write, run: PipelineRun, step: StepRun, outputs: Value | None, *, cached_from: str = ""
-    ) -> tuple[PipelineRun, list[StepRun]]:
-        """Write down a result: (the run, the steps that wait for nothing any more)."""
+    def fail_for_good(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, error: str) -> PipelineRun:
+        """The step failed; what depends on it is skipped, what does not goes on."""
+        run, children = self._fail(tx, run, plan, step, error)
+        return self.make_ready(tx, run, plan, children)
+
+    def _fail(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, error: str) -> Moved:
+        self._emit_failed(tx, run, step, error, will_retry=False)
+        return self._end(tx, run, plan, replace(step, error=error), "failed")
+
+    def cancel_step(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> PipelineRun:
+        """The step stops here, on request: of itself (`stop_by`), or of its run."""
+        if step.state == "asking":
+            self._asker.withdraw(tx, step.approval_id)
+        run, children = self._end(tx, run, plan, step, "cancelled")
+        return self.make_ready(tx, run, plan, children)
+
+    def give_back(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> PipelineRun:
+        """Its worker is gone: the step is ready for another, unless it was to stop or it loses every worker."""
         assert tx.op is not None
-        step = _ended(step, "succeeded", tx.op.at_ms)
-        store.save_step(tx, replace(step, outputs=outputs, error="", cached_from=cached_from))
         tx.emit(
-            "step_run.succeeded", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt,
-            cached_from=cached_from,
+            "step_run.lost", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt, worker=step.worker,
         )  # fmt: skip
-        return replace(run, remaining=run.remaining - 1), store.count_down(tx, step.id)
-
-    def make_ready(self, tx: Write, run: PipelineRun, spec: PipelineSpec, steps: list[StepRun]) -> PipelineRun:
-        """Put steps that wait for nothing on the queue, or take their results from the cache; then their children."""
-        queue = list(steps)
-        while queue:
-            step = queue.pop(0)
-            step_spec = step_spec_of(spec, step.name)
-            found = None
-            if step_spec.cache_s is not None:
-                found, step = self._look_up(tx, run, step, step_spec)
-            if found is None:
-                store.save_step(tx, replace(step, state="ready"))
-                continue
-            outputs = msgspec.json.decode(found["outputs"], type=Value)
-            source = store.step(tx, found["step_run_id"])
-            step = replace(step, reads=source.reads if source else [])
-            self.link_reads(tx, run, step.reads)
-            run, children = self._record(tx, run, step, outputs, cached_from=found["step_run_id"])
-            queue += children
+        step = replace(step, losses=step.losses + 1)
+        if run.state == "cancelling" or step.stop_by:
+            return self.cancel_step(tx, run, plan, step)
+        if step.losses >= LOST_MAX:
+            error = f"Its worker vanished {step.losses} times; the step may be what stops it (memory?)."
+            return self.fail_for_good(tx, run, plan, step, error)
+        self.note(tx, step, f"the worker {step.worker} is gone; another one takes the step")
+        self._requeue(tx, run, replace(step, due_at_ms=tx.op.at_ms))
         return run
 
-    def _look_up(
-        self, tx: Write, run: PipelineRun, step: StepRun, step_spec: StepSpec
-    ) -> tuple[dict[str, Any] | None, StepRun]:
+    def _end(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, state: StepState) -> Moved:
+        """The one way a step ends: its row, its fact, and what follows for those that wait for it."""
+        assert tx.op is not None
+        step = replace(step, state=state, ended_at_ms=tx.op.at_ms, lease_until_ms=None)
+        if state == "succeeded":
+            step = replace(step, error="")
+            tx.emit(
+                "step_run.succeeded", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt,
+                cached_from=step.cached_from,
+            )  # fmt: skip
+        store.save_step(tx, step)
+        run = replace(run, remaining=run.remaining - 1)
+        if step.parent_id:
+            return self._end_element(tx, run, plan, step)
+        if state in ("succeeded", "skipped"):
+            return run, store.count_down(tx, step.id)
+        if run.state == "cancelling":
+            return run, []
+        word = "failed" if state == "failed" else f"was cancelled by {step.stop_by}"
+        return self._skip_below(tx, run, plan, step, word), []
+
+    def _end_element(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> Moved:
+        """The last element to end ends its map: well if all did, or if the map was told to keep going."""
+        above = store.step(tx, step.parent_id)
+        assert above is not None
+        above = replace(above, waits=above.waits - 1)
+        if above.waits:
+            store.save_step(tx, above)
+            return run, []
+        if run.state == "cancelling" or above.stop_by:
+            return self._end(tx, run, plan, above, "cancelled")
+        ended = store.elements(tx, above.id)
+        failed = [each for each in ended if each.state in ("failed", "cancelled")]
+        above = replace(above, reads=sorted({ref for each in ended for ref in each.reads}))
+        count = f"{len(failed)} of {len(ended)} elements did not succeed"
+        if not failed:
+            return self._end(tx, run, plan, above, "succeeded")
+        if plan.spec_of(above).keep_going:
+            return self._end(tx, run, plan, replace(above, reason=f"{count}; each of them gave None."), "succeeded")
+        first = failed[0]
+        why = first.error or f"cancelled by {first.stop_by}"
+        return self._fail(tx, run, plan, above, f"{count}; {first.name}: {why}")
+
+    def _skip_below(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, word: str) -> PipelineRun:
+        """The step came to a bad end: what needs it is skipped, and the run will have failed."""
+        assert tx.op is not None
+        skipped = [
+            other for other in store.named_steps(tx, run.id, sorted(plan.below(step.name))) if other.state == "waiting"
+        ]
+        for other in skipped:
+            ended = replace(other, state="skipped", ended_at_ms=tx.op.at_ms, reason=f"{step.name} {word}.")
+            store.save_step(tx, ended)
+        text = f"Step {step.name} {word}" + (f": {step.error}" if step.state == "failed" else ".")
+        return replace(run, remaining=run.remaining - len(skipped), error=run.error or text)
+
+    def _emit_failed(self, tx: Write, run: PipelineRun, step: StepRun, error: str, *, will_retry: bool) -> None:
+        tx.emit(
+            "step_run.failed", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt,
+            error=error[:500], will_retry=will_retry,
+        )  # fmt: skip
+
+    # --- the cache --------------------------------------------------------------------------------------------------
+
+    def _take_cached(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, found: dict[str, Any]) -> Moved:
+        source = store.step(tx, found["step_run_id"])
+        outputs = msgspec.json.decode(found["outputs"], type=Value)
+        step = replace(
+            step, outputs=outputs, reads=source.reads if source else [], cached_from=found["step_run_id"],
+        )  # fmt: skip
+        self.link_reads(tx, run, step.reads)
+        return self._end(tx, run, plan, step, "succeeded")
+
+    def _look_up(self, tx: Write, run: PipelineRun, step: StepRun, spec: StepSpec) -> tuple[dict[str, Any] | None, StepRun]:
         """The cached result of a step, if there is one that counts; and the step with the reason."""
-        assert tx.op is not None and step_spec.cache_s is not None
+        assert tx.op is not None and spec.cache_s is not None
         try:
-            inputs = self.inputs(tx, run, step_spec)
+            inputs = self.inputs(tx, run, spec)
         except Invalid:
             return None, step  # the claim fails it, with the reason
-        key = graph.cache_key(run.pipeline, step_spec, inputs)
+        key = graph.cache_key(run.pipeline, spec, inputs)
         found = store.cached(tx, key.key)
-        if found and step_spec.cache_s and tx.op.at_ms - int(found["created_at_ms"]) > step_spec.cache_s * 1000:
+        if found and spec.cache_s and tx.op.at_ms - int(found["created_at_ms"]) > spec.cache_s * 1000:
             found = None
         if found:
             return found, replace(
@@ -118,78 +333,49 @@ class Transitions:
         decoded = last and {"code": last["code"], "inputs": msgspec.json.decode(last["inputs"])}
         return None, replace(step, cache_key=key.key, reason=graph.why_not_cached(key, decoded))
 
-    def _remember(self, tx: Write, run: PipelineRun, spec: PipelineSpec, step: StepRun) -> None:
+    def _remember(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> None:
         assert tx.op is not None
-        step_spec = step_spec_of(spec, step.name)
-        key = graph.cache_key(run.pipeline, step_spec, self.inputs(tx, run, step_spec))
+        spec = plan.spec_of(step)
+        key = graph.cache_key(run.pipeline, spec, self.inputs(tx, run, spec))
         store.add_cached(
             tx, key=key.key, pipeline=run.pipeline, step=step.name, step_run_id=step.id, outputs=js(step.outputs),
             code=key.code, inputs=js(key.inputs), at_ms=tx.op.at_ms,
         )  # fmt: skip
 
-    def inputs(self, tx: Read, run: PipelineRun, step: StepSpec) -> dict[str, Value]:
-        outputs = store.outputs(tx, run.id, graph.parents(step))
-        return {name: graph.resolve(source, run.params, outputs) for name, source in step.inputs.items()}
+    # --- the run ----------------------------------------------------------------------------------------------------
 
-    def fail_for_good(self, tx: Write, run: PipelineRun, spec: PipelineSpec, step: StepRun, error: str) -> PipelineRun:
-        """The step failed; what depends on it is skipped, what does not goes on."""
-        assert tx.op is not None
-        store.save_step(tx, replace(_ended(step, "failed", tx.op.at_ms), error=error))
-        self._emit_failed(tx, run, step, error, will_retry=False)
-        below = graph.descendants(spec.steps, step.name)
-        skipped = [s for s in store.steps(tx, run.id) if s.name in below and s.state == "waiting"]
-        for other in skipped:
-            store.save_step(tx, replace(_ended(other, "skipped", tx.op.at_ms), reason=f"{step.name} failed."))
-        text = run.error or f"Step {step.name} failed: {error}"
-        return replace(run, remaining=run.remaining - 1 - len(skipped), error=text)
+    def inputs(self, tx: Read, run: PipelineRun, spec: StepSpec) -> dict[str, Value]:
+        """What a step is given. Raises Invalid when a part that it names is not there."""
+        known = store.results(tx, run.id, graph.parents(spec))
+        return {
+            name: graph.resolve(source, run.params, known.values, known.absent) for name, source in spec.inputs.items()
+        }  # fmt: skip
 
-    def _emit_failed(self, tx: Write, run: PipelineRun, step: StepRun, error: str, *, will_retry: bool) -> None:
-        tx.emit(
-            "step_run.failed", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt,
-            error=error[:500], will_retry=will_retry,
-        )  # fmt: skip
-
-    def give_back(self, tx: Write, run: PipelineRun, spec: PipelineSpec, step: StepRun) -> PipelineRun:
-        """Its worker is gone: the step is ready for another, unless it was to stop or it loses every worker."""
-        assert tx.op is not None
-        tx.emit(
-            "step_run.lost",
-            Ref("step_run", step.id),
-            run_id=run.id,
-            step=step.name,
-            attempt=step.attempt,
-            worker=step.worker,
-        )
-        step = replace(step, losses=step.losses + 1)
-        if run.state == "cancelling":
-            store.save_step(tx, _ended(step, "cancelled", tx.op.at_ms))
-            return replace(run, remaining=run.remaining - 1)
-        if step.losses >= LOST_MAX:
-            error = f"Its worker vanished {step.losses} times; the step may be what stops it (memory?)."
-            return self.fail_for_good(tx, run, spec, step, error)
-        self.note(tx, step, f"the worker {step.worker} is gone; another one takes the step")
-        store.save_step(tx, replace(step, state="ready", due_at_ms=tx.op.at_ms, worker="", lease_until_ms=None))
-        return run
-
-    def settle(self, tx: Write, run: PipelineRun, spec: PipelineSpec) -> PipelineRun:
+    def settle(self, tx: Write, run: PipelineRun, plan: Plan) -> PipelineRun:
         """End the run when nothing of it remains; write its row either way."""
         assert tx.op is not None
         if run.remaining == 0 and run.state not in RUN_ENDED:
-            run = self._end_run(tx, run, spec)
+            run = self._end_run(tx, run, plan)
         store.save_run(tx, run)
         return run
 
-    def _end_run(self, tx: Write, run: PipelineRun, spec: PipelineSpec) -> PipelineRun:
+    def _end_run(self, tx: Write, run: PipelineRun, plan: Plan) -> PipelineRun:
         assert tx.op is not None
-        ref, run = run_ref(run), replace(run, ended_at_ms=tx.op.at_ms, started_at_ms=run.started_at_ms or tx.op.at_ms)
+        ref = run_ref(run)
+        run = replace(
+            run, ended_at_ms=tx.op.at_ms, started_at_ms=run.started_at_ms or tx.op.at_ms, is_paused=False
+        )  # fmt: skip
         if run.state == "cancelling":
             tx.emit("pipeline_run.cancelled", ref, pipeline=run.pipeline)
             return replace(run, state="cancelled")
         if not run.error:
-            names = {leaf.step for source in spec.outputs.values() for leaf in graph.leaves(source) if hasattr(leaf, "step")}
-            known = store.outputs(tx, run.id, sorted(names))
+            sources = plan.spec.outputs
+            names = {leaf.step for source in sources.values() for leaf in graph.leaves(source) if hasattr(leaf, "step")}
+            known = store.results(tx, run.id, sorted(names))
             try:
-                outputs = {name: graph.resolve(source, run.params, known) for name, source in spec.outputs.items()}
+                outputs = {
+                    name: graph.resolve(source, run.params, known.values, known.absent) for name, source in sources.items()
+                }
             except Invalid as error:
                 run = replace(run, error=error.message)
             else:
@@ -215,9 +401,17 @@ def run_ref(run: PipelineRun) -> Ref:
     return Ref("pipeline_run", run.id)
 
 
-def step_spec_of(spec: PipelineSpec, name: str) -> StepSpec:
-    return next(step for step in spec.steps if step.name == name)
+def lock_run(tx: Write, run_id: str) -> PipelineRun:
+    """The run, held by this transaction until it ends."""
+    run = store.lock_run(tx, run_id)
+    assert run is not None, f"the pipeline run {run_id} vanished"
+    return run
 
 
-def _ended(step: StepRun, state: Any, at_ms: int) -> StepRun:
-    return replace(step, state=state, ended_at_ms=at_ms, lease_until_ms=None)
+def renewed(step: StepRun, at_ms: int) -> StepRun:
+    """The step as it was before it began; its tries and their output stay."""
+    return replace(
+        step, state="waiting", failures=0, losses=0, error="", reason="", ended_at_ms=None, started_at_ms=None,
+        due_at_ms=at_ms, worker="", lease_until_ms=None, outputs=None, cached_from="", cache_key="", stop_by="", approval_id="",
+        reads=[],
+    )  # fmt: skip

@@ -14,15 +14,17 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from noria.kernel.db import Database, Read
+from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import AlreadyExists, Invalid, NoriaError, NotFound
 from noria.kernel.events import Event, cause_chain
 from noria.kernel.facts import FACTS
 from noria.kernel.ids import Ref, check_name, new_id
 from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
+from noria.kernel.signing import new_secret
 from noria.pipelines import graph, store
-from noria.pipelines.model import Condition, NewTrigger, Trigger
+from noria.pipelines.files import Found, Watch, look
+from noria.pipelines.model import Condition, Files, NewTrigger, PipelineSpec, Trigger
 from noria.pipelines.service import Pipelines, owner_of, visible_names
 
 log = logging.getLogger("noria.pipelines")
@@ -36,28 +38,75 @@ class Triggers:
 
     name = "pipelines.triggers"
 
-    def __init__(self, db: Database, ops: Ops, pipelines: Pipelines) -> None:
-        self._db, self._ops, self._pipelines = db, ops, pipelines
+    def __init__(self, db: Database, ops: Ops, pipelines: Pipelines, watch: Watch) -> None:
+        self._db, self._ops, self._pipelines, self._watch = db, ops, pipelines, watch
 
     def create(self, op: Op, new: NewTrigger) -> Trigger:
         """Make a trigger; its runs act for the caller. Raises Invalid, NotFound, AlreadyExists, Forbidden."""
         op.require("trigger.write", on=Ref("pipeline", new.pipeline))
         op.require("pipeline.run", on=Ref("pipeline", new.pipeline))
-        check_name(new.name, what="trigger")
-        check_rule(new)
-        self._pipelines.latest(new.pipeline)
-        made = Trigger(
-            id=new_id(op.at_ms), name=new.name, pipeline=new.pipeline, kinds=sorted(set(new.kinds)), filter=new.filter,
-            params=new.params, cooldown_s=new.cooldown_s, is_enabled=new.is_enabled, owner=owner_of(op) or "local",
-            created_at_ms=op.at_ms,
-        )  # fmt: skip
+        version = self._pipelines.latest(new.pipeline)
+        secret = new_secret() if new.is_hook else ""
+        there = self._there(new.files)
         with self._db.write(op) as tx:
-            if not store.add_trigger(tx, made):
+            if not self.create_in(tx, new, version.spec, secret=secret, there=there):
                 raise AlreadyExists(
                     f"There is already a trigger named {new.name!r}.", hint="Delete it or pick another name."
                 )
-            tx.emit("trigger.created", Ref("trigger", new.name), pipeline=new.pipeline, kinds=made.kinds)
-        return made
+            made = store.trigger(tx, new.name)
+        assert made is not None
+        return replace(made, secret=secret) if secret else made
+
+    def create_in(
+        self, tx: Write, new: NewTrigger, spec: PipelineSpec, *, is_declared: bool = False, secret: str = "",
+        there: list[Found] | None = None,
+    ) -> bool:  # fmt: skip
+        """Make a trigger in the caller's transaction; False when the name is taken. Raises Invalid, Forbidden."""
+        op = tx.op
+        assert op is not None
+        check_name(new.name, what="trigger")
+        check_rule(new)
+        for name in new.params:
+            if name not in spec.params:
+                raise Invalid(f"{spec.name} has no parameter {name!r}.", where="params")
+        if new.files:
+            self._watch.check(new.files)
+        made = Trigger(
+            id=new_id(op.at_ms), name=new.name, pipeline=new.pipeline, kinds=_kinds(new), filter=_filter(new),
+            params=new.params, cooldown_s=new.cooldown_s, is_enabled=new.is_enabled, owner=owner_of(op) or "local",
+            created_at_ms=op.at_ms, files=new.files, is_hook=new.is_hook, is_declared=is_declared,
+        )  # fmt: skip
+        if not store.add_trigger(tx, made, secret=secret):
+            return False
+        if made.files and there is not None:
+            self._watch.begin(tx, made, there)
+        tx.emit("trigger.created", Ref("trigger", new.name), pipeline=new.pipeline, kinds=made.kinds)
+        return True
+
+    def _there(self, files: Files | None) -> list[Found]:
+        """The files that are there already. Raises Forbidden, Invalid. Outside any transaction: a store may be slow."""
+        if files is None:
+            return []
+        self._watch.check(files)
+        return look(files)
+
+    def is_same(self, old: Trigger, new: NewTrigger) -> bool:
+        """Does `old` do already what `new` says?"""
+        return old == replace(
+            old, kinds=_kinds(new), filter=_filter(new), params=new.params, cooldown_s=new.cooldown_s, files=new.files,
+            is_hook=new.is_hook,
+        )  # fmt: skip
+
+    def new_secret(self, op: Op, name: str) -> Trigger:
+        """A hook's secret, made anew and shown this once; the one before is void. Raises NotFound, Invalid, Forbidden."""
+        found = self._mine(op, name)
+        if not found.is_hook:
+            raise Invalid(f"The trigger {name} takes no messages.", hint="Make one with is_hook.")
+        secret = new_secret()
+        with self._db.write(op) as tx:
+            store.put_trigger_secret(tx, name, secret)
+            tx.emit("trigger.changed", Ref("trigger", name), is_enabled=found.is_enabled)
+        return replace(found, secret=secret)
 
     def triggers(self, op: Op, *, pipeline: str = "", limit: int | None = None, page: str = "") -> Page[Trigger]:
         """Triggers the caller may read, by name."""
@@ -69,7 +118,7 @@ class Triggers:
 
     def switch(self, op: Op, name: str, is_enabled: bool) -> Trigger:
         """Turn it on or off. Facts that passed while it was off are not looked at again."""
-        self._mine(op, name)
+        there = self._there(self._mine(op, name).files) if is_enabled else []
         with self._db.write(op) as tx:
             found = store.lock_trigger(tx, name)
             if found is None:
@@ -77,14 +126,20 @@ class Triggers:
             if found.is_enabled != is_enabled:
                 found = replace(found, is_enabled=is_enabled)
                 store.mark_trigger(tx, found)
+                if is_enabled and found.files:
+                    self._watch.begin(tx, found, there)
                 tx.emit("trigger.changed", Ref("trigger", name), is_enabled=is_enabled)
         return found
 
     def delete(self, op: Op, name: str) -> None:
         self._mine(op, name)
         with self._db.write(op) as tx:
-            if store.delete_trigger(tx, name):
-                tx.emit("trigger.deleted", Ref("trigger", name))
+            self.delete_in(tx, name)
+
+    def delete_in(self, tx: Write, name: str) -> None:
+        """Remove a trigger in the caller's transaction."""
+        if store.delete_trigger(tx, name):
+            tx.emit("trigger.deleted", Ref("trigger", name))
 
     def _mine(self, op: Op, name: str) -> Trigger:
         with self._db.read() as tx:
@@ -130,6 +185,9 @@ class Triggers:
             now = store.lock_trigger(tx, trigger.name)
             if now is None or not now.is_enabled:
                 return
+            pipeline = store.pipeline(tx, trigger.pipeline)
+            if pipeline and pipeline.is_paused:
+                error = error or f"The pipeline {trigger.pipeline} is paused; fact {event.seq} was passed over."
             is_cooling = now.last_at_ms is not None and op.at_ms - now.last_at_ms < now.cooldown_s * 1000
             if error or is_cooling or version is None:
                 why = error or f"It is cooling down since its last run; fact {event.seq} was passed over."
@@ -140,10 +198,23 @@ class Triggers:
                 store.mark_trigger(tx, replace(now, last_at_ms=op.at_ms, last_run_id=run.id, error=""))
 
 
+def _kinds(new: NewTrigger) -> list[str]:
+    return ["file.arrived"] if new.files else ["hook.received"] if new.is_hook else sorted(set(new.kinds))
+
+
+def _filter(new: NewTrigger) -> list[Condition]:
+    """Files and messages are facts about the trigger that they are for."""
+    own = [Condition(field="subject", value=str(Ref("trigger", new.name)))] if new.files or new.is_hook else []
+    return [*own, *new.filter]
+
+
 def check_rule(new: NewTrigger) -> None:
     """Raises Invalid for a rule that could never match or cannot be filled in."""
-    if not new.kinds:
-        raise Invalid("A trigger needs at least one kind of fact.", where="kinds")
+    if sum((bool(new.kinds), new.files is not None, new.is_hook)) != 1:
+        raise Invalid(
+            "A trigger answers to facts, to files, or to messages: one of the three.", where="kinds",
+            hint="Give kinds, or files, or is_hook.",
+        )  # fmt: skip
     for kind in new.kinds:
         if kind not in FACTS:
             raise Invalid(f"There is no event kind {kind!r}.", where="kinds", hint="docs/reference/events.md lists them.")

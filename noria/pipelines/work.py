@@ -18,6 +18,7 @@ from noria.kernel.ids import Ref
 from noria.kernel.op import Op, Ops
 from noria.kernel.ticks import Ticks
 from noria.pipelines import graph, rooms, store
+from noria.pipelines.graph import Plan
 from noria.pipelines.model import (
     LOG_BYTES_MAX,
     Assignment,
@@ -30,15 +31,15 @@ from noria.pipelines.model import (
     LogChunk,
     Orders,
     PipelineRun,
-    PipelineSpec,
     PipelineWorker,
+    Replay,
     Room,
     StepRun,
     Value,
     Welcome,
 )
-from noria.pipelines.service import Pipelines, lock_run
-from noria.pipelines.transitions import Transitions, step_spec_of
+from noria.pipelines.service import Pipelines, owner_of
+from noria.pipelines.transitions import Transitions, lock_run
 
 TOKEN_LIFETIME_S = 24 * 3600.0  # of a step without a timeout
 TOKEN_MARGIN_S = 300.0
@@ -47,6 +48,8 @@ CLOCK_JUMP_MS = 1000  # beyond what a clock that is kept right moves between two
 CANDIDATES = 8  # ready steps a claim looks at before it gives up to other workers
 # What a step may do for the owner of its run, at most: never grant rights, delete, deploy, or start other runs.
 STEP_ACTIONS = READ | BYTES | EXPERIMENT | DATA | MODEL | USE | {"model.promote", "approval.request", "me.read"}
+
+REPLAY_ACTIONS = READ | BYTES | {"me.read"}
 
 
 class Work:
@@ -61,7 +64,6 @@ class Work:
     ) -> None:
         self._db, self._ops, self._ticks, self._access = db, ops, ticks, access
         self._pipelines, self._transitions = pipelines, transitions
-        self._submitted: dict[str, int] = {}
         self._drift_ms: int | None = None  # what the clock shows less what it measures, at the last look
         self._lock = threading.Lock()
 
@@ -109,7 +111,7 @@ class Work:
             else:
                 candidates = [] if is_gone else store.due(tx, op.at_ms, CANDIDATES, self._room(tx, worker, op.at_ms))
         for step_id, run_id in candidates:
-            because = self._because(op, run_id)
+            because = self._pipelines.because(op, run_id)
             with self._db.write(because) as tx:
                 run = lock_run(tx, run_id)
                 given = self._given_again(tx, run, claim, step_id) if before else self._hand_out(tx, run, claim, step_id)
@@ -126,6 +128,33 @@ class Work:
             return free
         return replace(free, kept_for_ms=store.longest_left_out(tx, now_ms - rooms.KEPT_AFTER_MS, whole, free))
 
+    def replay(self, op: Op, step_run_id: str) -> Replay:
+        """What it takes to run a step again elsewhere, with a token of the caller's that can only read.
+
+        Raises NotFound, Forbidden, Conflict when what it needs is not there yet.
+        """
+        step = self._pipelines.step_run(op, "pipeline.run", step_run_id)
+        with self._db.read() as tx:
+            run = store.run(tx, step.run_id)
+            assert run is not None
+            plan = self._pipelines.plan(run)
+            spec = plan.spec_of(step)
+            if spec.kind != "call":
+                raise Conflict(f"{step.name} runs no code of its own.", hint="Name one of its elements, such as train[0].")
+            if step.state in ("waiting", "skipped"):
+                raise Conflict(f"{step.name} is {step.state}; it has no inputs yet.")
+            inputs = self._transitions.inputs(tx, run, spec)
+        with self._db.system_write() as write:
+            token = self._access.delegate(
+                write, op, name=f"replay of {run.pipeline}/{step.name}", owner=owner_of(op) or run.owner,
+                actions=REPLAY_ACTIONS, lifetime_s=TOKEN_LIFETIME_S,
+            )  # fmt: skip
+        return Replay(
+            step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name, function=spec.function,
+            entry=plan.spec.entry, inputs=inputs, code=plan.spec.code, python=plan.spec.python,
+            environment_digest=plan.spec.environment_digest, token=token,
+        )  # fmt: skip
+
     def _hand_out(self, tx: Write, run: PipelineRun, claim: Claim, step_id: str) -> Assignment | None:
         """Make the worker the holder of a ready step; None when somebody else was quicker or it cannot run."""
         op = tx.op
@@ -133,13 +162,13 @@ class Work:
         step = store.step(tx, step_id)
         if step is None or step.state != "ready" or step.due_at_ms > op.at_ms or run.state not in ("queued", "running"):
             return None
-        spec = self._pipelines.version_of(run.pipeline, run.version).spec
+        plan = self._pipelines.plan(run)
         try:
-            above = store.named_steps(tx, run.id, graph.parents(step_spec_of(spec, step.name)))
-            inputs = self._transitions.inputs(tx, run, step_spec_of(spec, step.name))
+            above = store.named_steps(tx, run.id, graph.parents(plan.spec_of(step)))
+            inputs = self._transitions.inputs(tx, run, plan.spec_of(step))
         except Invalid as error:
-            run = self._transitions.fail_for_good(tx, run, spec, step, error.message)
-            self._transitions.settle(tx, run, spec)
+            run = self._transitions.fail_for_good(tx, run, plan, step, error.message)
+            self._transitions.settle(tx, run, plan)
             return None
         step = replace(
             step, state="running", attempt=step.attempt + 1, worker=claim.worker,
@@ -156,21 +185,19 @@ class Work:
         )  # fmt: skip
         if run.state == "queued":
             store.save_run(tx, replace(run, state="running", started_at_ms=op.at_ms))
-        return self._assignment(tx, run, spec, step, inputs)
+        return self._assignment(tx, run, plan, step, inputs)
 
     def _given_again(self, tx: Write, run: PipelineRun, claim: Claim, step_id: str) -> Assignment | None:
         """What a worker was given for this very claim, unless it was taken away meanwhile."""
         if store.given_for(tx, claim.worker, claim.key) != (step_id, run.id):
             return None
-        step, spec = store.step(tx, step_id), self._pipelines.version_of(run.pipeline, run.version).spec
+        step, plan = store.step(tx, step_id), self._pipelines.plan(run)
         assert step is not None
-        inputs = self._transitions.inputs(tx, run, step_spec_of(spec, step.name))
-        return self._assignment(tx, run, spec, step, inputs)
+        inputs = self._transitions.inputs(tx, run, plan.spec_of(step))
+        return self._assignment(tx, run, plan, step, inputs)
 
-    def _assignment(
-        self, tx: Write, run: PipelineRun, spec: PipelineSpec, step: StepRun, inputs: dict[str, Value]
-    ) -> Assignment:
-        asked = step_spec_of(spec, step.name)
+    def _assignment(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, inputs: dict[str, Value]) -> Assignment:
+        asked = plan.spec_of(step)
         assert tx.op is not None
         token = self._access.delegate(
             tx, tx.op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=STEP_ACTIONS,
@@ -178,7 +205,7 @@ class Work:
         )  # fmt: skip
         return Assignment(
             step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name, function=asked.function,
-            entry=spec.entry, attempt=step.attempt, inputs=inputs, reads=step.reads, code=spec.code,
+            entry=plan.spec.entry, attempt=step.attempt, inputs=inputs, reads=step.reads, code=plan.spec.code,
             cpu=asked.cpu, gpu=asked.gpu, memory_bytes=asked.memory_bytes, disk_bytes=asked.disk_bytes,
             env=asked.env,
             lease_s=self._pipelines.lease_s, timeout_s=asked.timeout_s, token=token, cache_reason=step.reason,
@@ -205,7 +232,7 @@ class Work:
             row = rows.get((held.step_run_id, held.attempt))
             if row is None:
                 lost.append(held)
-            elif row["run_state"] == "cancelling":
+            elif row["run_state"] == "cancelling" or row["stop_by"]:
                 cancel.append(held)
         return Orders(cancel=cancel, lost=lost)
 
@@ -252,7 +279,7 @@ class Work:
             known = store.step(tx, done.step_run_id)
         if known is None:
             raise NotFound(f"There is no step run {done.step_run_id}.")
-        because = self._because(op, known.run_id)
+        because = self._pipelines.because(op, known.run_id)
         with self._db.write(because) as tx:
             run = lock_run(tx, known.run_id)
             step = store.step(tx, done.step_run_id)
@@ -268,7 +295,7 @@ class Work:
         return self.claim(op, done.next) if done.next else Claimed()
 
     def _end(self, tx: Write, run: PipelineRun, step: StepRun, done: Finish) -> PipelineRun:
-        spec = self._pipelines.version_of(run.pipeline, run.version).spec
+        plan = self._pipelines.plan(run)
         if done.text:
             chunk = LogChunk(
                 worker=done.worker, step_run_id=step.id, attempt=done.attempt, offset=done.offset, text=done.text
@@ -281,7 +308,7 @@ class Work:
         )  # fmt: skip
         self._transitions.link_reads(tx, run, done.reads)
         step = replace(step, reads=sorted({*step.reads, *done.reads}))
-        return self._transitions.settle(tx, self._transitions.end_step(tx, run, spec, step, done), spec)
+        return self._transitions.settle(tx, self._transitions.end_step(tx, run, plan, step, done), plan)
 
     def _next_in(self, tx: Write, run: PipelineRun, claim: Claim) -> Assignment | None:
         """The step whose turn it is, if it is one of this run, which this transaction holds."""
@@ -317,7 +344,7 @@ class Work:
 
     def _lose(self, held: StepRun, *, expired_before_ms: int | None = None) -> None:
         """Take a step from the worker that held it in this attempt, unless that changed meanwhile."""
-        op = self._because(self._ops.system("pipelines"), held.run_id)
+        op = self._pipelines.because(self._ops.system("pipelines"), held.run_id)
         with self._db.write(op) as tx:
             run = lock_run(tx, held.run_id)
             step = store.step(tx, held.id)
@@ -328,17 +355,5 @@ class Work:
             store.end_attempt(
                 tx, step.id, step.attempt, state="lost", at_ms=op.at_ms, error=f"The worker {step.worker} is gone."
             )
-            spec = self._pipelines.version_of(run.pipeline, run.version).spec
-            self._transitions.settle(tx, self._transitions.give_back(tx, run, spec, step), spec)
-
-    def _because(self, op: Op, run_id: str) -> Op:
-        """The operation, led to by the submission of this run."""
-        if run_id not in self._submitted:
-            with self._db.read() as tx:
-                seq = store.submitted(tx, run_id)
-            if seq is None:
-                return op
-            if len(self._submitted) > 10_000:
-                self._submitted.clear()
-            self._submitted[run_id] = seq
-        return op.because(self._submitted[run_id])
+            plan = self._pipelines.plan(run)
+            self._transitions.settle(tx, self._transitions.give_back(tx, run, plan, step), plan)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from noria.governance import sending
+from noria.kernel import signing
 from noria.kernel.clock import SystemClock
 from noria.kernel.errors import Invalid, Unavailable
 from tests.conftest import Noria
@@ -211,7 +212,7 @@ def test_public_addresses_are_allowed() -> None:
 
 def test_the_signature_of_the_standard() -> None:
     """The example of the Standard Webhooks specification."""
-    signature = sending.sign(
+    signature = signing.sign(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
     )
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

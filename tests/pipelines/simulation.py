@@ -21,6 +21,7 @@ from noria.access.service import Access
 from noria.app import App, build
 from noria.config import load_config
 from noria.governance.policies import Policies
+from noria.governance.questions import Questions
 from noria.kernel.clock import Clock
 from noria.kernel.crash import Crashed
 from noria.kernel.db import Database, Write
@@ -161,8 +162,8 @@ class Server:
         self.db.dies_in = None
         access = Access(self.db, clock=self._clock, is_loopback=True)
         self.ops = Ops(self._clock, access, Policies(self.db))
-        transitions = Transitions()
-        self.pipelines = Pipelines(self.db, self._app.blobs, transitions, lease_s=LEASE_S)
+        transitions = Transitions(Questions())
+        self.pipelines = Pipelines(self.db, self.ops, self._app.blobs, transitions, lease_s=LEASE_S)
         self.work = self.kind(self.db, self.ops, self._app.ticks, access, self.pipelines, transitions)
         self.is_up = True
 

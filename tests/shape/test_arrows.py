@@ -21,7 +21,8 @@ SLICES = [
 # The storage engine of datasets, used by the slice and, without a server, by the client; see docs/decisions.
 ENGINE = "repository"
 ENGINE_READS = {"noria.datasets.model", "noria.datasets.manifest"}  # the nouns it stores, and their algebra: no I/O
-CLIENT_READS = {"noria.datasets.expectations"}  # rules are checked where the data is: no database, no network
+# Rules are checked where the data is, and conditions named where they are written: no database, no network.
+CLIENT_READS = {"noria.datasets.expectations", "noria.pipelines.conditions"}
 WIRING = {"app", "control", "supervisor"}  # the only modules that know every slice
 # What is allowed besides the rule, with its reason.
 EXCEPTIONS = {
