@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from noria.cli.base import Group, api, emit, json_option
+from noria.client.durations import seconds
 from noria.kernel.errors import Invalid
 from noria.monitoring.model import MonitorSpec
 
@@ -181,6 +182,74 @@ def resolve(alert_id: str, reason: str) -> None:
     """
     api().post(f"/alerts/{alert_id}/resolve", {"reason": reason})
     click.echo("Resolved.")
+
+
+@group.command()
+@click.argument("name")
+@click.option("--for", "span", required=True, help="How long: 30m, 8h, 7d.")
+@click.option("--reason", required=True, help="Why nobody is to be told; kept in the record.")
+def mute(name: str, span: str, reason: str) -> None:
+    """Open no alert for a while; windows are judged all the same.
+
+    \b
+    Example:
+      noria monitor mute calibration --for 8h --reason "a holiday"
+    """
+    api().post(f"/monitors/{name}/mute", {"for_s": seconds(span), "reason": reason})
+    click.echo(f"Muted for {span}.")
+
+
+@group.command()
+@click.argument("name")
+def unmute(name: str) -> None:
+    """Open alerts again.
+
+    \b
+    Example:
+      noria monitor unmute calibration
+    """
+    api().post(f"/monitors/{name}/unmute", {})
+    click.echo("It may open alerts again.")
+
+
+@group.command()
+@click.argument("name", required=False)
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A monitor as JSON, that need not exist.",
+)
+@click.option("--days", type=float, default=30, show_default=True, help="Days of event time before the latest answer.")
+@click.option("--limit", type=float, default=None, help="Another limit.")
+@click.option("--clear-limit", type=float, default=None, help="Another limit to resolve at.")
+@click.option("-k", "k", type=int, default=None, help="Another k …")
+@click.option("-n", "n", type=int, default=None, help="… of another n.")
+@click.option("--window", "window_s", type=int, default=None, help="Another length of windows, in seconds.")
+@click.option("--min-count", type=int, default=None, help="Another minimum of rows.")
+@json_option
+def backtest(name: str | None, path: Path | None, days: float, as_json: bool, **changes: Any) -> None:
+    """Say how often a monitor would have opened an alert; nothing is written.
+
+    \b
+    Example:
+      noria monitor backtest calibration --days 90 --limit 0.05
+      noria monitor backtest -f monitor.json
+    """
+    if (name is None) == (path is None):
+        raise click.UsageError("Give NAME of a monitor, or a file with -f.")
+    spec = msgspec.json.decode(path.read_bytes()) if path is not None else api().get(f"/monitors/{name}")["spec"]
+    spec |= {field: value for field, value in changes.items() if value is not None}
+    spec["n"] = max(spec.get("n", 1), spec.get("k", 1))
+    found = api().post("/monitors/backtest", {"spec": spec, "days": days})
+    if as_json:
+        emit(found, as_json=True)
+        return
+    emit(found["alerts"], columns=["opened_event_at_ms", "resolved_event_at_ms", "value", "why"])
+    click.echo(f"{len(found['alerts'])} alerts, {found['over']} of {len(found['windows'])} windows over the limit.")
+    if found["note"]:
+        click.echo(found["note"])
 
 
 @group.command()

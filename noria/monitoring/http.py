@@ -9,6 +9,7 @@ from litestar.params import QueryParameter
 from noria.http.route import Routes, delete, get, post
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
+from noria.monitoring.backtest import Backtest, BacktestRequest
 from noria.monitoring.drift import PSI_MIN, Drift
 from noria.monitoring.labels import Labels
 from noria.monitoring.model import (
@@ -18,6 +19,7 @@ from noria.monitoring.model import (
     Judgement,
     Monitor,
     MonitorSpec,
+    Mute,
     Performance,
     Resolution,
     Window,
@@ -47,6 +49,21 @@ def routes(service: Monitoring) -> Routes:
     def remove_monitor(op: Op, name: str) -> None:
         """Stop watching; windows and alerts stay."""
         service.remove_monitor(op, name)
+
+    @post("/api/v1/monitors/{name:str}/mute", action="monitor.write")
+    def mute_monitor(op: Op, name: str, data: Mute) -> Monitor:
+        """Open no alert until a time; windows are judged all the same."""
+        return service.mute(op, name, data)
+
+    @post("/api/v1/monitors/{name:str}/unmute", action="monitor.write")
+    def unmute_monitor(op: Op, name: str) -> Monitor:
+        """Open alerts again."""
+        return service.unmute(op, name)
+
+    @post("/api/v1/monitors/backtest", action="monitor.read")
+    def backtest_monitor(op: Op, data: BacktestRequest) -> Backtest:
+        """What a monitor would have said of the past, from what is stored; nothing is written."""
+        return service.backtest(op, data)
 
     @get("/api/v1/monitors/{name:str}/windows", action="monitor.read")
     def list_windows(op: Op, name: str, limit: int | None = None, page: str = "") -> Page[Window]:
@@ -86,10 +103,10 @@ def routes(service: Monitoring) -> Routes:
     @get("/api/v1/endpoints/{name:str}/drift", action="endpoint.read")
     def read_drift(
         op: Op, name: str, reference: str = "", by: str = "", window_s: int = 86_400, windows: int = 1, to_ms: int | None = None,
-        alpha: float = 0.01, psi_min: float = PSI_MIN,
+        origin_ms: int = 0, alpha: float = 0.01, psi_min: float = PSI_MIN,
     ) -> Drift:  # fmt: skip
         """Every column's drift and quality in the latest windows, against what the model was trained on or `reference`."""
-        span = Span(window_s=window_s, to_ms=to_ms, count=windows)
+        span = Span(window_s=window_s, to_ms=to_ms, count=windows, origin_ms=origin_ms)
         return service.reports.drift(op, name, span=span, reference=reference, by=by, alpha=alpha, psi_min=psi_min)
 
     @get("/api/v1/endpoints/{name:str}/labels", action="endpoint.read")
@@ -142,6 +159,7 @@ def routes(service: Monitoring) -> Routes:
         return service.passport(op, prediction_id)
 
     return [
-        list_monitors, create_monitor, read_monitor, remove_monitor, list_windows, list_alerts, read_alert, resolve_alert,
-        read_performance, read_drift, read_labels, read_estimates, read_slices, read_fairness, read_evidence, read_inference, read_passport,
+        list_monitors, create_monitor, read_monitor, remove_monitor, mute_monitor, unmute_monitor, backtest_monitor,
+        list_windows, list_alerts, read_alert, resolve_alert, read_performance, read_drift, read_labels, read_estimates,
+        read_slices, read_fairness, read_evidence, read_inference, read_passport,
     ]  # fmt: skip

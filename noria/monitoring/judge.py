@@ -15,7 +15,7 @@ from noria.kernel.errors import Conflict, NoriaError
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op, Ops
 from noria.monitoring import store
-from noria.monitoring.alerts import next_state
+from noria.monitoring.alerts import stands
 from noria.monitoring.baselines import Reference, parse_traffic, reference_of
 from noria.monitoring.estimates import LABELS_MIN
 from noria.monitoring.metrics import metric_of
@@ -107,8 +107,9 @@ class Judge:
             if now is None or now.seq != mark.seq:  # rows came since we looked; look again next time round
                 window = msgspec.structs.replace(window, is_stale=True)
             store.put_window(tx, window)
-            verdicts = store.verdicts_since(tx, monitor.id, monitor.counted_from_ms, monitor.spec.n)
-            state = next_state(monitor.state, verdicts, k=monitor.spec.k)
+            said = store.said_since(tx, monitor.id, monitor.counted_from_ms, monitor.spec.n)
+            is_muted = monitor.muted_until_ms is not None and op.at_ms < monitor.muted_until_ms
+            state = stands(monitor.spec, monitor.state, said, is_muted=is_muted)
             upto = max(monitor.judged_until_ms, window.end_ms)
             if not store.move_monitor(
                 tx, monitor, state=state, judged_until_ms=upto, counted_from_ms=monitor.counted_from_ms
@@ -130,7 +131,7 @@ class Judge:
                 metric=monitor.spec.metric, severity=monitor.spec.severity, state="open",
                 value=over.value if over and over.value is not None else monitor.spec.limit, limit=monitor.spec.limit,
                 why=f"{monitor.spec.k} of the last {monitor.spec.n} windows are over the limit. {window.why}",
-                event_at_ms=window.end_ms, opened_at_ms=op.at_ms,
+                event_at_ms=window.end_ms, opened_at_ms=op.at_ms, owner=monitor.spec.owner,
             )  # fmt: skip
             store.add_alert(tx, alert)
             tx.link(Ref("alert", alert.id), "raised_by", monitor_ref(monitor.name))
@@ -138,11 +139,12 @@ class Judge:
             tx.emit(
                 "alert.opened", monitor_ref(monitor.name), alert=alert.id, monitor=alert.monitor, metric=alert.metric,
                 value=alert.value, limit=alert.limit, endpoint=alert.endpoint, severity=alert.severity,
-                event_at_ms=alert.event_at_ms,
+                event_at_ms=alert.event_at_ms, owner=alert.owner,
             )  # fmt: skip
         elif state != "open" and monitor.state == "open":
             found = store.open_alert(tx, monitor.id)
-            reason = f"Fewer than {monitor.spec.k} of the last {monitor.spec.n} windows are over the limit. {window.why}"
+            back = "over the limit" if monitor.spec.clear_limit is None else f"beyond {monitor.spec.clear_limit:g}"
+            reason = f"Fewer than {monitor.spec.k} of the last {monitor.spec.n} windows are {back}. {window.why}"
             if found and store.resolve_alert(
                 tx, found.id, at_ms=op.at_ms, event_at_ms=window.end_ms, by=op.actor.label, why=reason
             ):

@@ -76,12 +76,14 @@ class MonitorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     origin_ms: int = 0  # windows start at this time plus multiples of window_s
     k: int = 1
     n: int = 1
+    clear_limit: float | None = None  # an open alert resolves only when values are back beyond this one, not just the limit
     min_count: int = 100  # fewer rows (labelled rows, for a metric that needs truth) are not judged
     slices: list[Slice] = []  # of a performance metric: judge each of these parts of the traffic, not the whole
     group: str = ""  # of a fairness metric: the input that names the groups
     min_group: int = 30  # groups with fewer answers are not compared
     alpha: float = 0.01  # a drift counts when chance explains it at most so often (false discovery rate over the columns)
     severity: Severity = "alert"
+    owner: str = ""  # who is to look when it opens: a person or a team, in words
     description: str = ""
 
 
@@ -98,6 +100,9 @@ class Monitor(Struct, frozen=True, kw_only=True):
     created_at_ms: int
     actor: str
     is_active: bool = True
+    muted_until_ms: int | None = None  # until then (wall clock) windows are judged and no alert is opened
+    mute_reason: str = ""
+    muted_by: str = ""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -156,6 +161,7 @@ class Alert(Struct, frozen=True, kw_only=True):
     resolved_event_at_ms: int | None = None
     resolved_by: str = ""
     resolution: str = ""
+    owner: str = ""
 
 
 class AlertStory(Struct, frozen=True, kw_only=True):
@@ -171,6 +177,14 @@ class Resolution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why somebody closes an alert by hand."""
 
     reason: str
+
+
+class Mute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Silence until a time, or for a while from now, and why."""
+
+    reason: str
+    until_ms: int | None = None
+    for_s: float | None = None
 
 
 class PerformanceWindow(Struct, frozen=True, kw_only=True):
@@ -263,6 +277,22 @@ class MonitorRemoved(Fact):
     endpoint: str
 
 
+@fact("monitor.muted")
+class MonitorMuted(Fact):
+    """A monitor opens no alert until a time; its windows are judged all the same."""
+
+    endpoint: str
+    until_ms: int
+    reason: str
+
+
+@fact("monitor.unmuted")
+class MonitorUnmuted(Fact):
+    """A monitor may open alerts again before its mute had ended."""
+
+    endpoint: str
+
+
 @fact("window.evaluated")
 class WindowEvaluated(Fact):
     """A window of event time was judged, or judged anew because late truth changed its number."""
@@ -290,6 +320,7 @@ class AlertOpened(Fact):
     endpoint: str
     severity: str
     event_at_ms: int
+    owner: str = ""
 
 
 @fact("alert.resolved")

@@ -48,11 +48,12 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     window_s: int = 86_400
     to_ms: int | None = None
     count: int = 1
+    origin_ms: int = 0
 
     def starts(self, watermark_ms: int) -> list[int]:
         """The starts of the windows, latest first."""
         width = self.window_s * 1000
-        last = (watermark_ms if self.to_ms is None else self.to_ms - 1) // width * width
+        last = ((watermark_ms if self.to_ms is None else self.to_ms - 1) - self.origin_ms) // width * width + self.origin_ms
         return [last - i * width for i in range(self.count)]
 
 
@@ -274,7 +275,7 @@ class Reports:
         bucket_ms: int,
     ) -> DriftWindow | None:  # fmt: skip
         end_ms = start_ms + window_s * 1000
-        if window_s * 1000 % bucket_ms:
+        if window_s * 1000 % bucket_ms or start_ms % bucket_ms:
             raise Invalid(
                 f"This endpoint's sketches are kept per {bucket_ms // MINUTE_MS} minutes.", where="window_s",
                 hint="Ask for a multiple of that, or make a monitor with this window_s, which keeps finer ones.",
@@ -353,6 +354,8 @@ def _note(rows: Rows, columns: list[ColumnDrift]) -> str:
 def _check(span: Span, by: str) -> None:
     if not WINDOW_S_MIN <= span.window_s <= WINDOW_S_MAX or span.window_s * 1000 % MINUTE_MS:
         raise Invalid("window_s must be whole minutes, from one minute to a year.", where="window_s")
+    if span.origin_ms % MINUTE_MS:
+        raise Invalid("origin_ms must be a whole minute.", where="origin_ms")
     if not 1 <= span.count <= WINDOWS_MAX:
         raise Invalid(f"windows must be between 1 and {WINDOWS_MAX}.", where="windows")
     if by not in ("", "version", "revision"):

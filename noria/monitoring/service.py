@@ -20,6 +20,7 @@ from noria.kernel.op import Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.ticks import Ticks
 from noria.monitoring import store
+from noria.monitoring.backtest import Backtest, BacktestRequest, backtest
 from noria.monitoring.baselines import check_baseline, parse_traffic
 from noria.monitoring.canary import CanaryJudge
 from noria.monitoring.ingest import Ingest, sketch_again
@@ -39,6 +40,7 @@ from noria.monitoring.model import (
     Judgement,
     Monitor,
     MonitorSpec,
+    Mute,
     Performance,
     PerformanceWindow,
     Window,
@@ -55,6 +57,8 @@ from noria.serving.service import Serving
 STORY_FACTS_MAX = 500
 STORY_HOPS = 8
 PERFORMANCE_WINDOWS_MAX = 1_000
+MUTE_DAYS_MAX = 366
+OWNER_LENGTH_MAX = 200
 
 
 class Monitoring:
@@ -140,6 +144,42 @@ class Monitoring:
         with self._db.read() as tx:
             rows = store.windows(tx, found.id, before_ms=before, limit=size)
         return Page(rows, encode_token(rows[-1].start_ms) if len(rows) == size else None)
+
+    def mute(self, op: Op, name: str, mute: Mute) -> Monitor:
+        """Open no alert until a time; one that is open stays open. Raises NotFound, Invalid."""
+        found = self.monitor(op, name)
+        op.require("monitor.write", on=Ref("endpoint", found.endpoint))
+        if (mute.until_ms is None) == (mute.for_s is None):
+            raise Invalid("Give until_ms or for_s.", where="until_ms")
+        until_ms = mute.until_ms if mute.until_ms is not None else op.at_ms + round(min(mute.for_s or 0.0, 1e9) * 1000)
+        if not op.at_ms < until_ms <= op.at_ms + MUTE_DAYS_MAX * 86_400_000:
+            raise Invalid(f"A mute ends in the future, within {MUTE_DAYS_MAX} days.", where="until_ms")
+        if not mute.reason.strip():
+            raise Invalid("Say why nobody is to be told.", where="reason")
+        with self._db.write(op) as tx:
+            store.mute_monitor(tx, found.id, until_ms=until_ms, reason=mute.reason.strip(), by=op.actor.label)
+            tx.emit(
+                "monitor.muted", monitor_ref(name), endpoint=found.endpoint, until_ms=until_ms, reason=mute.reason.strip()
+            )
+        return self.monitor(op, name)
+
+    def unmute(self, op: Op, name: str) -> Monitor:
+        """Let a monitor open alerts again. Raises NotFound, Conflict when it is not muted."""
+        found = self.monitor(op, name)
+        op.require("monitor.write", on=Ref("endpoint", found.endpoint))
+        if found.muted_until_ms is None or found.muted_until_ms <= op.at_ms:
+            raise Conflict(f"The monitor {name} is not muted.", ref=monitor_ref(name))
+        with self._db.write(op) as tx:
+            store.mute_monitor(tx, found.id, until_ms=None, reason="", by="")
+            tx.emit("monitor.unmuted", monitor_ref(name), endpoint=found.endpoint)
+        return self.monitor(op, name)
+
+    def backtest(self, op: Op, request: BacktestRequest) -> Backtest:
+        """What a monitor would have said of the past; nothing is written. Raises Invalid, NotFound (the reference)."""
+        op.require("monitor.read", on=Ref("endpoint", request.spec.endpoint))
+        op.require("endpoint.read", on=Ref("endpoint", request.spec.endpoint))
+        _check_spec(request.spec)
+        return backtest(self._db, self._blobs, op, request, self.references.of_monitor(op, request.spec))
 
     def _make_finer(self, op: Op, endpoint: str, bucket_ms: int) -> None:
         """Sketch an endpoint's answers again in finer buckets, from their segments."""
@@ -320,6 +360,12 @@ def _check_spec(spec: MonitorSpec) -> None:
         raise Invalid("A monitor watches an endpoint.", where="endpoint")
     if not math.isfinite(spec.limit):
         raise Invalid("The limit must be a number.", where="limit")
+    if spec.clear_limit is not None and (
+        not math.isfinite(spec.clear_limit) or metric.is_over(spec.clear_limit, spec.limit)
+    ):
+        raise Invalid("clear_limit lies on the good side of the limit.", where="clear_limit")
+    if len(spec.owner) > OWNER_LENGTH_MAX:
+        raise Invalid(f"An owner has at most {OWNER_LENGTH_MAX} characters.", where="owner")
     if not WINDOW_S_MIN <= spec.window_s <= WINDOW_S_MAX or spec.window_s * 1000 % MINUTE_MS:
         raise Invalid("window_s must be whole minutes, from one minute to a year.", where="window_s")
     if spec.origin_ms % MINUTE_MS:

@@ -16,14 +16,17 @@ from noria.monitoring.sketches import Profile
 T = TypeVar("T")
 IDS_PER_QUERY = 900  # SQLite of the oldest kind takes 999 parameters
 
-_MONITOR = "id, name, endpoint, spec, state, judged_until_ms, counted_from_ms, created_at_ms, actor, is_active"
+_MONITOR = (
+    "id, name, endpoint, spec, state, judged_until_ms, counted_from_ms, created_at_ms, actor, is_active, muted_until_ms, "
+    "mute_reason, muted_by"
+)
 _WINDOW = (
     'monitor_id, start_ms, end_ms, verdict, value, low, high, limit_value as "limit", count, predictions, coverage, findings, '
     "why, judged_at_ms, judgements, is_stale, seq"
 )
 _ALERT = (
     'id, monitor_id, monitor, endpoint, metric, severity, state, value, limit_value as "limit", why, event_at_ms, '
-    "opened_at_ms, resolved_at_ms, resolved_event_at_ms, resolved_by, resolution"
+    "opened_at_ms, resolved_at_ms, resolved_event_at_ms, resolved_by, resolution, owner"
 )
 _INFERENCE = (
     "prediction_id, stream_id, segment_id, row_index, key, event_at_ms, at_ms, score, prediction, truth, truth_value, "
@@ -466,7 +469,8 @@ def add_monitor(tx: Write, monitor: Monitor, baseline: dict[str, Any]) -> bool:
     return bool(
         tx.run(
             f"""insert into monitor ({_MONITOR}, baseline)
-                values (:id, :name, :endpoint, :spec, :state, :judged, :counted, :created, :actor, :active, :baseline)
+                values (:id, :name, :endpoint, :spec, :state, :judged, :counted, :created, :actor, :active, null, '', '',
+                        :baseline)
                 on conflict (name) do nothing""",
             id=monitor.id, name=monitor.name, endpoint=monitor.endpoint, spec=js(monitor.spec), state=monitor.state,
             judged=monitor.judged_until_ms, counted=monitor.counted_from_ms, created=monitor.created_at_ms,
@@ -506,6 +510,14 @@ def move_monitor(tx: Write, monitor: Monitor, *, state: str, judged_until_ms: in
             id=monitor.id, state=state, judged=judged_until_ms, counted=counted_from_ms, was=monitor.judged_until_ms,
             counted_was=monitor.counted_from_ms,
         )
+    )  # fmt: skip
+
+
+def mute_monitor(tx: Write, monitor_id: str, *, until_ms: int | None, reason: str, by: str) -> None:
+    """Silence a monitor until a time, or (None) no longer."""
+    tx.run(
+        "update monitor set muted_until_ms = :until, mute_reason = :reason, muted_by = :by where id = :id",
+        id=monitor_id, until=until_ms, reason=reason, by=by,
     )  # fmt: skip
 
 
@@ -559,15 +571,15 @@ def open_again(tx: Write, endpoint: str, from_ms: int, to_ms: int) -> int:
     )  # fmt: skip
 
 
-def verdicts_since(tx: Read, monitor_id: str, from_ms: int, n: int) -> list[str]:
-    """The verdicts of the last `n` windows that said over or within, starting no earlier than `from_ms`; oldest first."""
-    found = tx.column(
-        """select verdict from monitor_window
+def said_since(tx: Read, monitor_id: str, from_ms: int, n: int) -> list[tuple[str, float | None]]:
+    """Verdict and value of the last `n` windows that said over or within, starting no earlier than `from_ms`; oldest first."""
+    found = tx.rows(
+        """select verdict, value from monitor_window
             where monitor_id = :id and start_ms >= :from and verdict in ('over', 'within')
             order by start_ms desc limit :n""",
         id=monitor_id, n=n, **{"from": from_ms},
     )  # fmt: skip
-    return found[::-1]
+    return [(r["verdict"], r["value"]) for r in reversed(found)]
 
 
 # --- alerts ---------------------------------------------------------------------------------------------------------
@@ -576,9 +588,9 @@ def verdicts_since(tx: Read, monitor_id: str, from_ms: int, n: int) -> list[str]
 def add_alert(tx: Write, alert: Alert) -> None:
     tx.run(
         """insert into alert (id, monitor_id, monitor, endpoint, metric, severity, state, value, limit_value, why, event_at_ms,
-                              opened_at_ms, resolved_at_ms, resolved_event_at_ms, resolved_by, resolution)
+                              opened_at_ms, resolved_at_ms, resolved_event_at_ms, resolved_by, resolution, owner)
            values (:id, :monitor_id, :monitor, :endpoint, :metric, :severity, :state, :value, :limit, :why, :event_at_ms,
-                   :opened_at_ms, :resolved_at_ms, :resolved_event_at_ms, :resolved_by, :resolution)""",
+                   :opened_at_ms, :resolved_at_ms, :resolved_event_at_ms, :resolved_by, :resolution, :owner)""",
         **msgspec.structs.asdict(alert),
     )
 
