@@ -11,6 +11,7 @@ import noria.access.http
 import noria.datasets.http
 import noria.governance.http
 import noria.governance.mlflow
+import noria.governance.supply_http
 import noria.http.manual
 import noria.http.static
 import noria.http.system
@@ -30,6 +31,7 @@ from noria.governance.audit import Audit
 from noria.governance.mlflow_hooks import MlflowHooks
 from noria.governance.policies import Policies
 from noria.governance.questions import Questions
+from noria.governance.scans import Scans
 from noria.governance.webhooks import JOB_KIND, Webhooks
 from noria.http.asgi import asgi
 from noria.http.door import ASGI
@@ -99,6 +101,7 @@ class App(Struct, frozen=True, kw_only=True):
     approvals: Approvals
     audit: Audit
     webhooks: Webhooks
+    scans: Scans
     mlflow_hooks: MlflowHooks
     loops: Loops
 
@@ -120,6 +123,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
+            *noria.governance.supply_http.routes(self.scans),
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
         ]
@@ -144,7 +148,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     collector = Collector(db, blobs)
     ticks = Ticks()
     access = Access(db, clock=clock, is_loopback=config.is_loopback)
-    policies = Policies(db)
+    policies = Policies(db, suspicious_models=config.suspicious_models)
     ops = blobs.ops = Ops(clock, access, policies)
     jobs = Jobs(db, ops)
     datasets = Datasets(db, blobs, ticks, open_repository(config.blobs_url, clock=clock.now_ms), remotes=config.remotes)
@@ -163,6 +167,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url, grpc_address=config.grpc_address)
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
     approvals = Approvals(db, ops, access)
+    scans = registry.inspector = Scans(db, ops, blobs, registry)
     audit = Audit(db, ops, blobs, config.home)
     webhooks = Webhooks(db, ops)
     jobs.register(JOB_KIND, webhooks.deliver)
@@ -173,7 +178,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     subscribers: list[Subscriber] = [triggers, runs_lineage, Answers(pipelines), monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
-        work, Admission(db, ops, pipelines, transitions), schedules, watch, backfills, approvals, audit,
+        work, Admission(db, ops, pipelines, transitions), schedules, watch, backfills, approvals, scans, audit,
         monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
         transfers,
@@ -185,7 +190,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         registry=registry,
         pipelines=pipelines, work=work, schedules=schedules, triggers=triggers, hooks=Hooks(db, ops), backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
-        approvals=approvals, audit=audit, webhooks=webhooks, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
+        approvals=approvals, audit=audit, webhooks=webhooks, scans=scans, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
     )  # fmt: skip
 
 

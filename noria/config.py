@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -61,6 +61,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("workers", "How many pipeline steps run at once on this machine.", 2, int),
     Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
     Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
+    Setting(
+        "suspicious_models",
+        "What happens when a model whose files would run code is to get traffic: refuse, unless an administrator accepted it, or warn.",
+        "refuse",
+    ),
     Setting("log_level", "debug, info, warning or error.", "info"),
     Setting("url", "For the CLI and the SDK: the server to talk to.", ""),
     Setting("token", "For the CLI and the SDK: the API token to sign in with.", "", Secret),
@@ -97,6 +102,7 @@ class Config(Struct, frozen=True, kw_only=True):
     workers: int = 2
     seal_s: float = 2.0
     lease_s: float = 30.0
+    suspicious_models: Literal["refuse", "warn"] = "refuse"
     log_level: str = "info"
     url: str = ""
     token: Secret = Secret("")

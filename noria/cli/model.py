@@ -205,6 +205,60 @@ def card(handle: str, section: str, file: Any, as_html: bool, as_json: bool) -> 
 
 @group.command()
 @click.argument("handle")
+@click.option("--again", is_flag=True, help="Look through the files anew.")
+@click.option(
+    "--accept",
+    "reason",
+    default="",
+    help="Take the findings in these bytes as they are; the reason, at least ten characters.",
+)
+@json_option
+def scan(handle: str, again: bool, reason: str, as_json: bool) -> None:
+    """What the files of a version would do when they are read: import, call, unpack. Nothing of them is run.
+
+    Ends with 1 when something was found and nobody accepted it.
+
+    \b
+    Example:
+      noria model scan flights@8
+      noria model scan flights@8 --accept "read by Bea, review 214: our own transformer"
+    """
+    path = f"{_path(_version_handle(handle))}/scan"
+    if reason:
+        found = api().post(f"{path}/accept", {"reason": reason})
+    else:
+        found = api().post(path, {}) if again else api().get(path)
+    if as_json:
+        emit(found, as_json=True)
+    else:
+        for line in _scan_sentences(found):
+            click.echo(line)
+    if found["status"] == "suspicious" and not found["accepted_by"]:
+        click.get_current_context().exit(1)
+
+
+def _scan_sentences(scan: dict[str, Any]) -> list[str]:
+    if scan["is_pending"]:
+        return ["It is being looked through; ask again in a moment."]
+    lines = [f"{scan['status'].capitalize()}." + (f" {scan['why']}." if scan["why"] else "")]
+    for found in scan["findings"]:
+        place = f" ({found['opcode']} at byte {found['at']})" if found["opcode"] else ""
+        lines.append(f"  {found['file']}: {found['reason']}{place}")
+    if scan["accepted_by"]:
+        lines.append(f"Accepted by {scan['accepted_by']}: {scan['accepted_reason']}")
+    lines += [
+        f"  {path}: {format}" for path, format in sorted(scan["formats"].items()) if format not in ("text", "yaml", "json")
+    ]
+    if any(
+        f in ("pickle", "torch", "zlib", "gzip", "bz2", "xz", "lzma", "code", "npy with objects")
+        for f in scan["formats"].values()
+    ):
+        lines.append("Reading a pickle runs what it names. Formats that cannot: safetensors, ONNX, skops, XGBoost's JSON.")
+    return lines
+
+
+@group.command()
+@click.argument("handle")
 @json_option
 def lineage(handle: str, as_json: bool) -> None:
     """Where a version comes from and what relies on it: run, code, data, environment; aliases and other versions.

@@ -140,7 +140,18 @@ class SameHoldout(
     first: Literal["pass", "deny"] = "deny"
 
 
-Condition = MinApprovals | ApproverNotAuthor | Metric | SameHoldout
+class ScanIs(Struct, frozen=True, kw_only=True, tag_field="type", tag="scan", forbid_unknown_fields=True):
+    """The files were looked through with this result. `safe_formats`: and none is of a format that can run code when read.
+
+    What an administrator accepted counts as clean unless `allow_accepted` is false.
+    """
+
+    status: list[Literal["clean", "unscanned", "suspicious"]] = field(default_factory=lambda: ["clean"])
+    safe_formats: bool = False
+    allow_accepted: bool = True
+
+
+Condition = MinApprovals | ApproverNotAuthor | Metric | SameHoldout | ScanIs
 
 
 class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -320,6 +331,8 @@ def _judge(condition: Condition, evidence: dict[str, Any], approvals: dict[str, 
         return _judge_author(evidence, approvals.get(condition.of_action, []))
     if isinstance(condition, Metric):
         return _judge_metric(condition, evidence)
+    if isinstance(condition, ScanIs):
+        return _judge_scan(condition, evidence)
     return _judge_holdout(condition, evidence)
 
 
@@ -380,6 +393,18 @@ def _judge_holdout(condition: SameHoldout, evidence: dict[str, Any]) -> str:
             return "the evidence does not say on which data both were evaluated"
         if ours != theirs:
             return f"evaluated on {key} {ours!r}, the champion on {theirs!r}"
+    return ""
+
+
+def _judge_scan(condition: ScanIs, evidence: dict[str, Any]) -> str:
+    status = at_path(evidence, "scan.status")
+    if not isinstance(status, str):
+        return "the evidence does not say what a scan of the files found"
+    is_accepted = condition.allow_accepted and bool(at_path(evidence, "scan.accepted_by"))
+    if status not in condition.status and not is_accepted:
+        return f"the scan of the files says {status}, must be {' or '.join(condition.status)}"
+    if condition.safe_formats and at_path(evidence, "scan.is_safe") is not True:
+        return "a file is of a format that can run code when it is read"
     return ""
 
 

@@ -11,12 +11,13 @@ The evidence is a dict: `model`, `version`, `digest`, `author` (an actor label),
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from noria.access.policy import ACTIONS
-from noria.governance import store
+from noria.governance import scan_store, store
+from noria.governance.allowed import RULES
 from noria.governance.model import (
     EVIDENCE_BYTES,
     POLICIES_MAX,
@@ -39,12 +40,15 @@ from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op, Verdict
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 
+SCAN_POLICY = "noria:scan"  # no rule that somebody wrote: their names hold no colon
+SCANNED_ACTION = "endpoint.deploy"
+
 
 class Policies:
     """What is allowed: rules over evidence."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, *, suspicious_models: Literal["refuse", "warn"] = "refuse") -> None:
+        self._db, self._suspicious = db, suspicious_models
 
     # --- the gate ---------------------------------------------------------------------------------------------------
 
@@ -78,8 +82,10 @@ class Policies:
         self, tx: Read, op: Op, action: str, subject: Ref, evidence: dict[str, Any]
     ) -> tuple[list[JudgedVerdict], str]:
         """The verdicts of the policies that apply, and the digest of the evidence they are about."""
+        evidence = _with_scan(tx, evidence)
         policies = [p for p in store.policies_for(tx, op.workspace, action) if applies(p.match, evidence)]
-        if not policies:
+        found = scan_verdict(evidence) if action == SCANNED_ACTION else None
+        if not policies and found is None:
             return [], ""
         try:
             encoded = evidence_bytes(evidence)
@@ -87,6 +93,14 @@ class Policies:
             encoded = b""
         digest = hashlib.sha256(encoded).hexdigest()
         judged = []
+        if found is not None:
+            judged.append(
+                JudgedVerdict(
+                    id=new_id(op.at_ms), at_ms=op.at_ms, op_id=op.id, actor=op.actor.label, action=action,
+                    subject=str(subject), policy=SCAN_POLICY, policy_version=RULES, allowed=found[0],
+                    mode="warn" if self._suspicious == "warn" else "enforce", reason=found[1], evidence_digest=digest,
+                )
+            )  # fmt: skip
         for policy in policies:
             if not encoded or len(encoded) > EVIDENCE_BYTES:
                 reasons = [f"the evidence is no JSON of at most {EVIDENCE_BYTES >> 10} KiB"]
@@ -178,7 +192,8 @@ class Policies:
             raise Invalid(f"The evidence is larger than {EVIDENCE_BYTES >> 10} KiB.", where="evidence")
         with self._db.read() as tx:
             policy = self._found(tx, op, name)
-            reasons = self._reasons(tx, op, policy, Ref.parse(trial.subject), trial.evidence)
+            evidence = _with_scan(tx, trial.evidence)
+            reasons = self._reasons(tx, op, policy, Ref.parse(trial.subject), evidence)
         is_meant = policy.enabled and applies(policy.match, trial.evidence)
         return TrialAnswer(applies=is_meant, allowed=not reasons, reason="; ".join(reasons) or "every condition holds")
 
@@ -198,6 +213,42 @@ class Policies:
         if found is None:
             raise NotFound(f"There is no policy {name}.", ref=f"policy:{name}")
         return found
+
+
+def _with_scan(tx: Read, evidence: dict[str, Any]) -> dict[str, Any]:
+    """The evidence with what a scan found in the bytes it is about, when they are those of a model version."""
+    digest = evidence.get("digest")
+    if not isinstance(digest, str) or not digest or not scan_store.is_registered(tx, digest):
+        return evidence
+    found = scan_store.scan(tx, digest)
+    if found is None:
+        return {**evidence, "scan": None}
+    return {
+        **evidence,
+        "scan": {
+            "status": found.status, "is_safe": found.is_safe, "accepted_by": found.accepted_by,
+            "accepted_reason": found.accepted_reason, "why": found.why,
+            "findings": [f"{f.file}: {f.reason}" for f in found.findings[:5]],
+        },
+    }  # fmt: skip
+
+
+def scan_verdict(evidence: dict[str, Any]) -> tuple[bool, str] | None:
+    """What is said without any policy of bytes that are to get traffic; None: nothing is to be said. Pure."""
+    if "scan" not in evidence:
+        return None
+    scan = evidence["scan"]
+    if scan is None:
+        return False, "its files are being looked through; try again in a moment"
+    if scan["status"] != "suspicious":
+        return None
+    if scan["accepted_by"]:
+        return True, f"{scan['accepted_by']} accepted what its files would do: {scan['accepted_reason']}"
+    name = f"{evidence.get('model')}@{evidence.get('version')}"
+    return False, (
+        f"its files would run code when they are read: {'; '.join(scan['findings'][:3])} "
+        f"(look at them: noria model scan {name}; an administrator may accept them)"
+    )
 
 
 def _spec_of(policy: Policy) -> PolicySpec:

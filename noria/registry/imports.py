@@ -28,6 +28,7 @@ class Sources(Protocol):
 
     def collect(self, op: Op, text: str, run_id: str) -> tuple[list[ModelFile], str, str]: ...
     def link(self, tx: Write, made: ModelVersion) -> None: ...
+    def inspect(self, version: ModelVersion, files: list[ModelFile]) -> None: ...
 
 
 class Imports:
@@ -91,7 +92,9 @@ class Imports:
                 "model_version.imported", made.ref, model=model, number=made.number, run_id=run_id, digest=digest,
                 source=wanted.imported_from,
             )  # fmt: skip
-            return store.version(tx, model, made.number)
+            made = store.version(tx, model, made.number)
+        self._sources.inspect(made, files)
+        return made
 
 
 def _time(at_ms: int) -> int:

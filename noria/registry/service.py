@@ -9,7 +9,7 @@ Invariant: every way to move an alias ends in `_move`, behind one permission and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -57,6 +57,12 @@ VERSIONS_PER_PAGE = 50
 VERSIONS_PER_SEARCH = 10_000  # what MLflow's clients ask for unless told otherwise
 
 
+class Inspector(Protocol):
+    """Looks through the files of a version when it is made; governance implements it."""
+
+    def registered(self, version: ModelVersion, files: list[ModelFile]) -> None: ...
+
+
 class Registry:
     """Models, their versions and aliases."""
 
@@ -64,6 +70,7 @@ class Registry:
         self._db, self._blobs, self._tracking = db, blobs, tracking
         self.cards = Cards(db, self)
         self.imports = Imports(db, blobs, self)
+        self.inspector: Inspector | None = None
         tracking.mounts[VERSION_FOLDER] = self  # the MLflow client downloads a version from there
 
     # --- models -----------------------------------------------------------------------------------------------------
@@ -220,7 +227,14 @@ class Registry:
                 "model_version.created", made.ref, model=model, number=made.number, run_id=run_id, digest=made.digest,
                 source=source, description=description, tags=dict(made.tags),
             )  # fmt: skip
-            return store.version(tx, model, made.number)
+            made = store.version(tx, model, made.number)
+        self.inspect(made, files)
+        return made
+
+    def inspect(self, version: ModelVersion, files: list[ModelFile]) -> None:
+        """Have the files of a new version looked through."""
+        if self.inspector is not None:
+            self.inspector.registered(version, files)
 
     def link(self, tx: Write, made: ModelVersion) -> None:
         """Where a version comes from: the run that built it, and the data that run read."""

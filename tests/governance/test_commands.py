@@ -224,7 +224,19 @@ def free_ports(home: Config) -> Config:
 def test_a_healthy_home(home: Config) -> None:
     found = states(free_ports(home))
     assert set(found.values()) == {"ok"}, found
-    assert list(found) == ["noria", "home", "disk", "keys", "port", "gateway port", "database", "blobs", "clock", "audit"]
+    assert list(found) == [
+        "noria",
+        "home",
+        "disk",
+        "keys",
+        "port",
+        "gateway port",
+        "grpc port",
+        "database",
+        "blobs",
+        "clock",
+        "audit",
+    ]
 
 
 def test_an_empty_place_is_no_failure(tmp_path: Path) -> None:
