@@ -30,6 +30,7 @@ from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
 from noria.governance.mlflow_hooks import MlflowHooks
 from noria.governance.policies import Policies
+from noria.governance.provenance import Provenances
 from noria.governance.questions import Questions
 from noria.governance.scans import Scans
 from noria.governance.webhooks import JOB_KIND, Webhooks
@@ -102,6 +103,7 @@ class App(Struct, frozen=True, kw_only=True):
     audit: Audit
     webhooks: Webhooks
     scans: Scans
+    provenances: Provenances
     mlflow_hooks: MlflowHooks
     loops: Loops
 
@@ -123,7 +125,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
-            *noria.governance.supply_http.routes(self.scans),
+            *noria.governance.supply_http.routes(self.scans, self.provenances),
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
         ]
@@ -168,6 +170,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
     approvals = Approvals(db, ops, access)
     scans = registry.inspector = Scans(db, ops, blobs, registry)
+    provenances = Provenances(db, ops, blobs, registry, config.home)
     audit = Audit(db, ops, blobs, config.home)
     webhooks = Webhooks(db, ops)
     jobs.register(JOB_KIND, webhooks.deliver)
@@ -178,7 +181,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     subscribers: list[Subscriber] = [triggers, runs_lineage, Answers(pipelines), monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
-        work, Admission(db, ops, pipelines, transitions), schedules, watch, backfills, approvals, scans, audit,
+        work, Admission(db, ops, pipelines, transitions), schedules, watch, backfills, approvals, scans, provenances, audit,
         monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
         transfers,
@@ -190,7 +193,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         registry=registry,
         pipelines=pipelines, work=work, schedules=schedules, triggers=triggers, hooks=Hooks(db, ops), backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
-        approvals=approvals, audit=audit, webhooks=webhooks, scans=scans, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
+        approvals=approvals, audit=audit, webhooks=webhooks,
+        scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
     )  # fmt: skip
 
 

@@ -71,13 +71,20 @@ def status(as_json: bool) -> None:
 
 @group.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--also",
+    multiple=True,
+    type=click.Choice(["ocsf", "cloudevents"]),
+    help="Add the facts in this form too, for other tools.",
+)
 @json_option
-def export(folder: Path, as_json: bool) -> None:
+def export(folder: Path, also: tuple[str, ...], as_json: bool) -> None:
     """Copy the log into FOLDER, with its checkpoint, its key and the program that verifies it.
 
     \b
     Example:
       noria audit export audit-2026-03
+      noria audit export audit-2026-03 --also ocsf
       python audit-2026-03/verify.py audit-2026-03/events.jsonl audit-2026-03/checkpoint.txt --pub audit-2026-03/audit.pub
     """
     if folder.exists() and any(folder.iterdir()):
@@ -85,7 +92,8 @@ def export(folder: Path, as_json: bool) -> None:
     connection = api()
     checkpoint = connection.post("/audit/exports")
     folder.mkdir(parents=True, exist_ok=True)
-    for part, name in (("events", "events.jsonl"), ("hashes", "hashes.txt"), ("checkpoints", "checkpoints.jsonl")):
+    for part, name in (("events", "events.jsonl"), ("hashes", "hashes.txt"), ("checkpoints", "checkpoints.jsonl"),
+                       *((form, f"events.{form}.jsonl") for form in also)):  # fmt: skip
         with (folder / name).open("wb") as file:
             for chunk in connection.get_bytes(f"/audit/exports/{checkpoint['size']}/{part}"):
                 file.write(chunk)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
 from noria.cli.base import Group, api, emit, json_option
+from noria.governance.verify import Unreadable, parse_key
+from noria.governance.verify_model import compare, hashes, read_statement
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import Handle, parse_handle
 
@@ -235,6 +240,89 @@ def scan(handle: str, again: bool, reason: str, as_json: bool) -> None:
             click.echo(line)
     if found["status"] == "suspicious" and not found["accepted_by"]:
         click.get_current_context().exit(1)
+
+
+@group.command()
+@click.argument("handle")
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Verify the files here, not those of the server.",
+)
+@click.option(
+    "--provenance",
+    "envelope",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A saved envelope: then no server is asked.",
+)
+@click.option(
+    "--pub",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The public key, from a place you trust; else the server's own.",
+)
+@click.option("--save", type=click.Path(path_type=Path), help="Keep envelope and public key in this folder.")
+@json_option
+def verify(
+    handle: str, folder: Path | None, envelope: Path | None, pub: Path | None, save: Path | None, as_json: bool
+) -> None:
+    """Verify where a version comes from: the signature, and that the files are those that were signed.
+
+    Offline with --folder, --provenance and --pub; python -m noria.governance.verify_model does the same with no more than Python.
+
+    \b
+    Example:
+      noria model verify flights@champion --save proof
+      noria model verify flights@7 --folder model --provenance proof/provenance.json --pub proof/models.pub
+    """
+    if envelope and not (folder and pub):
+        raise Invalid("--provenance needs --folder and --pub.", where="provenance")
+    path = _path(_version_handle(handle))
+    signed = json.loads(envelope.read_text()) if envelope else None
+    key_text = pub.read_text() if pub else ""
+    if signed is None:
+        found = api().get(f"{path}/provenance")
+        signed, key_text = found["envelope"], key_text or found["public_key"]
+    try:
+        statement = read_statement(signed, parse_key(key_text))
+    except Unreadable as error:
+        raise Invalid(f"Not verified: {error}.") from error
+    there = hashes(folder) if folder else _hashes_of(path)
+    faults = compare(statement, there)
+    if save:
+        save.mkdir(parents=True, exist_ok=True)
+        (save / "provenance.json").write_text(json.dumps(signed))
+        (save / "models.pub").write_text(f"{key_text.strip()}\n")
+    if as_json:
+        emit({"is_verified": not faults, "faults": faults, "statement": statement}, as_json=True)
+    else:
+        for line in [f"Not verified: {fault}." for fault in faults] or _provenance_sentences(statement):
+            click.echo(line)
+    if faults:
+        click.get_current_context().exit(1)
+
+
+def _hashes_of(path: str) -> dict[str, str]:
+    """The SHA-256 of each file of a version, as the server gives them."""
+    found = {}
+    for file in api().items(f"{path}/files"):
+        hasher = hashlib.sha256()
+        for chunk in api().get_bytes(f"{path}/content", path=file["path"]):
+            hasher.update(chunk)
+        found[file["path"]] = hasher.hexdigest()
+    return found
+
+
+def _provenance_sentences(statement: dict[str, Any]) -> list[str]:
+    build = statement["predicate"]["buildDefinition"]
+    details = statement["predicate"]["runDetails"]
+    lines = [f"Verified: {len(statement['subject'])} files are those that were signed."]
+    lines.append(
+        f"Built by {details['builder']['id'].rsplit('/', 1)[-1]}, {details['metadata'].get('invocationId', 'no run')}."
+    )
+    for used in build["resolvedDependencies"]:
+        algorithm, digest = next(iter(used.get("digest", {"": "not known"}).items()))
+        lines.append(f"  {used['name']}: {algorithm} {digest}")
+    return lines
 
 
 def _scan_sentences(scan: dict[str, Any]) -> list[str]:

@@ -22,7 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from noria.governance import store, verify
+import msgspec
+
+from noria.governance import siem, store, verify
 from noria.governance.keys import Signer, load_public, load_signer
 from noria.governance.model import (
     AuditFault,
@@ -319,6 +321,17 @@ class Audit:
         op.require("audit.export")
         return (leaf + b"\n" for leaf in _leaves(self._db, size))
 
+    def export_ocsf(self, op: Op, size: int) -> Iterator[bytes]:
+        """The first `size` facts as OCSF events, one a line."""
+        op.require("audit.export")
+        return (msgspec.json.encode(siem.to_ocsf(row)) + b"\n" for row in _rows(self._db, size))
+
+    def export_cloudevents(self, op: Op, size: int) -> Iterator[bytes]:
+        """The first `size` facts as CloudEvents, one a line."""
+        op.require("audit.export")
+        origin = load_public(self._home).partition("+")[0] or "noria"
+        return (msgspec.json.encode(siem.to_cloudevent(row, origin)) + b"\n" for row in _rows(self._db, size))
+
     def export_hashes(self, op: Op, size: int) -> Iterator[bytes]:
         """The sealed leaf hashes of the first `size` facts, one a line."""
         op.require("audit.export")
@@ -384,13 +397,17 @@ def verify_database(db: Database, blobs: BlobStore, public_key: str) -> AuditRep
 
 def _leaves(db: Database, size: int) -> Iterator[bytes]:
     """Leaves of the facts there are, up to number `size`; a missing number is skipped, as a reader would see it."""
+    return (leaf_bytes(row) for row in _rows(db, size))
+
+
+def _rows(db: Database, size: int) -> Iterator[dict[str, Any]]:
     at = 0
     while at < size:
         with db.read() as tx:
             rows = store.raw_events(tx, at, upto=size, limit=FACTS_PER_BATCH)
         if not rows:
             return
-        yield from (leaf_bytes(row) for row in rows)
+        yield from rows
         at = rows[-1]["seq"]
 
 

@@ -85,8 +85,9 @@ def _audit(audit: Audit) -> Routes:
 
     @get("/api/v1/audit/exports/{size:int}/{part:str}", action="audit.export")
     def read_export(op: Op, size: int, part: str) -> Stream:
-        """A part of a copy of the first `size` facts: `events` (JSONL, one leaf a line), `hashes` or `checkpoints`."""
-        parts = {"events": audit.export_lines, "hashes": audit.export_hashes, "checkpoints": audit.export_checkpoints}
+        """A part of a copy of the first `size` facts: `events` (one leaf a line), `hashes`, `checkpoints`; or `ocsf`, `cloudevents`."""
+        parts = {"events": audit.export_lines, "hashes": audit.export_hashes, "checkpoints": audit.export_checkpoints,
+                 "ocsf": audit.export_ocsf, "cloudevents": audit.export_cloudevents}  # fmt: skip
         op.require("audit.export")
         if part not in parts or size < 0:
             raise Invalid(f"An export has no part {part[:40]!r}.", where="part", hint="Parts: " + ", ".join(parts) + ".")

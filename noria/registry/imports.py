@@ -15,8 +15,8 @@ from noria.kernel.ids import ModelVersionId, Ref, check_name, new_id
 from noria.kernel.op import Op
 from noria.registry import store
 from noria.registry.import_model import ImportedModelName, ImportedVersion
-from noria.registry.mlmodel import describe, digest_of
-from noria.registry.model import Model, ModelFile, ModelId, ModelVersion, check_description, check_tags, is_prompt
+from noria.registry.mlmodel import describe
+from noria.registry.model import Model, ModelFile, ModelId, ModelVersion, check_description, check_tags, digest_of, is_prompt
 from noria.registry.prompts import template_of
 
 NUMBER_MAX = 10**9  # as many digits as a handle may have

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from blake3 import blake3
 from msgspec import Struct
 
 from noria.kernel.errors import Invalid
-from noria.registry.model import ModelFile
+from noria.registry.model import ModelFile, digest_of
 
 DESCRIPTION_FILE = "MLmodel"
 ENVIRONMENT_FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
@@ -48,19 +47,6 @@ def describe(files: list[ModelFile], read: Callable[[ModelFile], bytes]) -> Desc
         environment_digest=digest_of(environment) if environment else "",
         packages=packages,
     )
-
-
-def digest_of(files: list[ModelFile]) -> str:
-    """BLAKE3 over the sorted (path, digest) of `files`: the identity of a directory's content.
-
-    Each pair is framed by its length, so that no two different directories give the same bytes.
-    """
-    hasher = blake3()
-    for file in sorted(files, key=lambda f: f.path.encode()):
-        path = file.path.encode()
-        hasher.update(len(path).to_bytes(8, "big") + path + bytes.fromhex(file.digest))
-    digest: str = hasher.hexdigest()
-    return digest
 
 
 def _text(file: ModelFile, read: Callable[[ModelFile], bytes]) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NewType
 
+from blake3 import blake3
 from msgspec import Struct
 
 from noria.kernel.errors import Invalid
@@ -101,6 +102,19 @@ class ModelFile(Struct, frozen=True, kw_only=True):
     path: str
     size_bytes: int
     digest: str
+
+
+def digest_of(files: list[ModelFile]) -> str:
+    """BLAKE3 over the sorted (path, digest) of `files`: the identity of a directory's content.
+
+    Each pair is framed by its length, so that no two different directories give the same bytes.
+    """
+    hasher = blake3()
+    for file in sorted(files, key=lambda f: f.path.encode()):
+        path = file.path.encode()
+        hasher.update(len(path).to_bytes(8, "big") + path + bytes.fromhex(file.digest))
+    digest: str = hasher.hexdigest()
+    return digest
 
 
 class Model(Struct, frozen=True, kw_only=True):

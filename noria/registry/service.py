@@ -25,7 +25,7 @@ from noria.kernel.preview import File, Preview, preview
 from noria.registry import card_store, filters, store
 from noria.registry.cards import Cards
 from noria.registry.imports import Imports
-from noria.registry.mlmodel import describe, digest_of
+from noria.registry.mlmodel import describe
 from noria.registry.model import (
     FILES_PER_VERSION,
     Alias,
@@ -44,6 +44,7 @@ from noria.registry.model import (
     check_evaluation,
     check_reason,
     check_tags,
+    digest_of,
     is_prompt,
 )
 from noria.registry.passport import passport

@@ -72,6 +72,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     revision_id: str
     model: str
     model_version: int
+    digest: str = ""  # of the files in the folder, as they were registered
     max_batch_rows: int = 1024
     body_bytes_max: int = 16 << 20
     log_level: str = "info"

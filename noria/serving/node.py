@@ -151,7 +151,7 @@ class Keeper:
         spec = Spec(
             socket=str(gateway_socket(self._node.home)), recorder=str(recorder_socket(self._node.home)), folder=str(folder),
             endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
-            max_batch_rows=revision.config.max_batch_rows, body_bytes_max=self._node.config.body_limit_mb << 20,
+            digest=revision.digest, max_batch_rows=revision.config.max_batch_rows, body_bytes_max=self._node.config.body_limit_mb << 20,
             log_level=self._node.config.log_level,
         )  # fmt: skip
         return msgspec.json.encode(spec).decode()

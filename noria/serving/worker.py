@@ -34,6 +34,7 @@ from noria.logs import set_up_logging
 from noria.serving import loader, protocol, v2
 from noria.serving.answers import ModelError, error_body
 from noria.serving.frames import HELLO, Answer, Ask, Block, Hello, Spec, Unpacker, Written, pack
+from noria.serving.intact import require_intact
 from noria.serving.rows import Listed, Outputs, Rows
 
 log = logging.getLogger("noria.worker")
@@ -400,6 +401,9 @@ def main() -> None:
     set_up_logging("worker", spec.log_level)
     gateway = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        sys.dont_write_bytecode = True  # in the model's folder: the next start would find files that were never registered
+        if spec.digest:
+            require_intact(Path(spec.folder), spec.digest, f"{spec.model}@{spec.model_version}")
         model = loader.load_model(Path(spec.folder))
     except Exception:  # a model's code may raise anything while it is loaded; the endpoint's owner must read it
         text = "".join(traceback.format_exc().splitlines(keepends=True)[-ERROR_LINES:])

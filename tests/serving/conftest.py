@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import numpy as np
 import pytest
 import uvicorn
@@ -26,7 +25,7 @@ from noria.kernel.blobs import BlobStore
 from noria.kernel.errors import NotFound
 from noria.kernel.ids import ModelVersionId, new_id, parse_handle
 from noria.kernel.op import Op
-from noria.registry.model import Evaluation, ModelFile, ModelVersion
+from noria.registry.model import Evaluation, ModelFile, ModelVersion, digest_of
 from noria.serving.service import Serving
 from tests.conftest import Noria
 
@@ -47,7 +46,7 @@ class FakeRegistry:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             info = self._blobs.put(path)
             files.append(ModelFile(path=str(path.relative_to(folder)), size_bytes=info.size_bytes, digest=info.digest))
-        digest = self._blobs.put(msgspec.json.encode([model, number, files])).digest
+        digest = digest_of(files)
         made = ModelVersion(
             id=ModelVersionId(new_id()), model=model, number=number, run_id="", source="", digest=digest,
             size_bytes=0, files_count=len(files), flavors={}, signature=None, input_example=None, environment_digest="",

@@ -28,6 +28,11 @@ WIRING = {"app", "control", "supervisor"}  # the only modules that know every sl
 EXCEPTIONS = {
     ("noria.client.api", "noria.app"): "without a server, the client runs one in its own process",
     ("noria.cli.audit", "noria.governance.verify"): "the offline verifier: one file, the standard library only",
+    ("noria.cli.model", "noria.governance.verify"): "the offline verifier of models: two files, the standard library only",
+    (
+        "noria.cli.model",
+        "noria.governance.verify_model",
+    ): "the offline verifier of models: two files, the standard library only",
     ("noria.cli.doctor", "noria.migrations"): "compares the schema without changing it",
     ("noria.serving.gateway", "noria.access.tokens"): "the form of a token, a leaf: the gateway checks tokens from memory",
     ("noria.serving.gateway", "noria.config"): "a process of its own, wired in its main()",
