@@ -23,7 +23,7 @@ FINDINGS_MAX = 50
 _SIMPLE_DTYPE = re.compile(r"[<>|=]?([biufcSUVmM?])(\d*)\Z")
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class ScanFinding(Struct, frozen=True, kw_only=True):
     """Something a clean file does not hold. `at` is the byte in the (unpacked) stream, `name` what would be imported."""
 
     file: str
@@ -94,7 +94,7 @@ class Walk:
         self.is_torch = is_torch  # persistent ids name its storages
         self.reads_plainly = reads_plainly  # as pickle does, to which the bytes of joblib's arrays are opcodes
         self.arrays_count = 0
-        self.findings: list[Finding] = []
+        self.findings: list[ScanFinding] = []
         self.imports: set[str] = set()
         self.first_value: Any = None
         self._stack: list[Any] = []
@@ -110,7 +110,7 @@ class Walk:
 
     def find(self, reason: str, name: str = "") -> None:
         if len(self.findings) < FINDINGS_MAX:
-            self.findings.append(Finding(file=self.file, reason=reason, opcode=self._op, name=name, at=self._at))
+            self.findings.append(ScanFinding(file=self.file, reason=reason, opcode=self._op, name=name, at=self._at))
 
     def _run(self) -> None:
         stack: list[Any] = []

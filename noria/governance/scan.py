@@ -28,7 +28,7 @@ import msgspec
 from msgspec import Struct
 
 from noria.governance.allowed import is_allowed
-from noria.governance.pickles import FINDINGS_MAX, Finding, OutOfBudget, Walk
+from noria.governance.pickles import FINDINGS_MAX, OutOfBudget, ScanFinding, Walk
 
 DEPTH_MAX = 4
 MEMBERS_MAX = 20_000
@@ -59,7 +59,7 @@ class FileScan(Struct, frozen=True, kw_only=True):
     path: str
     status: Status
     format: str
-    findings: list[Finding] = []
+    findings: list[ScanFinding] = []
     why: str = ""  # when it could not be scanned
 
 
@@ -69,13 +69,13 @@ class Look:
     def __init__(self, path: str, budget: Budget, *, is_pickle: bool = False) -> None:
         self.path, self.budget = path, budget
         self.is_pickle = is_pickle or bool(_PICKLE_NAMES.search(path))
-        self.findings: list[Finding] = []
+        self.findings: list[ScanFinding] = []
         self.why = ""
         self.imports: set[str] = set()
 
     def find(self, reason: str, file: str = "", *, name: str = "") -> None:
         if len(self.findings) < FINDINGS_MAX:
-            self.findings.append(Finding(file=file or self.path, reason=reason, name=name))
+            self.findings.append(ScanFinding(file=file or self.path, reason=reason, name=name))
 
     def _is_pickle(self, name: str) -> bool:
         return self.is_pickle if name == self.path else bool(_PICKLE_NAMES.search(name))
@@ -435,20 +435,20 @@ def scan_file(file: Path, path: str, budget: Budget, *, is_pickle: bool = False)
         return look.result(look.look(stream, len(stream), path))
 
 
-def flavor_findings(flavors: dict[str, Any]) -> list[Finding]:
+def flavor_findings(flavors: dict[str, Any]) -> list[ScanFinding]:
     """What the description of a model asks of whoever loads it that its files do not show."""
-    found: list[Finding] = []
+    found: list[ScanFinding] = []
     python = flavors.get("python_function")
     loader = python.get("loader_module") if isinstance(python, dict) else None
     if isinstance(loader, str) and not loader.startswith("mlflow."):
-        found.append(Finding(file="MLmodel", reason=f"is loaded by code of its own: {loader[:200]}", name=loader[:200]))
+        found.append(ScanFinding(file="MLmodel", reason=f"is loaded by code of its own: {loader[:200]}", name=loader[:200]))
     for flavor in flavors.values():
         trusted = flavor.get("skops_trusted_types") if isinstance(flavor, dict) else None
         for name in trusted if isinstance(trusted, list) else []:
             module, _, last = str(name).rpartition(".")
             if not is_allowed(module, last):
                 label = str(name)[:200]
-                found.append(Finding(file="MLmodel", reason=f"asks skops to trust {label}", name=label))
+                found.append(ScanFinding(file="MLmodel", reason=f"asks skops to trust {label}", name=label))
     return found[:FINDINGS_MAX]
 
 

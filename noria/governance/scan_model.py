@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from noria.governance.pickles import Finding
+from noria.governance.pickles import ScanFinding
 from noria.kernel.facts import Fact, fact
 
 FINDINGS_PER_FACT = 20
@@ -25,7 +25,7 @@ class Scan(Struct, frozen=True, kw_only=True):
     status: Status
     rules: int = 0
     formats: dict[str, str] = {}
-    findings: list[Finding] = []
+    findings: list[ScanFinding] = []
     why: str = ""
     at_ms: int | None = None
     took_ms: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from noria.governance.pickles import Finding
+from noria.governance.pickles import ScanFinding
 from noria.governance.scan import SAFE_FORMATS
 from noria.governance.scan_model import Scan, Status
 from noria.kernel.db import Read, Write, js
@@ -16,7 +16,7 @@ class _Row(Struct, frozen=True, kw_only=True):
     status: Status
     rules: int
     formats: dict[str, str]
-    findings: list[Finding]
+    findings: list[ScanFinding]
     why: str
     at_ms: int
     took_ms: int

@@ -17,7 +17,7 @@ import msgspec
 
 from noria.governance import scan_store
 from noria.governance.allowed import RULES
-from noria.governance.pickles import FINDINGS_MAX, Finding, OutOfBudget
+from noria.governance.pickles import FINDINGS_MAX, OutOfBudget, ScanFinding
 from noria.governance.scan import Budget, FileScan, flavor_findings, is_safetensors, pickled_paths, scan_file
 from noria.governance.scan_model import (
     FINDINGS_PER_FACT,
@@ -178,11 +178,11 @@ class Scans:
         return self._of(found)
 
 
-def _said(findings: list[Finding]) -> list[str]:
+def _said(findings: list[ScanFinding]) -> list[str]:
     return [f"{f.file}: {f.reason}" for f in findings[:FINDINGS_PER_FACT]]
 
 
-def _joined(digest: str, looked: list[FileScan], described: list[Finding]) -> Scan:
+def _joined(digest: str, looked: list[FileScan], described: list[ScanFinding]) -> Scan:
     """The scan of a version from those of its files, and from what its description asks for."""
     findings = [*described, *(f for file in looked for f in file.findings)][:FINDINGS_MAX]
     why = "; ".join(file.why for file in looked if file.why)[:1_000]
