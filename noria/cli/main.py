@@ -21,6 +21,7 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "monitor": ("noria.cli.monitor", "Monitors and alerts."),
     "loop": ("noria.cli.loop", "The closed loop: list, run, stop."),
     "approval": ("noria.cli.approval", "Approvals: list, approve, reject."),
+    "policy": ("noria.cli.policy", "Policies: list, show, try on past decisions."),
     "audit": ("noria.cli.audit", "The audit log: show, export, verify."),
     "user": ("noria.cli.user", "Users and service accounts."),
     "token": ("noria.cli.token", "API tokens."),

@@ -24,12 +24,13 @@ from noria.governance.model import (
     NewWebhook,
     Policy,
     PolicyBody,
-    PolicySpec,
+    Replay,
+    ReplayAnswer,
     Trial,
     TrialAnswer,
     Webhook,
 )
-from noria.governance.policies import Policies
+from noria.governance.policies import Policies, spec_from
 from noria.governance.webhooks import Webhooks
 from noria.http.route import Routes, delete, get, post, put
 from noria.kernel.errors import Invalid
@@ -118,13 +119,7 @@ def _policies(policies: Policies) -> Routes:
     @put("/api/v1/policies/{name:str}", action="policy.write")
     def save_policy(op: Op, name: str, data: PolicyBody) -> Policy:
         """Make a policy or change it; the same rule again changes nothing."""
-        if data.name not in ("", name):
-            raise Invalid("The name in the body is not the one in the address.", where="name")
-        spec = PolicySpec(
-            name=name, action=data.action, conditions=data.conditions, match=data.match, mode=data.mode,
-            enabled=data.enabled, message=data.message,
-        )  # fmt: skip
-        return policies.save(op, spec)
+        return policies.save(op, spec_from(name, data))
 
     @delete("/api/v1/policies/{name:str}", action="policy.write")
     def delete_policy(op: Op, name: str) -> None:
@@ -136,6 +131,11 @@ def _policies(policies: Policies) -> Routes:
         """What the policy would say of some evidence; nothing is kept."""
         return policies.try_(op, name, data)
 
+    @post("/api/v1/policies/{name:str}/replay", action="policy.read")
+    def replay_policy(op: Op, name: str, data: Replay) -> ReplayAnswer:
+        """What a rule, kept or only proposed, would have said of past decisions; nothing is kept."""
+        return policies.replay(op, name, data)
+
     @get("/api/v1/verdicts", action="policy.read")
     def list_verdicts(
         op: Op, subject: str = "", policy: str = "", limit: int | None = None, page: str = ""
@@ -143,7 +143,7 @@ def _policies(policies: Policies) -> Routes:
         """What policies said, newest first."""
         return policies.verdicts(op, subject=subject, policy=policy, limit=limit, page=page)
 
-    return [list_policies, read_policy, save_policy, delete_policy, try_policy, list_verdicts]
+    return [list_policies, read_policy, save_policy, delete_policy, try_policy, replay_policy, list_verdicts]
 
 
 def _approvals(approvals: Approvals) -> Routes:

@@ -16,6 +16,7 @@ from noria.kernel.ids import check_name
 CONDITIONS_PER_POLICY = 16
 PATTERNS_PER_MATCH = 50
 POLICIES_MAX = 500
+REPLAY_MAX = 1_000
 EVIDENCE_BYTES = 256 << 10  # a passport's worth of numbers; more belongs into an artifact, named here by its digest
 COMMENT_LENGTH_MAX = 4_000
 APPROVAL_DAYS = 7
@@ -232,6 +233,34 @@ class TrialAnswer(Struct, frozen=True, kw_only=True):
     applies: bool
     allowed: bool
     reason: str
+
+
+class Replay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Try a rule on past decisions: the one that is kept, or `rule`, which need not be."""
+
+    limit: int = 100
+    rule: PolicyBody | None = None
+
+
+class Replayed(Struct, frozen=True, kw_only=True):
+    """What the rule says of one past decision, and what was said then (by all rules together)."""
+
+    at_ms: int
+    actor: str
+    subject: str
+    was_allowed: bool
+    allowed: bool
+    reason: str
+
+
+class ReplayAnswer(Struct, frozen=True, kw_only=True):
+    """`decisions` were looked at, newest first; `items` are those that the rule is for."""
+
+    decisions: int
+    allowed: int
+    refused: int
+    changed: int  # said otherwise than then
+    items: list[Replayed]
 
 
 @fact("policy.saved")

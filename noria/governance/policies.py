@@ -21,12 +21,17 @@ from noria.governance.allowed import RULES
 from noria.governance.model import (
     EVIDENCE_BYTES,
     POLICIES_MAX,
+    REPLAY_MAX,
     ApproverNotAuthor,
     Judged,
     JudgedVerdict,
     MinApprovals,
     Policy,
+    PolicyBody,
     PolicySpec,
+    Replay,
+    ReplayAnswer,
+    Replayed,
     Trial,
     TrialAnswer,
     applies,
@@ -56,15 +61,17 @@ class Policies:
         """What every enabled policy for `action` says. Called by `op.gate`; refusing is the kernel's part."""
         open_tx = self._db.writing()
         if open_tx is not None:
-            judged, digest = self._verdicts(open_tx, op, action, subject, evidence)
+            judged, digest, shown = self._verdicts(open_tx, op, action, subject, evidence)
         else:
             with self._db.read() as tx:
-                judged, digest = self._verdicts(tx, op, action, subject, evidence)
+                judged, digest, shown = self._verdicts(tx, op, action, subject, evidence)
         if not judged:
             return []
 
         def keep(tx: Write) -> None:
             store.add_verdicts(tx, op.workspace, judged)
+            if shown:
+                store.keep_evidence(tx, digest, shown, at_ms=op.at_ms)
             kept = [{"policy": v.policy, "allowed": v.allowed, "mode": v.mode, "reason": v.reason} for v in judged]
             is_allowed = all(v.allowed or v.mode == "warn" for v in judged)
             tx.emit(
@@ -80,13 +87,13 @@ class Policies:
 
     def _verdicts(
         self, tx: Read, op: Op, action: str, subject: Ref, evidence: dict[str, Any]
-    ) -> tuple[list[JudgedVerdict], str]:
-        """The verdicts of the policies that apply, and the digest of the evidence they are about."""
+    ) -> tuple[list[JudgedVerdict], str, bytes]:
+        """The verdicts of the policies that apply, the digest of the evidence they are about, and the evidence."""
         evidence = _with_scan(tx, evidence)
         policies = [p for p in store.policies_for(tx, op.workspace, action) if applies(p.match, evidence)]
         found = scan_verdict(evidence) if action == SCANNED_ACTION else None
         if not policies and found is None:
-            return [], ""
+            return [], "", b""
         try:
             encoded = evidence_bytes(evidence)
         except (TypeError, ValueError, RecursionError):
@@ -125,14 +132,21 @@ class Policies:
                     evidence_digest=digest,
                 )
             )
-        return judged, digest
+        return judged, digest, encoded if len(encoded) <= EVIDENCE_BYTES else b""
 
-    def _reasons(self, tx: Read, op: Op, policy: Policy, subject: Ref, evidence: dict[str, Any]) -> list[str]:
+    def _reasons(
+        self, tx: Read, op: Op, policy: Policy | PolicySpec, subject: Ref, evidence: dict[str, Any], *,
+        then_ms: int | None = None,
+    ) -> list[str]:  # fmt: skip
+        """Why the policy objects, with the approvals of now, or of a time in the past."""
         actions = {c.of_action for c in policy.conditions if isinstance(c, MinApprovals | ApproverNotAuthor)}
         digest = evidence.get("digest")
         approvals: dict[str, list[Judged]] = {}
         if actions and isinstance(digest, str) and digest:
-            granted = store.granted(tx, op.workspace, digest, op.at_ms)
+            if then_ms is None:
+                granted = store.granted(tx, op.workspace, digest, op.at_ms)
+            else:
+                granted = store.granted_then(tx, op.workspace, digest, then_ms)
             for of_action in actions:
                 wanted = {policy.action, of_action}
                 approvals[of_action] = [
@@ -197,6 +211,35 @@ class Policies:
         is_meant = policy.enabled and applies(policy.match, trial.evidence)
         return TrialAnswer(applies=is_meant, allowed=not reasons, reason="; ".join(reasons) or "every condition holds")
 
+    def replay(self, op: Op, name: str, asked: Replay) -> ReplayAnswer:
+        """What a rule would have said of past decisions, as things were then; nothing is kept. Raises NotFound, Invalid."""
+        op.require("policy.read")
+        if not 1 <= asked.limit <= REPLAY_MAX:
+            raise Invalid(f"limit must be between 1 and {REPLAY_MAX}.", where="limit")
+        with self._db.read() as tx:
+            rule = (
+                _spec_of(self._found(tx, op, name))
+                if asked.rule is None
+                else check_policy(spec_from(name, asked.rule), ACTIONS)
+            )
+            decided = store.decided(tx, op.workspace, rule.action, limit=asked.limit)
+            items = []
+            for d in decided:
+                if not applies(rule.match, d.evidence):
+                    continue
+                reasons = self._reasons(tx, op, rule, Ref.parse(d.subject), d.evidence, then_ms=d.at_ms)
+                items.append(
+                    Replayed(
+                        at_ms=d.at_ms, actor=d.actor, subject=d.subject, was_allowed=bool(d.was_allowed), allowed=not reasons,
+                        reason="; ".join(reasons) or "every condition holds",
+                    )
+                )  # fmt: skip
+        refused = sum(not i.allowed for i in items)
+        return ReplayAnswer(
+            decisions=len(decided), allowed=len(items) - refused, refused=refused,
+            changed=sum(i.allowed != i.was_allowed for i in items), items=items,
+        )  # fmt: skip
+
     def verdicts(
         self, op: Op, *, subject: str = "", policy: str = "", limit: int | None = None, page: str = ""
     ) -> Page[JudgedVerdict]:
@@ -249,6 +292,16 @@ def scan_verdict(evidence: dict[str, Any]) -> tuple[bool, str] | None:
         f"its files would run code when they are read: {'; '.join(scan['findings'][:3])} "
         f"(look at them: noria model scan {name}; an administrator may accept them)"
     )
+
+
+def spec_from(name: str, body: PolicyBody) -> PolicySpec:
+    """A rule put at /policies/{name}. Raises Invalid when it says another name."""
+    if body.name not in ("", name):
+        raise Invalid("The name in the body is not the one in the address.", where="name")
+    return PolicySpec(
+        name=name, action=body.action, conditions=body.conditions, match=body.match, mode=body.mode, enabled=body.enabled,
+        message=body.message,
+    )  # fmt: skip
 
 
 def _spec_of(policy: Policy) -> PolicySpec:

@@ -188,6 +188,56 @@ def add_verdicts(tx: Write, workspace: str, judged: list[JudgedVerdict]) -> None
     )
 
 
+def keep_evidence(tx: Write, digest: str, evidence: bytes, *, at_ms: int) -> None:
+    tx.run(
+        """insert into judged_evidence (digest, evidence, at_ms) values (:digest, :evidence, :at_ms)
+           on conflict (digest) do nothing""",
+        digest=digest, evidence=evidence.decode(), at_ms=at_ms,
+    )  # fmt: skip
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """One past decision: what was shown, and what all rules together said."""
+
+    subject: str
+    actor: str
+    at_ms: int
+    was_allowed: int
+    evidence: dict[str, Any]
+
+
+def decided(tx: Read, workspace: str, action: str, *, limit: int) -> list[Decided]:
+    """Past decisions about `action` whose evidence was kept, newest first."""
+    return tx.all(
+        Decided,
+        """select v.subject, v.actor, v.at_ms, v.was_allowed, e.evidence
+             from (select op_id, subject, actor, evidence_digest, max(at_ms) as at_ms,
+                          min(case when allowed or mode = 'warn' then 1 else 0 end) as was_allowed
+                     from verdict where workspace = :workspace and action = :action
+                    group by op_id, subject, actor, evidence_digest) v
+             join judged_evidence e on e.digest = v.evidence_digest
+            order by v.at_ms desc, v.op_id desc limit :limit""",
+        workspace=workspace, action=action, limit=limit,
+    )  # fmt: skip
+
+
+def granted_then(tx: Read, workspace: str, digest: str, at_ms: int) -> list[Approval]:
+    """Approvals of these bytes that counted at a time in the past."""
+    found = tx.all(
+        Approval,
+        f"""select {_APPROVAL} from approval
+             where workspace = :workspace and digest = :digest and state in ('granted', 'expired')
+               and created_at_ms <= :at_ms and expires_at_ms > :at_ms
+             order by id desc limit 100""",
+        workspace=workspace, digest=digest, at_ms=at_ms,
+    )  # fmt: skip
+    return [a for a in _with_votes(tx, found) if a.votes and max(v.at_ms for v in a.votes) <= at_ms and _was_granted(a)]
+
+
+def _was_granted(approval: Approval) -> bool:
+    return approval.is_emergency or sum(v.decision == "approve" for v in approval.votes) >= approval.required
+
+
 def verdicts(tx: Read, workspace: str, *, subject: str, policy: str, before: str | None, limit: int) -> list[JudgedVerdict]:
     """Newest first."""
     where, args = ["workspace = :workspace"], {"workspace": workspace, "limit": limit}
