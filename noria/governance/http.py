@@ -24,8 +24,8 @@ from noria.governance.model import (
     NewWebhook,
     Policy,
     PolicyBody,
-    Replay,
-    ReplayAnswer,
+    PolicyReplay,
+    PolicyReplayAnswer,
     Trial,
     TrialAnswer,
     Webhook,
@@ -132,7 +132,7 @@ def _policies(policies: Policies) -> Routes:
         return policies.try_(op, name, data)
 
     @post("/api/v1/policies/{name:str}/replay", action="policy.read")
-    def replay_policy(op: Op, name: str, data: Replay) -> ReplayAnswer:
+    def replay_policy(op: Op, name: str, data: PolicyReplay) -> PolicyReplayAnswer:
         """What a rule, kept or only proposed, would have said of past decisions; nothing is kept."""
         return policies.replay(op, name, data)
 

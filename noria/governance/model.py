@@ -235,14 +235,14 @@ class TrialAnswer(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Replay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PolicyReplay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Try a rule on past decisions: the one that is kept, or `rule`, which need not be."""
 
     limit: int = 100
     rule: PolicyBody | None = None
 
 
-class Replayed(Struct, frozen=True, kw_only=True):
+class ReplayedDecision(Struct, frozen=True, kw_only=True):
     """What the rule says of one past decision, and what was said then (by all rules together)."""
 
     at_ms: int
@@ -253,14 +253,14 @@ class Replayed(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class ReplayAnswer(Struct, frozen=True, kw_only=True):
+class PolicyReplayAnswer(Struct, frozen=True, kw_only=True):
     """`decisions` were looked at, newest first; `items` are those that the rule is for."""
 
     decisions: int
     allowed: int
     refused: int
     changed: int  # said otherwise than then
-    items: list[Replayed]
+    items: list[ReplayedDecision]
 
 
 @fact("policy.saved")

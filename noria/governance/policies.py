@@ -28,10 +28,10 @@ from noria.governance.model import (
     MinApprovals,
     Policy,
     PolicyBody,
+    PolicyReplay,
+    PolicyReplayAnswer,
     PolicySpec,
-    Replay,
-    ReplayAnswer,
-    Replayed,
+    ReplayedDecision,
     Trial,
     TrialAnswer,
     applies,
@@ -211,7 +211,7 @@ class Policies:
         is_meant = policy.enabled and applies(policy.match, trial.evidence)
         return TrialAnswer(applies=is_meant, allowed=not reasons, reason="; ".join(reasons) or "every condition holds")
 
-    def replay(self, op: Op, name: str, asked: Replay) -> ReplayAnswer:
+    def replay(self, op: Op, name: str, asked: PolicyReplay) -> PolicyReplayAnswer:
         """What a rule would have said of past decisions, as things were then; nothing is kept. Raises NotFound, Invalid."""
         op.require("policy.read")
         if not 1 <= asked.limit <= REPLAY_MAX:
@@ -229,13 +229,13 @@ class Policies:
                     continue
                 reasons = self._reasons(tx, op, rule, Ref.parse(d.subject), d.evidence, then_ms=d.at_ms)
                 items.append(
-                    Replayed(
+                    ReplayedDecision(
                         at_ms=d.at_ms, actor=d.actor, subject=d.subject, was_allowed=bool(d.was_allowed), allowed=not reasons,
                         reason="; ".join(reasons) or "every condition holds",
                     )
                 )  # fmt: skip
         refused = sum(not i.allowed for i in items)
-        return ReplayAnswer(
+        return PolicyReplayAnswer(
             decisions=len(decided), allowed=len(items) - refused, refused=refused,
             changed=sum(i.allowed != i.was_allowed for i in items), items=items,
         )  # fmt: skip
