@@ -95,6 +95,8 @@ def _show_run(run_id: str, as_json: bool) -> None:
         for s in view["steps"]
     ]
     emit(rows, columns=["name", "state", "attempt", "took", "id", "why"])
+    if view["waiting"]:
+        click.echo(f"\n{view['waiting']}", err=True)
     if not view["workers"] and view["run"]["state"] in ("queued", "running"):
         click.echo("\nNo worker is running; start one with: noria server", err=True)
 

@@ -398,6 +398,7 @@ class PipelineRunView(Struct, frozen=True, kw_only=True):
     workers: int
     code: CodeInfo
     fact: int | None = None  # the seq of its submission
+    waiting: str = ""  # why nothing of it begins: it is paused, or waits for other runs
 
 
 class PipelineWorker(Struct, frozen=True, kw_only=True):

@@ -285,10 +285,19 @@ class Pipelines:
             steps, tries = store.steps(tx, run_id), store.attempts(tx, run_id)
             workers = store.workers(tx, op.at_ms - int(self.lease_s * 1000))
             fact = store.submitted(tx, run_id)
+            before = store.active_in(tx, run.slot) if run.state == "waiting" else []
         plan = self.plan(run)
         views = [_view(plan.spec_of(step), step, tries.get(step.id, []), workers) for step in steps]
         dag = [(parent, view.step.name) for view in views for parent in view.depends_on if not view.step.parent_id]
-        return PipelineRunView(run=run, steps=views, dag=dag, workers=len(workers), code=plan.spec.code, fact=fact)
+        return PipelineRunView(
+            run=run,
+            steps=views,
+            dag=dag,
+            workers=len(workers),
+            code=plan.spec.code,
+            fact=fact,
+            waiting=_why_idle(run, before, plan.spec.concurrency),
+        )
 
     def pipeline_runs(
         self, op: Op, *, pipeline: str = "", state: str = "", limit: int | None = None, page: str = ""
@@ -334,6 +343,16 @@ class Pipelines:
         _see(op, action, found.pipeline if found else None, f"There is no pipeline run {run_id!r}.")
         assert found is not None
         return found
+
+
+def _why_idle(run: PipelineRun, before: list[str], limit: int | None) -> str:
+    """Why nothing of a run begins; empty when something may."""
+    if run.is_paused:
+        return "The run is paused."
+    if run.state != "waiting":
+        return ""
+    first = f", first {before[0]}" if before else ""
+    return f"It waits for its turn: {len(before)} of at most {limit} runs of {run.slot} go on{first}."
 
 
 def _view(spec: StepSpec, step: StepRun, attempts: list[Attempt], workers: list[PipelineWorker]) -> StepView:

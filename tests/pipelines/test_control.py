@@ -277,6 +277,7 @@ def test_a_paused_run_begins_nothing_more(noria: Noria, worker: Worker) -> None:
     assert given and given.step == "a"
     assert post(noria, f"pipeline-runs/{run}/pause")["is_paused"]
     assert worker.claim() is None and states(noria, run)["c"] == "waiting"
+    assert view(noria, run)["waiting"] == "The run is paused."
     worker.finish(given, "failed", error="again")
     assert worker.claim() is None
     post(noria, f"pipeline-runs/{run}/unpause")
@@ -381,6 +382,8 @@ def test_one_run_at_a_time_and_the_next_begins_when_it_ends(noria: Noria, worker
     first = submit(noria)["id"]
     second, third = sorted(submit(noria)["id"] for _ in range(2))  # within a millisecond, the ids decide
     assert [states(noria, r)["run"] for r in (first, second, third)] == ["queued", "waiting", "waiting"]
+    why = view(noria, second)["waiting"]
+    assert why == f"It waits for its turn: 1 of at most 1 runs of churn go on, first {first}."
     assert worker.work() == ["a"]
     assert worker.claim() is None
     noria.settle()
