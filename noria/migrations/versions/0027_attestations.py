@@ -4,7 +4,7 @@ from alembic import op
 
 from noria.migrations.columns import at_ms, ident, text
 
-revision, down_revision = "0026", "0025"
+revision, down_revision = "0027", "0026"
 
 
 def upgrade() -> None:

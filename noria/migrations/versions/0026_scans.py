@@ -5,7 +5,7 @@ from alembic import op
 
 from noria.migrations.columns import at_ms, integer, json, text
 
-revision, down_revision = "0025", "0024"
+revision, down_revision = "0026", "0025"
 
 
 def upgrade() -> None:

@@ -5,7 +5,7 @@ from alembic import op
 
 from noria.migrations.columns import at_ms, json
 
-revision, down_revision = "0027", "0026"
+revision, down_revision = "0028", "0027"
 
 
 def upgrade() -> None:
