@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from blake3 import blake3
 
@@ -21,7 +22,23 @@ from noria.repository.tables.table import Table
 
 READ_BYTES = 4 << 20
 COPIES_BYTES = 4 << 30  # of all copies together
-_lock = threading.Lock()
+
+
+class _Turn:
+    """A lock that goes when nobody holds it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+_locks: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
+_locking = threading.Lock()
+
+
+def turn_of(digest: str) -> _Turn:
+    """The turn of those who need one table."""
+    with _locking:
+        return _locks.setdefault(digest, _Turn())
 
 
 def copies_folder(objects: Objects) -> Path:
@@ -40,7 +57,8 @@ class Copies:
     def path(self, table: Table, digest: str) -> Path:
         """The file of a table whose manifest has this digest."""
         place = self._folder / digest[:2] / f"{digest}.parquet"
-        with _lock:  # two readers of one table would write it twice
+        turn = turn_of(digest)
+        with turn.lock:  # two readers of one table would write it twice
             if not place.is_file():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 draft = place.with_name(f".{secrets.token_hex(6)}")
