@@ -186,7 +186,7 @@ class Transitions:
         if run.state == "cancelling" or step.stop_by:
             return self.cancel_step(tx, run, plan, step)
         if done.outcome in ("lost", "cancelled"):  # nobody asked for it to be cancelled, so its worker is confused
-            return self.give_back(tx, run, plan, step)
+            return self.give_back(tx, run, plan, step, done.error)
         spec = plan.spec_of(step)
         step = replace(step, failures=step.failures + 1)
         if step.failures > spec.retries:
@@ -225,8 +225,8 @@ class Transitions:
         run, children = self._end(tx, run, plan, step, "cancelled")
         return self.make_ready(tx, run, plan, children)
 
-    def give_back(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> PipelineRun:
-        """Its worker is gone: the step is ready for another, unless it was to stop or it loses every worker."""
+    def give_back(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, why: str = "") -> PipelineRun:
+        """Its worker is gone, or says `why` it gives the step back: it is ready for another, unless it was to stop or loses all."""
         assert tx.op is not None
         tx.emit(
             "step_run.lost", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt, worker=step.worker,
@@ -236,8 +236,9 @@ class Transitions:
             return self.cancel_step(tx, run, plan, step)
         if step.losses >= LOST_MAX:
             error = f"Its worker vanished {step.losses} times; the step may be what stops it (memory?)."
+            error = f"It was given back {step.losses} times; at last {why}" if why else error
             return self.fail_for_good(tx, run, plan, step, error)
-        self.note(tx, step, f"the worker {step.worker} is gone; another one takes the step")
+        self.note(tx, step, f"{why or f'the worker {step.worker} is gone'}; another one takes the step")
         self._requeue(tx, run, replace(step, due_at_ms=tx.op.at_ms))
         return run
 

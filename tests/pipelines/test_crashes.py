@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from noria.client.api import connect
+from noria.client.api import Api, connect
 from noria.kernel.db import Database
 from tests.pipelines.given import INTERNAL
 from tests.pipelines.processes import ROOT, Server, ended, free_port, imported, until
@@ -33,7 +33,7 @@ class Part:
     """A process that can be killed and started again."""
 
     def __init__(self, folder: Path, name: str, args: list[str], **settings: str) -> None:
-        self.name, self._args, self._log = name, args, folder / f"{name}.log"
+        self.name, self.command, self._log = name, [sys.executable, "-m", *args], folder / f"{name}.log"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("NORIA_")}
         self._env = {
             **kept, "PYTHONPATH": str(ROOT), "NORIA_INTERNAL_TOKEN": INTERNAL, "NORIA_LOG_LEVEL": "warning", **settings,
@@ -42,7 +42,7 @@ class Part:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", *self._args], env=self._env, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, env=self._env, stdout=log, stderr=log)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -141,6 +141,7 @@ def place(tmp_path: Path, database_url: str) -> Iterator[Place]:
     made.stop()
 
 
+@pytest.mark.timeout(120 + 6 * KILLS)
 def test_whatever_is_killed_every_run_ends_and_each_step_counts_once(place: Place, flow: ModuleType, tmp_path: Path) -> None:
     rng = random.Random(int(os.environ.get("NORIA_SEED") or 1))
     with connect(place.url(0)) as api:
@@ -259,3 +260,41 @@ def test_a_worker_stopped_past_its_lease_changes_nothing_when_it_goes_on(flow: M
         assert len([f for f in facts if f["subject"] == f"step_run:{step['step']['id']}"]) == 1
     finally:
         server.stop()
+
+
+def test_a_full_disk_at_the_worker_costs_time_and_nothing_else(flow: ModuleType, tmp_path: Path) -> None:
+    """The worker's home is a file system of its own, which fills up and is emptied again."""
+    home = tmp_path / "disk"
+    home.mkdir()
+    mounted = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=4m tmpfs {home} && exec "$@"', "sh"]
+    if subprocess.run([*mounted, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    server = Server(tmp_path / "home")
+    part = Part(tmp_path, "worker", [], NORIA_URL=server.url, NORIA_HOME=str(home))
+    part.command = [*mounted, sys.executable, "-m", "noria.pipelines.worker", "--name", "full"]
+    part.start()
+    try:
+        with server.api() as api:
+            first = flow.one.submit(folder=str(tmp_path), api=api)
+            assert ended(api, first["id"])["run"]["state"] == "succeeded"
+            assert part.process is not None
+            ballast = Path(f"/proc/{part.process.pid}/root{home}/ballast")
+            with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(bytes(1 << 10))
+            run = flow.one.submit(folder=str(tmp_path), api=api)
+            text = until(lambda: said(api, run["id"]))
+            assert "No space left on device" in text
+            ballast.unlink()
+            view = ended(api, run["id"])
+        assert view["run"]["state"] == "succeeded"
+        assert [a["state"] for a in view["steps"][0]["attempts"]][-1] == "succeeded"
+    finally:
+        part.stop()
+        server.stop()
+
+
+def said(api: Api, run_id: str) -> str:
+    """What the scheduler noted in the output of a run's only step, once there is something."""
+    step = api.get(f"/pipeline-runs/{run_id}")["steps"][0]["step"]
+    return str(api.get(f"/step-runs/{step['id']}/logs")["text"])

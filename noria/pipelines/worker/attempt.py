@@ -33,6 +33,7 @@ class Attempt:
         self.why: Outcome | None = None  # why it was stopped
         self.error = ""
         self.stop = asyncio.Event()
+        self.is_given_back = False  # the worker's own trouble kept it from running
 
     def end(self, why: Outcome, error: str = "") -> None:
         """Stop it; the first reason counts."""
@@ -88,14 +89,17 @@ class Attempts:
             attempt.output.write(f"{error}\n")
             text = str(error).strip().splitlines()
             done = msgspec.structs.replace(done, outcome="failed", error=text[-1][:2000] if text else "It could not start.")
-        except Exception:
+        except Exception as error:
             log.exception("step %s could not be run; giving it back", attempt.key)
+            done = msgspec.structs.replace(done, error=f"the worker could not run it: {error}"[:1000])
+            attempt.is_given_back = True
         try:
             offset, printed = await attempt.output.close()
             if attempt.why == "lost" or is_reported:
                 await attempt.output.flush()
                 return None
-            done = msgspec.structs.replace(done, offset=offset, text=printed, next=None if self.is_stopping else next_)
+            is_last = self.is_stopping or attempt.is_given_back
+            done = msgspec.structs.replace(done, offset=offset, text=printed, next=None if is_last else next_)
             return msgspec.json.decode(
                 await self._server.post("finish", done, retry_s=RESULT_RETRY_S), type=Claimed
             ).assignment

@@ -24,6 +24,7 @@ log = logging.getLogger("noria.worker")
 
 CLAIM_WAIT_S = 15.0
 TIDY_EVERY_S = 30.0
+TROUBLE_WAIT_S = 5.0  # after its own trouble, before a worker asks for another step
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +108,9 @@ class Worker:
         finally:
             self._running.pop(key, None)
             self._free_gpus = sorted([*self._free_gpus, *gpus])
+            if attempt.is_given_back:  # a full disk, say: another worker takes the step meanwhile
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), TROUBLE_WAIT_S)
 
     def _wish(self, wait_s: float = 0.0) -> Claim:
         """Asking for a step. Said again, since the answer was lost, it is the same wish and gets the same step."""
