@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,9 +12,24 @@ import numpy as np
 from msgspec import Struct
 
 from noria.kernel.errors import Invalid
-from noria.serving.rows import Kind, Listed, Rows, Schema, from_columns, from_rows, transposed
+from noria.serving.rows import Kind, Listed, Rows, Schema, check_count, from_columns, from_rows, plain_json, transposed
 
+CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
+JSON_TYPES = frozenset(
+    {"application/json", "", "application/octet-stream", "application/x-www-form-urlencoded"}
+)  # curl's too
+# What pandas, and so MLflow, reads as a missing value in a CSV.
+MISSING = frozenset({
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN",
+    "None", "n/a", "nan", "null",
+})  # fmt: skip
 FORM = "Send one of dataframe_split, dataframe_records, inputs or instances, or text/csv."
+
+
+class UnknownType(Invalid):
+    """415."""
+
+    code, status = "invalid", 415
 
 
 class _Split(Struct):
@@ -30,14 +46,41 @@ class _Invocation(Struct):
 
 
 _invocation = msgspec.json.Decoder(_Invocation).decode
-_json = msgspec.json.Encoder().encode
 
 
 def decode(content_type: str, body: bytes, schema: Schema, *, as_matrix: bool) -> Rows:
     """A request's body as rows. Raises Invalid, naming the column at fault."""
-    if content_type.startswith("text/csv"):
+    kind = media_type(content_type)
+    if kind == CSV:
         return _decode_csv(body, schema, as_matrix)
-    return _decode_invocation(_invocation(body), schema, as_matrix)
+    if kind == PARQUET:
+        return _decode_parquet(body, schema, as_matrix)
+    asked = _invocation(body)
+    rows = _decode_invocation(asked, schema, as_matrix)
+    if schema.params and asked.params is not None:
+        rows.params = params_of(asked.params, schema)
+    return rows
+
+
+def media_type(content_type: str) -> str:
+    """What a body is. Raises UnknownType."""
+    kind, _, parameters = content_type.partition(";")
+    found = kind.strip().lower()
+    charset = parameters.lower().replace(" ", "").replace('"', "")
+    if found not in (*JSON_TYPES, CSV, PARQUET) or charset not in ("", "charset=utf-8"):
+        raise UnknownType(
+            f"{content_type!r} is not taken.",
+            hint=f"Send application/json, {CSV} or {PARQUET}, in UTF-8.",
+            where="content-type",
+        )
+    return found
+
+
+def params_of(given: Any, schema: Schema) -> dict[str, Any] | None:
+    """Those of the params that the signature knows; MLflow ignores the others too."""
+    if not isinstance(given, dict):
+        raise Invalid("params must be an object of names and values.", where="params")
+    return {k: v for k, v in given.items() if k in schema.params} or None
 
 
 def _decode_csv(body: bytes, schema: Schema, as_matrix: bool) -> Rows:
@@ -59,11 +102,34 @@ def _decode_csv(body: bytes, schema: Schema, as_matrix: bool) -> Rows:
     return from_columns(read, schema, as_matrix)
 
 
+def _decode_parquet(body: bytes, schema: Schema, as_matrix: bool) -> Rows:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError as cause:
+        raise UnknownType(
+            "The model's environment has no pyarrow to read Parquet with.", hint="Send JSON or CSV."
+        ) from cause
+    try:
+        table = pyarrow.parquet.read_table(pa.BufferReader(body))
+    except pa.ArrowException as cause:
+        raise Invalid(f"The body is no Parquet file: {cause}.") from cause
+    check_count(table.num_rows)
+    columns: dict[str, list[Any]] = {
+        name: [v.isoformat() if isinstance(v, datetime) else v for v in values] for name, values in table.to_pydict().items()
+    }
+    if schema.is_free:
+        return Rows(table.num_rows, raw=columns)
+    if not schema.is_named:
+        return from_rows([list(row) for row in zip(*columns.values(), strict=True)], None, schema, as_matrix)
+    return from_columns(columns, schema, as_matrix)
+
+
 def _from_text(text: str, kind: Kind, name: str) -> Any:
-    if kind == "text":
-        return text
-    if not text:
+    if text in MISSING:
         return None
+    if kind in ("text", "datetime"):
+        return text
     if kind == "boolean" and text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -125,8 +191,10 @@ def _from_records(records: list[dict[str, Any]], schema: Schema, as_matrix: bool
 
 def encode(listed: Listed, start: int, rows: Rows) -> bytes:
     """The body of the answer to the request whose rows begin at `start` of the batch."""
+    said = listed.said
+    if said.is_whole:
+        return plain_json(said.said_whole if rows.is_unwrapped else {"predictions": said.said_whole})
     end = start + rows.n
-    if not listed.extra:
-        return _json({"predictions": listed.prediction.values()[start:end]})
-    columns = [(o.name, o.values()) for o in listed.extra]
-    return _json({"predictions": [{name: values[i] for name, values in columns} for i in range(start, end)]})
+    if said.said_rows is not None:
+        return plain_json({"predictions": said.said_rows[start:end]})
+    return plain_json({"predictions": listed.prediction.values()[start:end]})

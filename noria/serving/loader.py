@@ -6,6 +6,7 @@ gives the same answers for a matrix as for a DataFrame.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import warnings
@@ -20,8 +21,9 @@ import yaml
 from numpy.typing import NDArray
 
 from noria.kernel.errors import Invalid
-from noria.serving import invocations
-from noria.serving.rows import Column, Floats, Outputs, Rows, Schema, read_schema, unnamed
+from noria.serving import invocations, protocol
+from noria.serving.frames import Ask
+from noria.serving.rows import ROWS_MAX, Column, Floats, Outputs, Rows, Schema, as_text, check_count, read_schema, unnamed
 
 # Classifiers whose predict is the class of the largest predict_proba: one call gives both.
 _ARGMAX = frozenset({
@@ -39,7 +41,12 @@ class Model(ABC):
         self.schema = schema
         self.as_matrix = False
         self.classes: list[Any] = []
+        self.is_alone = self.schema.is_free  # is each request a call of its own?
         self.mlflow_version = ""  # which wrote the model, or which answers for it
+
+    def read(self, ask: Ask, body: bytes, bytes_max: int) -> Rows:
+        """A request's body as rows. Raises Invalid, TooLarge."""
+        return protocol.decode(ask, body, self.schema, as_matrix=self.as_matrix, bytes_max=bytes_max)
 
     def batch(self, parts: list[Rows]) -> Any:
         """One input for the model out of several requests' rows."""
@@ -49,33 +56,49 @@ class Model(ABC):
             return join_matrix(parts)
         names = self.schema.names
         columns = [[v for p in parts for v in _column(p, i)] for i in range(len(names))]
-        return self._frame(dict(zip(names, columns, strict=True)))
+        return self._frame({n: c for n, c in zip(names, columns, strict=True) if n not in self._left_out(parts)})
+
+    def _left_out(self, parts: list[Rows]) -> tuple[str, ...]:
+        """Columns that the model is not to see; those that were not sent are empty unless a model says otherwise."""
+        return ()
 
     def _frame(self, columns: dict[str, list[Any]]) -> Any:
         import pandas as pd
 
         if not self.schema.is_named:
-            return np.array(list(columns.values()), dtype=np.float64).T
-        kinds = {c.name: c.kind for c in self.schema.columns}
-        made = {}
-        for name, values in columns.items():
-            if kinds[name] == "number":
-                made[name] = np.array(values, dtype=np.float64)
-            elif kinds[name] == "boolean" and None not in values:
-                made[name] = np.array(values, dtype=bool)
-            elif kinds[name] == "integer" and None not in values:
-                made[name] = np.array(values, dtype=np.int64)
-            else:
-                made[name] = np.array(values, dtype=object)
-        return pd.DataFrame(made)
+            return np.array(list(columns.values()), dtype=np.float64).T.astype(self.schema.dtype, order="C")
+        kinds = {c.name: c for c in self.schema.columns}
+        return pd.DataFrame({name: _typed(kinds[name], values) for name, values in columns.items()})
 
     @abstractmethod
-    def predict(self, batch: Any) -> Outputs:
-        """One call of the model for all rows of `batch`, as `batch` made it."""
+    def predict(self, batch: Any, n: int, params: dict[str, Any] | None = None) -> Outputs:
+        """One call of the model for all n rows of `batch`, as `batch` made it."""
 
     def outputs(self) -> list[tuple[str, str, list[int]]]:
         """Name, V2 datatype and shape of each output, as far as known before the first answer."""
         return []
+
+
+def _typed(column: Column, values: list[Any]) -> Any:
+    """A column of a table, in the type that the signature names."""
+    has_missing = None in values
+    if column.kind == "number":
+        return np.array(values, dtype=np.float64).astype(column.dtype)
+    if column.kind == "integer":
+        return np.array(values, dtype=np.float64 if has_missing else column.dtype)
+    if column.kind == "boolean" and not has_missing:
+        return np.array(values, dtype=bool)
+    if column.kind == "datetime":
+        import pandas as pd
+
+        try:
+            return pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601").astype("datetime64[ns]")
+        except (ValueError, TypeError) as cause:
+            raise Invalid(
+                f"The column {column.name!r} is a datetime; a value is none: {cause}.", where=column.name,
+                hint='Send times as text, such as "2026-11-27T21:40:00".',
+            ) from cause  # fmt: skip
+    return np.array(values, dtype=object)
 
 
 def join_matrix(parts: list[Rows]) -> Floats:
@@ -107,7 +130,9 @@ class SklearnModel(Model):
         self._by_argmax = self._is_plain and self._classes is not None and type(last).__name__ in _ARGMAX
         names = getattr(estimator, "feature_names_in_", None)
         in_order = names is None or [str(n) for n in names] == self.schema.names or not self.schema.is_named
-        self.as_matrix = bool(self.schema.is_numeric and in_order and (_is_plain(estimator) or self._agrees()))
+        # Numbers of 32 bits are rounded before MLflow's model sees them; a matrix of 64 bits would not be.
+        exact = self.schema.is_numeric and all(c.dtype != "float32" for c in self.schema.columns)
+        self.as_matrix = bool(exact and in_order and (_is_plain(estimator) or self._agrees()))
 
     def _agrees(self) -> bool:
         """Does a matrix get the same answers as a DataFrame? A model that selects columns by name does not take one."""
@@ -119,7 +144,7 @@ class SklearnModel(Model):
         exact = np.array([[float(v) for v in column] for column in columns.values()]).T
         frame = self._frame(columns)
         try:
-            by_frame, by_matrix = self.predict(frame), self.predict(exact)
+            by_frame, by_matrix = self.predict(frame, len(exact)), self.predict(exact, len(exact))
         except Exception:  # whatever the model raises for a matrix, the answer is: give it a frame
             return False
         same = bool(np.array_equal(by_frame.prediction, by_matrix.prediction))
@@ -127,7 +152,9 @@ class SklearnModel(Model):
             same = same and bool(np.array_equal(by_frame.probability, by_matrix.probability))
         return same
 
-    def predict(self, batch: Any) -> Outputs:
+    def predict(self, batch: Any, n: int, params: dict[str, Any] | None = None) -> Outputs:
+        if not self.schema.is_named and self.schema.dtype != "float64":
+            batch = np.asarray(batch).astype(self.schema.dtype)
         probability = None
         if self._classes is not None:
             probability = np.asarray(self._estimator.predict_proba(batch), dtype=np.float64)
@@ -192,7 +219,7 @@ def _from_estimator(estimator: Any) -> Schema:
 
 
 class PyfuncModel(Model):
-    """Any flavour, by MLflow's own code."""
+    """Any flavour, by MLflow's own code. What is too rich for rows is also read by MLflow's code, and called request by request."""
 
     def __init__(self, folder: Path, schema: Schema) -> None:
         super().__init__(schema)
@@ -201,40 +228,100 @@ class PyfuncModel(Model):
         self._model = mlflow.pyfunc.load_model(str(folder))
         self.mlflow_version = mlflow.__version__
 
-    def predict(self, batch: Any) -> Outputs:
+    def read(self, ask: Ask, body: bytes, bytes_max: int) -> Rows:
+        if not self.schema.is_free or ask.protocol != "invocations":
+            return super().read(ask, body, bytes_max)
+        return self._read_freely(ask.content_type, protocol.decompressed(body, bytes_max) if ask.encoding else body)
+
+    def _read_freely(self, content_type: str, body: bytes) -> Rows:
+        """As `mlflow models serve` reads it."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.pyfunc import scoring_server
+
+        kind = invocations.media_type(content_type)
+        inputs = self._model.metadata.get_input_schema()
+        try:
+            if kind == invocations.CSV:
+                return _free_rows(scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=inputs))
+            if kind == invocations.PARQUET:
+                return _free_rows(scoring_server.parse_parquet_input(io.BytesIO(body)))
+            parsed = scoring_server._parse_json_data(body.decode(), self._model.metadata, inputs)
+        except MlflowException as cause:
+            raise Invalid(_first_words(cause.message), hint=invocations.FORM) from cause
+        rows = _free_rows(parsed.data)
+        rows.params, rows.is_unwrapped = parsed.params or None, parsed.is_unified_llm_input
+        return rows
+
+    def _left_out(self, parts: list[Rows]) -> tuple[str, ...]:
+        return parts[0].absent  # MLflow leaves them out
+
+    def predict(self, batch: Any, n: int, params: dict[str, Any] | None = None) -> Outputs:
         from mlflow.exceptions import MlflowException
 
+        given = _named_tensors(batch) if self.schema.is_free else batch
         try:
-            found = self._model.predict(self._free(batch) if self.schema.is_free else batch)
+            found = self._model.predict(given) if params is None else self._model.predict(given, params=params)
         except MlflowException as cause:
             if cause.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
-                raise Invalid(cause.message) from cause
+                raise Invalid(_first_words(cause.message)) from cause
             raise
-        return _normal(found)
-
-    @staticmethod
-    def _free(raw: Any) -> Any:
-        import pandas as pd
-
-        if isinstance(raw, dict):
-            return pd.DataFrame(raw)
-        if isinstance(raw, list) and raw and isinstance(raw[0], tuple):
-            return raw[0][1] if len(raw) == 1 else {name: values for name, values, _ in raw}
-        return raw
+        return _normal(found, n)
 
 
-def _normal(found: Any) -> Outputs:
-    """A pyfunc's answer as arrays: a table's first column is the prediction."""
-    if hasattr(found, "columns"):
+def _first_words(text: str) -> str:
+    """MLflow's words without the page of data and advice that follow them."""
+    told = text.partition("Error: ")[2] if text.startswith("Failed to enforce schema") else text
+    return " ".join((told or text).split())[:1000]
+
+
+def _free_rows(data: Any) -> Rows:
+    """What MLflow read, and how many rows it is: one, unless it has a length."""
+    first = next(iter(data.values()), None) if isinstance(data, dict) else data
+    n = (
+        len(first)
+        if hasattr(first, "__len__") and not isinstance(first, str | bytes | dict) and getattr(first, "ndim", 1)
+        else 1
+    )
+    if n > ROWS_MAX:
+        check_count(n)
+    return Rows(max(1, n), raw=data)
+
+
+def _named_tensors(raw: Any) -> Any:
+    """V2's tensors as MLflow takes them: one alone, several by name."""
+    if isinstance(raw, list) and raw and isinstance(raw[0], tuple):
+        return raw[0][1] if len(raw) == 1 else {name: values for name, values, _ in raw}
+    return raw
+
+
+def _normal(found: Any, n: int) -> Outputs:
+    """A pyfunc's answer to n rows as arrays, and in the form that /invocations has it. A table's first column is the prediction."""
+    if hasattr(found, "columns") and len(found) == n and len(found.columns):
         extra = {str(c): found[c].to_numpy() for c in found.columns}
         first = next(iter(extra.values()))
-        return Outputs(first, extra=extra, score=_score(first, None))
-    if isinstance(found, dict):
-        extra = {str(k): np.asarray(v) for k, v in found.items()}
-        first = next(iter(extra.values()))
-        return Outputs(first, extra=extra, score=_score(first, None))
-    prediction = np.asarray(found.to_numpy() if hasattr(found, "to_numpy") else found)
-    return Outputs(prediction, score=_score(prediction, None))
+        return Outputs(first, extra=extra, score=_score(first, None), said_rows=found.to_dict("records"))
+    if hasattr(found, "to_frame") and len(found) == n:
+        values = found.to_numpy()
+        return Outputs(values, score=_score(values, None), said_rows=found.to_frame().to_dict("records"))
+    if isinstance(found, np.ndarray) and found.ndim and len(found) == n:
+        return Outputs(found, score=_score(found, None))
+    if isinstance(found, list | tuple) and len(found) == n:
+        values = _as_array(list(found))
+        return Outputs(values, score=_score(values, None), said_rows=list(found))
+    whole = Outputs(np.array([as_text(found)] * n, dtype=object), said_whole=found, is_whole=True)
+    if isinstance(found, dict) and found and all(hasattr(v, "__len__") and len(v) == n for v in found.values()):
+        whole.extra = {str(k): _as_array(v) for k, v in found.items()}
+        whole.prediction = next(iter(whole.extra.values()))
+    return whole
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    """Numbers as numbers; whatever is mixed or nested as it is."""
+    if not isinstance(values, list) or all(isinstance(v, bool | int | float | np.generic) for v in values):
+        return np.asarray(values)
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
 
 
 def load_model(folder: Path) -> Model:
@@ -278,7 +365,7 @@ def _warm(model: Model, folder: Path) -> None:
     if example is None:
         return
     try:
-        model.predict(model.batch([example]))
+        model.predict(model.batch([example]), example.n)
     except Exception as error:
         warnings.warn(f"the stored input example does not pass the model: {error}", stacklevel=2)
 
@@ -295,4 +382,4 @@ def _example(folder: Path, model: Model) -> Rows | None:
 
 def feature_kinds(columns: Iterable[Column]) -> list[tuple[str, str]]:
     """Name and kind of each feature, for the record."""
-    return [(c.name, c.kind) for c in columns]
+    return [(c.name, "text" if c.kind == "datetime" else c.kind) for c in columns]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from noria.kernel.errors import Invalid
 
 Floats = NDArray[np.float64]
-Kind = Literal["number", "integer", "boolean", "text", "any"]
+Kind = Literal["number", "integer", "boolean", "text", "datetime", "any"]
 EXACT_INT = 1 << 53  # beyond this a 64-bit float no longer holds every integer
 ROWS_MAX = 100_000  # in one request
 
-_KINDS: dict[str, Kind] = {
-    "double": "number", "float": "number", "integer": "integer", "long": "integer", "boolean": "boolean", "string": "text",
-    "datetime": "text",
+# MLflow's types of columns that rows can hold, each with what it is here and in a table.
+_KINDS: dict[str, tuple[Kind, str]] = {
+    "double": ("number", "float64"), "float": ("number", "float32"), "long": ("integer", "int64"), "integer": ("integer", "int32"),
+    "boolean": ("boolean", "bool"), "string": ("text", "object"), "datetime": ("datetime", "datetime64[ns]"),
 }  # fmt: skip
 _NUMERIC: frozenset[Kind] = frozenset({"number", "integer", "boolean"})
 _ALLOWED: dict[Kind, frozenset[type]] = {
@@ -30,6 +32,7 @@ _ALLOWED: dict[Kind, frozenset[type]] = {
     "integer": frozenset({int, float}),
     "boolean": frozenset({bool, int}),
     "text": frozenset({str, type(None)}),
+    "datetime": frozenset({str, type(None)}),
 }
 
 
@@ -39,6 +42,7 @@ class Column(Struct, frozen=True):
     name: str
     kind: Kind
     required: bool = True
+    dtype: str = "float64"  # of a number or an integer
 
 
 class Schema(Struct, frozen=True):
@@ -47,6 +51,7 @@ class Schema(Struct, frozen=True):
     columns: tuple[Column, ...] = ()
     is_named: bool = True
     is_free: bool = False
+    dtype: str = "float64"  # of unnamed numbers
     params: tuple[str, ...] = ()  # names of what may be sent beside the rows
 
     @property
@@ -77,6 +82,8 @@ class Rows(Struct):
     outputs: tuple[Wanted, ...] = ()
     is_binary: bool = False  # the caller of V2 wants tensors as bytes, unless it says otherwise of one
     params: dict[str, Any] | None = None
+    absent: tuple[str, ...] = ()  # optional columns that were not sent
+    is_unwrapped: bool = False  # a chat or completion, which is answered as it is
 
 
 class Outputs(Struct):
@@ -86,32 +93,30 @@ class Outputs(Struct):
     extra: dict[str, NDArray[Any]] = {}  # further columns of a model that returns a table
     probability: Floats | None = None
     score: Floats | None = None
+    said_rows: list[Any] | None = None  # what /invocations says of each row, where it is not the prediction alone
+    said_whole: Any = None  # or of the whole request, which then was alone in its batch
+    is_whole: bool = False
 
 
 def read_schema(signature: dict[str, Any] | None) -> Schema:
     """The schema of an MLmodel signature (already parsed from JSON); free when there is none or it is too rich."""
     params = tuple(p["name"] for p in (signature or {}).get("params") or [])
-    inputs = signature.get("inputs") if signature else None
-    if not inputs or (any("name" not in i for i in inputs) and inputs[0].get("type") != "tensor"):
-        return Schema(is_free=True, params=params)
-    if inputs[0].get("type") == "tensor":
+    inputs = (signature or {}).get("inputs") or []
+    if inputs and inputs[0].get("type") == "tensor":
         return structs.replace(_tensor_schema(inputs), params=params)
-    columns = tuple(Column(i["name"], _KINDS.get(i["type"], "any"), i.get("required", True)) for i in inputs)
+    if not inputs or any("name" not in i or i["type"] not in _KINDS for i in inputs):
+        return Schema(is_free=True, params=params)
+    columns = tuple(Column(i["name"], _KINDS[i["type"]][0], i.get("required", True), _KINDS[i["type"]][1]) for i in inputs)
     return Schema(columns, params=params)
 
 
 def _tensor_schema(inputs: list[dict[str, Any]]) -> Schema:
     spec = inputs[0].get("tensor-spec", {})
     shape, dtype = spec.get("shape", []), str(spec.get("dtype", ""))
-    if (
-        len(inputs) != 1
-        or len(shape) != 2
-        or not isinstance(shape[1], int)
-        or shape[1] < 1
-        or not dtype.startswith(("float", "int"))
-    ):
+    is_table = len(inputs) == 1 and len(shape) == 2 and isinstance(shape[1], int) and shape[1] >= 1
+    if not is_table or "name" in inputs[0] or not dtype.startswith(("float", "int")):
         return Schema(is_free=True)
-    return unnamed(shape[1])
+    return structs.replace(unnamed(shape[1]), dtype=dtype)
 
 
 def unnamed(width: int) -> Schema:
@@ -140,16 +145,20 @@ def from_columns(columns: dict[str, list[Any]], schema: Schema, as_matrix: bool)
     """Columns by name, in the signature's order; further ones are ignored, as MLflow does."""
     n = len(next(iter(columns.values()), []))
     ordered: list[list[Any]] = []
+    absent: list[str] = []
     for column in schema.columns:
         values = columns.get(column.name)
         if values is None:
             if column.required:
                 raise Invalid(f"The column {column.name!r} is missing.", where=column.name, hint=needs(schema))
             values = [None] * n
+            absent.append(column.name)
         elif len(values) != n:
             raise Invalid(f"The column {column.name!r} has {len(values)} values; others have {n}.", where=column.name)
         ordered.append(values)
-    return _checked(ordered, n, schema, as_matrix)
+    rows = _checked(ordered, n, schema, as_matrix)
+    rows.absent = tuple(absent)
+    return rows
 
 
 def needs(schema: Schema) -> str:
@@ -167,7 +176,7 @@ def check_count(n: int) -> None:
 def _checked(columns: list[list[Any]], n: int, schema: Schema, as_matrix: bool) -> Rows:
     check_count(n)
     for column, values in zip(schema.columns, columns, strict=True):
-        _check_values(column, values)
+        _check_values(column, values, as_matrix)
     if not as_matrix:
         return Rows(n, columns=columns)
     if n == 1:
@@ -175,7 +184,7 @@ def _checked(columns: list[list[Any]], n: int, schema: Schema, as_matrix: bool) 
     return Rows(n, matrix=np.array(columns, dtype=np.float64).T)  # None becomes NaN
 
 
-def _check_values(column: Column, values: list[Any]) -> None:
+def _check_values(column: Column, values: list[Any], as_matrix: bool) -> None:
     kind = column.kind
     if kind == "any":
         return
@@ -188,8 +197,10 @@ def _check_values(column: Column, values: list[Any]) -> None:
         for v in values:
             if v is not None and (v != int(v) if math.isfinite(v) else True):
                 raise _mismatch(column, v)
-            if v is not None and not -EXACT_INT <= v <= EXACT_INT:
-                raise Invalid(f"The column {column.name!r} holds {v}, too large to be exact in a float.", where=column.name)
+            if v is not None and not -EXACT_INT <= v <= EXACT_INT and (as_matrix or not -(1 << 63) <= v < 1 << 63):
+                raise Invalid(f"The column {column.name!r} holds {v}, too large to be exact.", where=column.name)
+            if v is not None and column.dtype == "int32" and not -(1 << 31) <= v < 1 << 31:
+                raise Invalid(f"The column {column.name!r} is an integer of 32 bits; {v} is too large.", where=column.name)
     elif kind == "number" and int in found:
         for v in values:
             if type(v) is int and not -EXACT_INT <= v <= EXACT_INT and abs(v) > 1 << 1000:
@@ -219,6 +230,7 @@ _REMEDIES = {
     "integer": "Send a whole number, without quotes.",
     "boolean": "Send true or false, without quotes.",
     "text": "Send a string, in quotes.",
+    "datetime": 'Send a time as text, such as "2026-11-27T21:40:00".',
     "null": "Send a value; or log the model with an example that has missing values, and the column becomes optional.",
 }
 
@@ -242,11 +254,34 @@ class Output:
 class Listed:
     """The outputs of a batch, in their order: the prediction first."""
 
-    __slots__ = ("extra", "outputs", "prediction")
+    __slots__ = ("outputs", "prediction", "said")
 
     def __init__(self, outputs: Outputs) -> None:
+        self.said = outputs
         self.prediction = Output("predict", outputs.prediction)
-        self.extra = [Output(name, array) for name, array in outputs.extra.items()]
-        self.outputs = [self.prediction, *self.extra]
+        self.outputs = [self.prediction, *(Output(name, array) for name, array in outputs.extra.items())]
         if outputs.probability is not None:
             self.outputs.append(Output("probability", outputs.probability))
+
+
+def plain_json(value: Any) -> bytes:
+    """An answer of a model as JSON: NaN becomes null, arrays lists, times text. Raises TypeError for what JSON does not know."""
+    return _plain(value)
+
+
+def _hook(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    raise TypeError(f"JSON has no form for a {type(value).__name__}")
+
+
+_plain = msgspec.json.Encoder(enc_hook=_hook).encode
+
+
+def as_text(value: Any) -> str:
+    """One value of an answer as text: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else plain_json(value).decode()

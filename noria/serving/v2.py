@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from noria.kernel.errors import Invalid
-from noria.serving.rows import Listed, Output, Rows, Schema, Wanted, check_count, from_columns, from_rows
+from noria.serving.rows import Listed, Output, Rows, Schema, Wanted, as_text, check_count, from_columns, from_rows
 
 FORM = 'Send {"inputs": [{"name": …, "shape": [n], "datatype": "FP64", "data": […]}, …]}.'
 NUMPY = {
@@ -24,7 +24,7 @@ NUMPY = {
     "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
 TYPES = {np.dtype(form).name: name for name, form in NUMPY.items()}
-_OF_KIND = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": "BYTES", "any": "BYTES"}
+_OF_KIND = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": "BYTES", "datetime": "BYTES", "any": "BYTES"}
 _LENGTH = struct.Struct("<I")
 _json = msgspec.json.Encoder().encode
 
@@ -303,14 +303,14 @@ def _values(output: Output, start: int, end: int, datatype: str) -> list[Any]:
     if datatype in _FLOATS:
         return [v if v == v and abs(v) != math.inf else None for v in values]
     if datatype == "BYTES":
-        return [v if isinstance(v, str) else str(v) for v in values]
+        return [as_text(v) for v in values]
     return values
 
 
 def _bytes(array: NDArray[Any], datatype: str) -> bytes:
     if datatype != "BYTES":
         return np.ascontiguousarray(array, dtype=NUMPY[datatype]).tobytes()
-    texts = [v if isinstance(v, bytes) else str(v).encode() for v in array.ravel().tolist()]
+    texts = [v if isinstance(v, bytes) else as_text(v).encode() for v in array.ravel().tolist()]
     return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
 
 

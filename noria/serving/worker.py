@@ -35,7 +35,7 @@ from noria.serving import loader, protocol, v2
 from noria.serving.answers import ModelError, error_body
 from noria.serving.frames import HELLO, Answer, Ask, Block, Hello, Spec, Unpacker, Written, pack
 from noria.serving.intact import require_intact
-from noria.serving.rows import Listed, Outputs, Rows
+from noria.serving.rows import Listed, Outputs, Rows, as_text
 
 log = logging.getLogger("noria.worker")
 
@@ -247,8 +247,7 @@ class Worker:
             asked = self._decode(_asks(head), body)
             if asked is None:
                 continue
-            alone = self._model.schema.is_free
-            if batch and (alone or rows + asked.rows.n > self._spec.max_batch_rows):
+            if batch and (not self._fit(batch[-1].rows, asked.rows) or rows + asked.rows.n > self._spec.max_batch_rows):
                 self._answer_batch(batch)
                 batch, rows = [], 0
             batch.append(asked)
@@ -260,14 +259,16 @@ class Worker:
             self._gateway.sendall(b"".join(self._out))
             self._out.clear()
 
+    def _fit(self, one: Rows, other: Rows) -> bool:
+        """May two requests be one call of the model?"""
+        alone = self._model.is_alone or one.params is not None or other.params is not None
+        return not alone and one.absent == other.absent
+
     def _decode(self, ask: Ask, body: bytes) -> Asked | None:
         if ask.deadline_s < self._clock.monotonic_s():
             return None  # the gateway has already answered 504
         try:
-            rows = protocol.decode(
-                ask, body, self._model.schema, as_matrix=self._model.as_matrix, bytes_max=self._spec.body_bytes_max
-            )
-            return Asked(ask, rows)
+            return Asked(ask, self._model.read(ask, body, self._spec.body_bytes_max))
         except NoriaError as error:
             self._refuse(ask, error)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -298,13 +299,18 @@ class Worker:
                 self._out.append(pack(Answer(ask.id, 200, rows.n, json_size), body))
             except Invalid as error:
                 self._refuse(ask, error)
+            except TypeError as error:
+                self._refuse(ask, ModelError(f"The model's answer cannot be sent: {error}."))
             start += rows.n
         self._recorder.add(batch, given if self._model.as_matrix else None, outputs, self._values(batch))
 
     def _predict(self, parts: list[Rows]) -> tuple[Outputs, Any]:
         given = self._model.batch(parts)
-        outputs = self._model.predict(given)
         n = sum(p.n for p in parts)
+        outputs = self._model.predict(given, n, parts[0].params)
+        if outputs.is_whole and len(parts) > 1:
+            self._model.is_alone = True  # it does not answer row by row
+            raise Unavailable("The model's answer cannot be shared out.")
         if len(outputs.prediction) != n:
             raise Unavailable(f"The model answered {len(outputs.prediction)} rows to {n}.")
         return outputs, given
@@ -372,15 +378,11 @@ def _add_outputs(outputs: list[Outputs], arrays: list[tuple[str, Any]], predicti
     if first.ndim == 1 and first.dtype.kind in "fiub":
         arrays.append(("prediction", np.concatenate([o.prediction for o in outputs])))
     else:
-        predictions.extend(_as_text(v) for o in outputs for v in o.prediction.tolist())
+        predictions.extend(as_text(v) for o in outputs for v in o.prediction.tolist())
     for name in ("score", "probability"):
         found = [getattr(o, name) for o in outputs]
         if all(f is not None for f in found):
             arrays.append((name, np.concatenate(found)))
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def _spread(asked: list[Asked], each: Callable[[Asked], list[Any]]) -> list[Any]:

@@ -129,7 +129,7 @@ def test_any_flavour_answers_through_pyfunc(plane: Plane) -> None:
     given = features(3)
     answer = plane.http.post("/endpoints/python/invocations", json={"dataframe_split": given.to_dict("split")})
     assert answer.status_code == 200, answer.text
-    assert answer.json()["predictions"] == pytest.approx((given.sum(axis=1) * 2).tolist())
+    assert [p["0"] for p in answer.json()["predictions"]] == pytest.approx((given.sum(axis=1) * 2).tolist())
 
 
 @pytest.mark.parametrize(
