@@ -29,16 +29,31 @@ def group() -> None:
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until it answers, or says why it cannot.")
 @click.option("--max-in-flight", type=int, default=1024, show_default=True, help="Requests that may wait; then 429.")
 @click.option("--timeout-ms", type=int, default=30_000, show_default=True, help="Deadline of a request that brings none.")
+@click.option(
+    "--engine", type=click.Choice(["original", "onnx"]), default="original", show_default=True,
+    help="onnx: converted, if the answers stay the same.",
+)  # fmt: skip
+@click.option("--min-replicas", type=int, default=1, show_default=True, help="Workers; 0: none while nobody asks.")
+@click.option("--max-replicas", type=int, default=1, show_default=True, help="Workers when many ask.")
+@click.option("--target-in-flight", type=int, default=8, show_default=True, help="Requests per worker that start another.")
+@click.option(
+    "--idle-s", type=float, default=300.0, show_default=True, help="How long a worker must be dispensable to be ended."
+)
+@click.option(
+    "--rate", "rate_per_s", type=float, default=0.0, help="Requests a second of each caller; then 429.  [default: any]"
+)
+@click.option("--burst", type=int, default=0, help="How many of them at once.  [default: those of a second]")
 @json_option
-def deploy(model: str, name: str, wait: bool, max_in_flight: int, timeout_ms: int, as_json: bool) -> None:
+def deploy(model: str, name: str, wait: bool, as_json: bool, **config: Any) -> None:
     """Serve MODEL@SELECTOR with all the traffic.
 
     \b
     Example:
       noria endpoint deploy flights@champion --name flights
+      noria endpoint deploy flights@champion --min-replicas 0 --max-replicas 4 --rate 50
     """
     name = name or model.removeprefix("model:").partition("@")[0]
-    body = {"model": model, "config": {"max_in_flight": max_in_flight, "timeout_ms": timeout_ms}}
+    body = {"model": model, "config": config}
     revision = api().post(f"/endpoints/{name}/deploy", body)
     if wait:
         revision = _wait(revision["id"])
@@ -116,7 +131,7 @@ def show(name: str, as_json: bool) -> None:
     click.echo()
     emit(found["revisions"], columns=["number", "model", "model_version", "state", "created_at_ms", "actor"])
     click.echo()
-    emit(found["replicas"], columns=["node", "revision_id", "state", "pid", "restarts", "error"])
+    emit(found["replicas"], columns=["node", "revision_id", "state", "pid", "restarts", "engine", "error"])
 
 
 @group.command()

@@ -73,6 +73,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     model: str
     model_version: int
     digest: str = ""  # of the files in the folder, as they were registered
+    onnx: str = ""  # the folder of the converted model; empty: as it was saved
     max_batch_rows: int = 1024
     body_bytes_max: int = 16 << 20
     log_level: str = "info"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -90,10 +91,10 @@ class Doorkeeper:
         self._by_token = {p.token_id: p for p in auth.predictors}
         self._seen.clear()
 
-    def check(self, authorization: bytes | None, endpoint: str, verb: str) -> None:
-        """Raises Unauthenticated or Forbidden."""
+    def check(self, authorization: bytes | None, endpoint: str, verb: str) -> str:
+        """Who it is: the id of the token, or nothing where everybody may. Raises Unauthenticated or Forbidden."""
         if self._auth.is_open:
-            return
+            return ""
         if not authorization:
             raise Unauthenticated(
                 "A token is needed to call this endpoint.", hint="Send it as: Authorization: Bearer nrk_…."
@@ -111,6 +112,7 @@ class Doorkeeper:
             raise Forbidden(
                 f"This token may not do {action} on endpoint:{endpoint}.", hint="Ask an administrator for a role."
             )
+        return found.token_id
 
     def _find(self, authorization: bytes) -> Predictor | None:
         scheme, _, value = authorization.decode("latin-1").partition(" ")
@@ -185,12 +187,12 @@ class Gateway:
             self._check_host(headers.get(b"host", b""))
             if place.verb in ("infer", "invocations", "truth"):
                 self._check_write(scope["method"], headers)
-                self._door.check(headers.get(b"authorization"), place.endpoint, place.verb)
+                caller = self._door.check(headers.get(b"authorization"), place.endpoint, place.verb)
                 body = await self._read(receive, headers)
                 if place.verb == "truth":
                     await self._take_truth(place, headers, body, send)
                 else:
-                    await self._predict(place, headers, body, send)
+                    await self._predict(place, headers, body, caller, send)
             else:
                 if scope["method"] not in ("GET", "HEAD"):
                     raise _MethodNotAllowed(f"{scope['method']} is not possible here.")
@@ -260,8 +262,8 @@ class Gateway:
 
     # --- predict -----------------------------------------------------------------------------------------------------
 
-    async def _predict(self, place: Place, headers: dict[bytes, bytes], body: bytes, send: Send) -> None:
-        found = await self.ask(place, headers, body)
+    async def _predict(self, place: Place, headers: dict[bytes, bytes], body: bytes, caller: str, send: Send) -> None:
+        found = await self.ask(place, headers, body, caller)
         about = [(b"content-length", b"%d" % len(found.body)), (b"x-noria-prediction-id", found.prediction_id.encode())]
         if found.json_size:
             about += (_BINARY, (b"inference-header-content-length", b"%d" % found.json_size))
@@ -270,7 +272,7 @@ class Gateway:
         await send({"type": "http.response.start", "status": found.status, "headers": about + found.lane.headers})
         await send({"type": "http.response.body", "body": found.body})
 
-    async def ask(self, place: Place, headers: dict[bytes, bytes], body: bytes) -> Answered:
+    async def ask(self, place: Place, headers: dict[bytes, bytes], body: bytes, caller: str = "") -> Answered:
         """What the worker says, whichever way the request came; the caller has been checked. Raises NoriaError."""
         arrived_s = self._clock.monotonic_s()
         at_ms = self._clock.now_ms()
@@ -286,6 +288,14 @@ class Gateway:
             raise TooMuch(
                 f"{lane.limit} requests already wait for {place.endpoint}.", retry_after_s=1, hint="Try again in a moment."
             )
+        if lane.rates is not None:
+            wait_s = lane.rates.take(caller, arrived_s)
+            if wait_s:
+                lane.count.reject()
+                raise TooMuch(
+                    f"You ask {place.endpoint} more than {lane.revision.config.rate_per_s:g} times a second.", retry_after_s=wait_s,
+                    hint="Wait as long as Retry-After says.",
+                )  # fmt: skip
         timeout = headers.get(b"x-noria-timeout-ms")
         timeout_s = lane.timeout_s if timeout is None else _number(timeout, "x-noria-timeout-ms", TIMEOUT_MS_MAX) / 1000
         event = headers.get(b"x-noria-event-at-ms")
@@ -385,7 +395,8 @@ class Gateway:
 
     def is_model_ready(self, place: Place) -> bool:
         """Has what the place names a worker? Raises NotFound, Unavailable (nothing is deployed yet)."""
-        return self._lane_of(place).is_ready
+        lane = self._lane_of(place)
+        return lane.is_ready or (lane.hello is not None and lane.revision.config.min_replicas == 0)  # asleep: it will answer
 
     def model_metadata(self, place: Place) -> dict[str, Any]:
         """A model as V2 describes it. Raises NotFound, Unavailable."""
@@ -402,9 +413,9 @@ class Gateway:
             raise _no_endpoint(place.endpoint)
         return self._choose(split, place, "")[0]
 
-    def check_caller(self, headers: dict[bytes, bytes], endpoint: str) -> None:
-        """May the caller ask this endpoint? Raises Unauthenticated, Forbidden."""
-        self._door.check(headers.get(b"authorization"), endpoint, "infer")
+    def check_caller(self, headers: dict[bytes, bytes], endpoint: str) -> str:
+        """Who asks, if he may. Raises Unauthenticated, Forbidden."""
+        return self._door.check(headers.get(b"authorization"), endpoint, "infer")
 
     def collect(self) -> list[Any]:
         """Prometheus asks."""
@@ -418,7 +429,7 @@ class Gateway:
         waiting = GaugeMetricFamily(
             "noria_requests_in_flight", "Predictions not answered yet.", labels=["endpoint", "revision"]
         )
-        ready = GaugeMetricFamily("noria_worker_ready", "1 when the revision has a worker.", labels=["endpoint", "revision"])
+        ready = GaugeMetricFamily("noria_worker_ready", "Workers that take requests.", labels=["endpoint", "revision"])
         truths = CounterMetricFamily("noria_truths", "Truths taken.")
         truths.add_metric([], self.truths)
         for lane in self.lanes.values():
@@ -429,7 +440,7 @@ class Gateway:
             rejected.add_metric(labels, lane.count.total_rejected)
             dropped.add_metric(labels, lane.shadow_dropped)
             waiting.add_metric(labels, len(lane.pending))
-            ready.add_metric(labels, int(lane.is_ready))
+            ready.add_metric(labels, len(lane.links))
         return [requests, rejected, dropped, waiting, ready, truths]
 
 
@@ -542,7 +553,7 @@ def _no_answer(status: int, endpoint: str, timeout_s: float) -> NoriaError:
 async def _refuse(send: Send, protocol: str, error: NoriaError) -> None:
     headers: list[Header] = []
     if error.retry_after_s:
-        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="noria"'))
     await _reply(send, error.status, error_body(protocol, error), *headers)

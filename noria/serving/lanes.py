@@ -1,7 +1,7 @@
-"""A lane: the way to the worker of one revision. Bounded, counted, and nobody in it is lost when the worker dies.
+"""A lane: the way to the workers of one revision. Bounded, counted, and nobody in it is lost when the worker dies.
 
-A request is written to the worker's connection at once; the answer comes back under its number. When a worker dies, what it had
-not answered is sent once more, to the next worker, within its deadline.
+A request is written at once to the connection of the worker that has the fewest; the answer comes back under its number. When a worker
+dies, what it had not answered is sent once more, to another or the next, within its deadline.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 from noria.kernel.clock import Clock
 from noria.serving.frames import HELLO, Answer, Ask, Hello, Unpacker, pack
 from noria.serving.model import DesiredRevision
+from noria.serving.rates import Rates
 from noria.serving.routes import latency_bucket
 
 log = logging.getLogger("noria.gateway")
@@ -30,7 +31,7 @@ Reply = tuple[int, bytes, int]  # status, body, and how much of the body is JSON
 class Waiting:
     """One request that a worker has not answered yet. `reply` None: a shadow's, nobody waits."""
 
-    __slots__ = ("body", "deadline_s", "head", "reply", "tries")
+    __slots__ = ("body", "deadline_s", "head", "link", "reply", "tries")
 
     def __init__(self, head: Ask, body: bytes, reply: asyncio.Future[Reply] | None) -> None:
         self.head = head
@@ -38,6 +39,7 @@ class Waiting:
         self.reply = reply
         self.deadline_s = head.deadline_s
         self.tries = 0
+        self.link: Link | None = None  # who has it; None: nobody yet
 
 
 class Count:
@@ -80,9 +82,11 @@ class Lane:
             (b"x-noria-model", f"{revision.model}@{revision.model_version}".encode()),
             (b"x-noria-revision", revision.id.encode()),
         ]
+        self.rates = Rates(revision.config.rate_per_s, revision.config.burst) if revision.config.rate_per_s else None
         self.count = Count()
         self.hello: Hello | None = None
-        self.link: Link | None = None
+        self.links: list[Link] = []  # workers that take requests
+        self.on_held: Callable[[], None] | None = None  # told when a request waits and there is no worker
         self.pending: dict[int, Waiting] = {}
         self.shadow_dropped = 0
         self._queue: list[int] = []  # numbers in `pending` that no worker has
@@ -91,7 +95,7 @@ class Lane:
 
     @property
     def is_ready(self) -> bool:
-        return self.link is not None
+        return bool(self.links)
 
     @property
     def is_full(self) -> bool:
@@ -104,37 +108,48 @@ class Lane:
     def send(self, waiting: Waiting) -> None:
         """Pass on, or keep until there is a worker."""
         self.pending[waiting.head.id] = waiting
-        if self.link is None:
+        links = self.links
+        if not links:
+            waiting.link = None
             self._queue.append(waiting.head.id)
-        else:
-            waiting.tries += 1
-            self.link.write(pack(waiting.head, waiting.body))
+            if self.on_held is not None:
+                self.on_held()
+            return
+        link = links[0] if len(links) == 1 else min(links, key=_load)
+        waiting.tries += 1
+        waiting.link = link
+        link.in_flight += 1
+        link.write(pack(waiting.head, waiting.body))
 
     def answered(self, answer: Answer, body: bytes) -> None:
-        waiting = self.pending.pop(answer.id, None)
+        waiting = self._let_go(answer.id)
         if waiting is not None and waiting.reply is not None and not waiting.reply.done():
             waiting.reply.set_result((answer.status, body, answer.json_size))
 
     def connected(self, link: Link, hello: Hello) -> None:
         """A worker is ready: it gets what waits."""
-        self.link, self.hello = link, hello
+        self.links.append(link)
+        self.hello = hello
         queued, self._queue = self._queue, []
         for number in queued:
             waiting = self.pending.pop(number, None)
             if waiting is not None:
                 self.send(waiting)
 
+    def release(self, link: Link) -> None:
+        """The worker gets nothing more; what it has, it answers."""
+        if link in self.links:
+            self.links.remove(link)
+
     def disconnected(self, link: Link) -> None:
         """The worker is gone: what it had is tried once more, but shadows and second failures are not."""
-        if self.link is not link:
-            return
-        self.link = None
-        lost = [w for n, w in self.pending.items() if n not in set(self._queue)]
-        for waiting in lost:
+        self.release(link)
+        for waiting in [w for w in self.pending.values() if w.link is link]:
             if waiting.reply is None or waiting.tries >= TRIES_MAX:
                 self._give_up(waiting, 503)
             else:
-                self._queue.append(waiting.head.id)
+                del self.pending[waiting.head.id]
+                self.send(waiting)
 
     def expire(self, now_s: float) -> None:
         """Let go of requests whose deadline has passed."""
@@ -147,13 +162,15 @@ class Lane:
             self._give_up(waiting, 503)
 
     def _give_up(self, waiting: Waiting, status: int) -> None:
-        self.pending.pop(waiting.head.id, None)
+        self._let_go(waiting.head.id)
         if waiting.reply is not None and not waiting.reply.done():
             waiting.reply.set_result((status, b"", 0))
 
-    def close(self) -> None:
-        if self.link is not None:
-            self.link.close()
+    def _let_go(self, number: int) -> Waiting | None:
+        waiting = self.pending.pop(number, None)
+        if waiting is not None and waiting.link is not None:
+            waiting.link.in_flight -= 1
+        return waiting
 
 
 class Link(asyncio.Protocol):
@@ -164,13 +181,19 @@ class Link(asyncio.Protocol):
         self._on_lost = on_lost
         self._frames = Unpacker()
         self._transport: asyncio.Transport | None = None
-        self.write: Callable[[bytes], None] = _not_connected
         self.lane: Lane | None = None
         self.pid = 0
+        self.in_flight = 0
+        self.is_open = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in deed, not in name
-        self.write = self._transport.write
+
+    def write(self, frame: bytes) -> None:
+        """Send; a connection that is being lost takes nothing, and `connection_lost` sees to what it was to take."""
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.write(frame)
 
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
@@ -185,6 +208,7 @@ class Link(asyncio.Protocol):
                 self.lane.answered(answer, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
         if self.lane is not None:
             self.lane.disconnected(self)
         self._on_lost(self)
@@ -194,5 +218,5 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
 
-def _not_connected(_: bytes) -> None:
-    raise AssertionError("a link is written to before it is connected")
+def _load(link: Link) -> int:
+    return link.in_flight

@@ -119,7 +119,7 @@ class SklearnModel(Model):
 
     def __init__(self, estimator: Any, schema: Schema, predict_fn: str) -> None:
         super().__init__(_from_estimator(estimator) if schema.is_free else schema)
-        self._estimator = estimator
+        self.estimator = estimator
         self._predict = getattr(estimator, predict_fn)
         self._is_plain = predict_fn == "predict"
         classes = getattr(estimator, "classes_", None)
@@ -157,7 +157,7 @@ class SklearnModel(Model):
             batch = np.asarray(batch).astype(self.schema.dtype)
         probability = None
         if self._classes is not None:
-            probability = np.asarray(self._estimator.predict_proba(batch), dtype=np.float64)
+            probability = np.asarray(self.estimator.predict_proba(batch), dtype=np.float64)
         if self._by_argmax and probability is not None and self._classes is not None and not _has_tie(probability):
             prediction = self._classes[probability.argmax(axis=1)]
         else:
@@ -236,8 +236,9 @@ class PyfuncModel(Model):
     def _read_freely(self, content_type: str, body: bytes) -> Rows:
         """As `mlflow models serve` reads it."""
         from mlflow.exceptions import MlflowException
-        from mlflow.pyfunc import scoring_server
+        from mlflow.pyfunc import scoring_server as untyped
 
+        scoring_server: Any = untyped
         kind = invocations.media_type(content_type)
         inputs = self._model.metadata.get_input_schema()
         try:
@@ -277,11 +278,8 @@ def _first_words(text: str) -> str:
 def _free_rows(data: Any) -> Rows:
     """What MLflow read, and how many rows it is: one, unless it has a length."""
     first = next(iter(data.values()), None) if isinstance(data, dict) else data
-    n = (
-        len(first)
-        if hasattr(first, "__len__") and not isinstance(first, str | bytes | dict) and getattr(first, "ndim", 1)
-        else 1
-    )
+    is_many = hasattr(first, "__len__") and not isinstance(first, str | bytes | dict) and getattr(first, "ndim", 1) > 0
+    n = len(first) if is_many else 1  # type: ignore[arg-type]
     if n > ROWS_MAX:
         check_count(n)
     return Rows(max(1, n), raw=data)
@@ -324,13 +322,67 @@ def _as_array(values: Any) -> NDArray[Any]:
     return made
 
 
-def load_model(folder: Path) -> Model:
-    """The model in an MLflow directory, warmed. Raises whatever loading raises; the caller tells it to people."""
-    described = yaml.safe_load((folder / "MLmodel").read_text())
+class OnnxModel(Model):
+    """A scikit-learn model as ONNX, whose answers were compared with the original's; neither scikit-learn nor pandas is imported."""
+
+    def __init__(self, schema: Schema, content: bytes, classes: list[Any], input_type: str, *, takes_missing: bool) -> None:
+        super().__init__(schema)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # batches, not threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._names = [o.name for o in self._session.get_outputs()]
+        self._input = self._session.get_inputs()[0].name
+        self._type = input_type
+        self._takes_missing = takes_missing
+        self.as_matrix = True
+        self.classes = classes
+
+    def predict(self, batch: Any, n: int, params: dict[str, Any] | None = None) -> Outputs:
+        if not self._takes_missing and not np.isfinite(batch).all():
+            raise ValueError("Input contains NaN or infinity, which the model does not take.")
+        found = self._session.run(self._names, {self._input: np.ascontiguousarray(batch, dtype=self._type)})
+        if not self.classes:
+            prediction = np.asarray(found[0], dtype=np.float64).reshape(n, -1)
+            prediction = prediction[:, 0] if prediction.shape[1] == 1 else prediction
+            return Outputs(prediction, score=_score(prediction, None))
+        probability = np.asarray(found[1], dtype=np.float64)
+        return Outputs(np.asarray(found[0]), probability=probability, score=_score(found[0], probability))
+
+    def outputs(self) -> list[tuple[str, str, list[int]]]:
+        if not self.classes:
+            return [("predict", "FP64", [-1])]
+        kind = "BYTES" if isinstance(self.classes[0], str) else "INT64"
+        return [("predict", kind, [-1]), ("probability", "FP64", [-1, len(self.classes)])]
+
+
+def load_onnx(folder: Path, converted: Path) -> Model:
+    """The model in an MLflow directory by its ONNX file, which `convert` made and compared; warmed."""
+    described, schema = _described(folder)
+    verdict = msgspec.json.decode((converted / "verdict.json").read_bytes())
+    model = OnnxModel(
+        schema, (converted / "model.onnx").read_bytes(), verdict["classes"], verdict["input_type"],
+        takes_missing=verdict["takes_missing"],
+    )  # fmt: skip
+    model.mlflow_version = str(described.get("mlflow_version") or "")
+    _warm(model, folder)
+    return model
+
+
+def _described(folder: Path) -> tuple[dict[str, Any], Schema]:
+    """What MLmodel says, and the schema of its signature."""
+    described: dict[str, Any] = yaml.safe_load((folder / "MLmodel").read_text())
     signature = {
         name: json.loads(text) for name, text in (described.get("signature") or {}).items() if isinstance(text, str) and text
     }
-    schema = read_schema(signature)
+    return described, read_schema(signature)
+
+
+def load_model(folder: Path) -> Model:
+    """The model in an MLflow directory, warmed. Raises whatever loading raises; the caller tells it to people."""
+    described, schema = _described(folder)
     flavors: dict[str, Any] = described.get("flavors") or {}
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
     direct = flavors.get("sklearn") or {}
@@ -361,7 +413,7 @@ def _read_skops(folder: Path, flavor: dict[str, Any]) -> Any:
 
 def _warm(model: Model, folder: Path) -> None:
     """Answer the stored example once, so that the first caller does not pay for lazy imports. A wrong example is not fatal."""
-    example = _example(folder, model)
+    example = example_of(folder, model)
     if example is None:
         return
     try:
@@ -370,7 +422,8 @@ def _warm(model: Model, folder: Path) -> None:
         warnings.warn(f"the stored input example does not pass the model: {error}", stacklevel=2)
 
 
-def _example(folder: Path, model: Model) -> Rows | None:
+def example_of(folder: Path, model: Model) -> Rows | None:
+    """The stored input example, if there is one that fits."""
     path = folder / "serving_input_example.json"
     if model.schema.is_free or not path.is_file():
         return None

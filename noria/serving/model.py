@@ -29,6 +29,13 @@ class RevisionConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_in_flight: int = 1024  # requests waiting for this revision; beyond it the gateway answers 429
     max_batch_rows: int = 1024  # rows in one call of the model
     timeout_ms: int = 30_000  # deadline of a request that brings none
+    min_replicas: int = 1  # workers; 0: none after idle_s without a request, and the next request is held until one is there
+    max_replicas: int = 1
+    target_in_flight: int = 8  # requests in flight per worker above which another is started
+    idle_s: float = 300.0  # how long a worker must have been dispensable to be ended
+    engine: Literal["original", "onnx"] = "original"  # onnx: converted, if the answers stay the same
+    rate_per_s: float = 0.0  # requests a second of each caller, beyond it the gateway answers 429; 0: any number
+    burst: int = 0  # how many of them may come at once; 0: as many as in one second
 
 
 class Revision(Struct, frozen=True, kw_only=True):
@@ -118,10 +125,12 @@ class Replica(Struct, frozen=True, kw_only=True):
 
     node: str
     revision_id: RevisionId
+    seat: int = 0  # which of the revision's workers on the node
     state: Literal["starting", "ready", "failed", "restarting", "stopped"]
     pid: int = 0
     restarts: int = 0
     digest: str = ""
+    engine: str = ""  # what became of the wish for ONNX, in words
     error: str = ""
     at_ms: int = 0
 

@@ -14,36 +14,30 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import httpx
 import msgspec
 import uvicorn
-from blake3 import blake3
 
 from noria.config import Config, load_config
 from noria.kernel.clock import Clock, SystemClock
-from noria.kernel.errors import Invalid, Unavailable
+from noria.kernel.errors import Unavailable
 from noria.kernel.ids import new_id
 from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
-from noria.serving.frames import Block, Hello, Spec, Unpacker, Written, gateway_socket, pack, recorder_socket
+from noria.serving.frames import Block, Hello, Unpacker, Written, gateway_socket, pack, recorder_socket
 from noria.serving.gateway import Gateway, Receive, Scope, Send, TruthSink
+from noria.serving.keeper import SCALE_S, Converter, Keeper
 from noria.serving.lanes import Lane, Link
 from noria.serving.model import (
     Desired,
-    DesiredRevision,
-    ModelFileInfo,
-    Replica,
     ReplicaReport,
     TrafficReport,
     TrafficSample,
@@ -57,130 +51,9 @@ log = logging.getLogger("noria.node")
 POLL_WAIT_S = 20
 REPORT_S = 2.0
 REPLICAS_S = 10.0  # how often replicas are told even when nothing changed
-WATCH_S = 0.05
-START_TIMEOUT_S = 180.0
-STARTS_MAX = 3  # of a revision that was never ready; then it has failed
-RESTART_WAIT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-STEADY_S = 30.0
-DRAIN_S = 30.0
 TRUTHS_WAITING_MAX = 10_000
-LOG_BYTES_MAX = 1 << 20
-TAIL_BYTES = 4_000
 
 _written = msgspec.msgpack.Decoder(Written).decode
-
-
-class Keeper:
-    """Keeps the worker process of one revision alive."""
-
-    def __init__(self, node: Node, lane: Lane) -> None:
-        self.lane = lane
-        self.state = "starting"
-        self.error = ""
-        self.restarts = 0
-        self.has_been_ready = False
-        self.is_routed = False
-        self.task: asyncio.Task[None] | None = None
-        self.process: subprocess.Popen[bytes] | None = None
-        self._node = node
-        self._said = asyncio.Event()  # the worker's hello arrived
-
-    @property
-    def revision(self) -> DesiredRevision:
-        return self.lane.revision
-
-    def said(self, hello: Hello) -> None:
-        if hello.state == "ready":
-            self.state, self.error, self.has_been_ready = "ready", "", True
-        else:
-            self.error = hello.error
-        self._said.set()
-        self._node.tell_soon()
-
-    async def keep(self) -> None:
-        """Until the revision is retired or has failed for good."""
-        tries = 0
-        while True:
-            await asyncio.sleep(RESTART_WAIT_S[min(tries, len(RESTART_WAIT_S) - 1)])
-            began_s = self._node.clock.monotonic_s()
-            try:
-                folder = await asyncio.to_thread(fetch_model, self._node.home, self.revision, self._node.fetch_file)
-                await self._run(folder)
-            except (httpx.HTTPError, OSError, Invalid, Unavailable) as error:
-                self.error = str(error)
-                log.warning("revision %s of %s: %s", self.revision.id[:8], self.revision.endpoint, error)
-            lived_s = self._node.clock.monotonic_s() - began_s
-            tries = 0 if self.has_been_ready and lived_s > STEADY_S else tries + 1
-            if not self.has_been_ready and not self.is_routed and tries >= (1 if self._said.is_set() else STARTS_MAX):
-                self.state = "failed"
-                self.lane.fail_all()
-                self._node.tell_soon()
-                log.error("revision %s of %s cannot be served: %s", self.revision.id[:8], self.revision.endpoint, self.error)
-                return
-            self.state = "restarting" if self.has_been_ready else "starting"
-            self.restarts += 1
-            self._node.tell_soon()
-
-    async def _run(self, folder: Path) -> None:
-        """One life of a worker."""
-        self._said.clear()
-        path = self._node.home / "serving" / "logs" / f"{self.revision.id}.log"
-        with _open_log(path) as output:
-            # From the loop's thread: a child's death signal is tied to the thread that made it.
-            self.process = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-m", "noria.serving.worker", self._spec(folder)], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, env=_worker_environment(),
-            )  # fmt: skip
-        until_s = self._node.clock.monotonic_s() + START_TIMEOUT_S
-        while self.process.poll() is None:
-            await asyncio.sleep(WATCH_S)
-            if not self._said.is_set() and self._node.clock.monotonic_s() > until_s:
-                self.error = f"The model was not loaded within {START_TIMEOUT_S:.0f} s."
-                self.process.kill()
-        code = self.process.wait()
-        if not self._said.is_set() and not self.error:
-            self.error = f"The worker ended with code {code} before the model was loaded.\n{_tail(path)}".strip()
-        elif self.state == "ready":
-            log.warning(
-                "the worker of %s (%s@%d) ended with code %d", self.revision.endpoint, self.revision.model,
-                self.revision.model_version, code,
-            )  # fmt: skip
-
-    def _spec(self, folder: Path) -> str:
-        revision = self.revision
-        spec = Spec(
-            socket=str(gateway_socket(self._node.home)), recorder=str(recorder_socket(self._node.home)), folder=str(folder),
-            endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
-            digest=revision.digest, max_batch_rows=revision.config.max_batch_rows, body_bytes_max=self._node.config.body_limit_mb << 20,
-            log_level=self._node.config.log_level,
-        )  # fmt: skip
-        return msgspec.json.encode(spec).decode()
-
-    def replica(self, at_ms: int) -> Replica:
-        return Replica(
-            node=self._node.name, revision_id=self.revision.id, state=self.state, restarts=self.restarts,  # type: ignore[arg-type]
-            pid=self.process.pid if self.process and self.process.poll() is None else 0, digest=self.revision.digest,
-            error=self.error, at_ms=at_ms,
-        )  # fmt: skip
-
-    async def retire(self) -> None:
-        """No new requests come; finish what is in flight, then close: the worker hands over its records and ends."""
-        if self.task is not None:
-            self.task.cancel()
-        until_s = self._node.clock.monotonic_s() + DRAIN_S
-        while self.lane.pending and self.lane.is_ready and self._node.clock.monotonic_s() < until_s:
-            self.lane.expire(self._node.clock.monotonic_s())
-            await asyncio.sleep(WATCH_S)
-        self.lane.fail_all()
-        self.lane.close()
-        if self.process is None:
-            return
-        for _ in range(60):
-            if self.process.poll() is not None:
-                return
-            await asyncio.sleep(WATCH_S)
-        self.process.kill()
-        self.process.wait()
 
 
 class RecorderLink(TruthSink):
@@ -202,7 +75,7 @@ class RecorderLink(TruthSink):
         frame = pack(block, body)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[seq] = (frame, done)
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():  # else `keep` sends it on the next connection
             self._transport.write(frame)
         try:
             async with asyncio.timeout(timeout_s):
@@ -258,6 +131,7 @@ class Node:
         self.name = f"{socket.gethostname()}"
         self._recorder = RecorderLink(recorder_socket(config.home))
         self.gateway = Gateway(config, self._recorder, clock=self.clock)
+        self.converted = Converter(config.home).converted
         self._rpc = _rpc(self.gateway, config)
         self._keepers: dict[str, Keeper] = {}
         self._links: set[Link] = set()
@@ -284,7 +158,7 @@ class Node:
         if self._rpc is not None:
             await self._rpc.start()
             log.info("gRPC on port %d", self.config.grpc_port)
-        for coroutine in (self._sync(), self._report(), self._recorder.keep(), self.gateway.expire_forever()):
+        for coroutine in (self._sync(), self._report(), self._recorder.keep(), self.gateway.expire_forever(), self._scale()):
             self._tasks.append(loop.create_task(coroutine))
 
     async def stop(self) -> None:
@@ -354,9 +228,8 @@ class Node:
         loop = asyncio.get_running_loop()
         for revision in wanted.values():
             if revision.id not in self._keepers:
-                keeper = Keeper(self, Lane(revision, self.clock))
-                self._keepers[revision.id] = keeper
-                keeper.task = loop.create_task(keeper.keep())
+                keeper = self._keepers[revision.id] = Keeper(self, Lane(revision, self.clock))
+                keeper.start()
         for keeper in self._keepers.values():
             keeper.is_routed = keeper.revision.id in routed
         gone = [self._keepers.pop(i) for i in list(self._keepers) if i not in wanted]
@@ -372,7 +245,7 @@ class Node:
         keeper = self._keepers.get(hello.revision_id)
         if keeper is None:
             return None
-        keeper.said(hello)
+        keeper.said(link, hello)
         if hello.state != "ready":
             return None
         self._links.add(link)
@@ -383,6 +256,14 @@ class Node:
         self._links.discard(link)
 
     # --- told --------------------------------------------------------------------------------------------------------
+
+    async def _scale(self) -> None:
+        """Give each revision as many workers as its requests need, for ever."""
+        while True:
+            await asyncio.sleep(SCALE_S)
+            now_s = self.clock.monotonic_s()
+            for keeper in list(self._keepers.values()):
+                keeper.scale(now_s)
 
     async def _report(self) -> None:
         """Tell the control plane of workers (when they change) and of traffic (every REPORT_S)."""
@@ -409,7 +290,7 @@ class Node:
         at_ms = self.clock.now_ms()
         generation = self._desired.generation if self._desired else 0
         report = ReplicaReport(
-            node=self.name, generation=generation, replicas=[k.replica(at_ms) for k in self._keepers.values()]
+            node=self.name, generation=generation, replicas=[r for k in self._keepers.values() for r in k.replicas(at_ms)]
         )
         answer = await control.post("/api/v1/serving/replicas", content=msgspec.json.encode(report), headers=_JSON)
         answer.raise_for_status()
@@ -478,71 +359,6 @@ def write_desired(home: Path, desired: Desired) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def fetch_model(home: Path, revision: DesiredRevision, fetch: object) -> Path:
-    """The model's directory, with every file checked against its digest; fetched when it is not here."""
-    folder = home / "serving" / "models" / revision.digest
-    if folder.is_dir():
-        if all(_is_right(folder, f) for f in revision.files):
-            return folder
-        log.warning("the copy of %s@%d is damaged; fetching it again", revision.model, revision.model_version)
-        shutil.rmtree(folder)
-    temporary = folder.with_name(f"{revision.digest}.{new_id()}.tmp")
-    try:
-        for file in revision.files:
-            path = _inside(temporary, file.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as into:
-                fetch(file.digest, into)  # type: ignore[operator]
-            if not _is_right(temporary, file):
-                raise Unavailable(f"{file.path} of {revision.model}@{revision.model_version} arrived damaged.")
-        with contextlib.suppress(FileExistsError, OSError):
-            temporary.rename(folder)  # another revision of the same model may have been quicker
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    if not folder.is_dir():
-        raise Unavailable(f"The files of {revision.model}@{revision.model_version} could not be put in place.")
-    return folder
-
-
-def _inside(folder: Path, path: str) -> Path:
-    """`path` under `folder`; a path that leaves it is refused."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\\" in path:
-        raise Invalid(f"The model has a file at {path!r}, outside its directory.")
-    return folder.joinpath(*parts.parts)
-
-
-def _is_right(folder: Path, file: ModelFileInfo) -> bool:
-    path = _inside(folder, file.path)
-    if path.is_symlink() or not path.is_file():
-        return False
-    hasher = blake3()
-    with path.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            hasher.update(chunk)
-    return bool(hasher.hexdigest() == file.digest)
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    if path.is_file() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")
-
-
-def _tail(path: Path) -> str:
-    data = path.read_bytes()[-TAIL_BYTES:]
-    return "\n".join(data.decode("utf-8", "replace").splitlines()[-15:])
-
-
-def _worker_environment() -> dict[str, str]:
-    """The worker gets no token: it talks to sockets only. One compute thread each unless told otherwise: batches, not threads."""
-    hidden = {"NORIA_INTERNAL_TOKEN", "NORIA_TOKEN", "NORIA_DATABASE"}
-    kept = {k: v for k, v in os.environ.items() if k not in hidden}
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        kept.setdefault(name, "1")
-    return kept
 
 
 def application(node: Node) -> object:

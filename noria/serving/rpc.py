@@ -86,35 +86,36 @@ class Rpc:
         return MESSAGES["ServerMetadataResponse"](name="noria", version=__version__, extensions=EXTENSIONS)
 
     async def _model_ready(self, request: Any, context: Any) -> Any:
-        place = self._place("ready", request.name, request.version, _headers(context))
+        self._gateway.check_caller(_headers(context), request.name)
+        place = _place("ready", request.name, request.version)
         return MESSAGES["ModelReadyResponse"](ready=self._gateway.is_model_ready(place))
 
     async def _model_metadata(self, request: Any, context: Any) -> Any:
-        place = self._place("metadata", request.name, request.version, _headers(context))
+        self._gateway.check_caller(_headers(context), request.name)
+        place = _place("metadata", request.name, request.version)
         return MESSAGES["ModelMetadataResponse"](**self._gateway.model_metadata(place))
 
     async def _infer(self, request: Any, context: Any) -> Any:
         headers = _headers(context)
-        place = self._place("infer", request.model_name, request.model_version, headers)
+        caller = self._gateway.check_caller(headers, request.model_name)
+        place = _place("infer", request.model_name, request.model_version)
         head, body = as_body(request)
         headers[b"inference-header-content-length"] = b"%d" % head
         left_s = context.time_remaining()
         if left_s is not None and b"x-noria-timeout-ms" not in headers:
             headers[b"x-noria-timeout-ms"] = b"%d" % min(600_000, max(1, int(left_s * 1000)))
-        found = await self._gateway.ask(place, headers, body)
+        found = await self._gateway.ask(place, headers, body, caller)
         if found.status != 200:
             raise Refused(found.status, msgspec.json.decode(found.body, type=_Error).error)
         context.set_trailing_metadata((("x-noria-prediction-id", found.prediction_id), *_about(found)))
         return as_response(found)
 
-    def _place(self, verb: str, name: str, version: str, headers: dict[bytes, bytes]) -> Place:
-        """What is asked for, by one who may. Raises Unauthenticated, Forbidden, Invalid."""
-        self._gateway.check_caller(headers, name)
-        if version and not (version.isdigit() and len(version) < 19):
-            raise Invalid(
-                f"{version!r} is no version.", hint="Versions are whole numbers; leave it out to follow the split."
-            )
-        return Place(verb, "v2", name, int(version) if version else None)
+
+def _place(verb: str, name: str, version: str) -> Place:
+    """What is asked for. Raises Invalid."""
+    if version and not (version.isdigit() and len(version) < 19):
+        raise Invalid(f"{version!r} is no version.", hint="Versions are whole numbers; leave it out to follow the split.")
+    return Place(verb, "v2", name, int(version) if version else None)
 
 
 class Refused(Exception):

@@ -548,7 +548,8 @@ class Serving:
     def report(self, op: Op, report: ReplicaReport) -> None:
         """Take what a node says of its workers; a pending revision that is ready gets its traffic, one that failed is told."""
         op.require("endpoint.serve")
-        said = {r.revision_id: r for r in report.replicas}
+        # One worker that is ready is enough; what another one lacks is told beside it.
+        said = {r.revision_id: r for r in sorted(report.replicas, key=lambda r: r.state == "ready")}
         with self._db.write(op) as tx:
             store.put_replicas(tx, report.node, report.replicas)
             store.put_node(tx, report.node, report.generation, op.at_ms)
@@ -738,9 +739,16 @@ def check_guard(guard: Guard) -> Guard:
 
 
 def _check_config(config: RevisionConfig) -> RevisionConfig:
-    for name, most in (("max_in_flight", 100_000), ("max_batch_rows", 100_000), ("timeout_ms", 600_000)):
-        if not 1 <= getattr(config, name) <= most:
-            raise Invalid(f"{name} must be between 1 and {most}.", where=f"config.{name}")
+    limits = (
+        ("max_in_flight", 1, 100_000), ("max_batch_rows", 1, 100_000), ("timeout_ms", 1, 600_000), ("min_replicas", 0, 64),
+        ("max_replicas", 1, 64), ("target_in_flight", 1, 100_000), ("idle_s", 1, 86_400), ("rate_per_s", 0, 1_000_000),
+        ("burst", 0, 1_000_000),
+    )  # fmt: skip
+    for name, least, most in limits:
+        if not least <= getattr(config, name) <= most:
+            raise Invalid(f"{name} must be between {least} and {most}.", where=f"config.{name}")
+    if config.min_replicas > config.max_replicas:
+        raise Invalid("min_replicas cannot be more than max_replicas.", where="config.min_replicas")
     return config
 
 

@@ -161,8 +161,8 @@ def replicas(tx: Read, ids: list[str]) -> list[Replica]:
         return []
     return tx.all(
         Replica,
-        """select node, revision_id, state, pid, restarts, digest, error, at_ms
-             from replica where revision_id in :ids order by revision_id, node limit 1000""",
+        """select node, revision_id, seat, state, pid, restarts, digest, engine, error, at_ms
+             from replica where revision_id in :ids order by revision_id, node, seat limit 1000""",
         ids=ids,
     )  # fmt: skip
 
@@ -171,8 +171,8 @@ def put_replicas(tx: Write, node: str, found: list[Replica]) -> None:
     """What `node` runs, in place of what it ran."""
     tx.run("delete from replica where node = :node", node=node)
     tx.many(
-        """insert into replica (node, revision_id, state, pid, restarts, digest, error, at_ms)
-           values (:node, :revision_id, :state, :pid, :restarts, :digest, :error, :at_ms)""",
+        """insert into replica (node, revision_id, seat, state, pid, restarts, digest, engine, error, at_ms)
+           values (:node, :revision_id, :seat, :state, :pid, :restarts, :digest, :engine, :error, :at_ms)""",
         [{**msgspec.to_builtins(r), "node": node} for r in found],
     )
 

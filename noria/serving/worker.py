@@ -406,7 +406,7 @@ def main() -> None:
         sys.dont_write_bytecode = True  # in the model's folder: the next start would find files that were never registered
         if spec.digest:
             require_intact(Path(spec.folder), spec.digest, f"{spec.model}@{spec.model_version}")
-        model = loader.load_model(Path(spec.folder))
+        model = loader.load_onnx(Path(spec.folder), Path(spec.onnx)) if spec.onnx else loader.load_model(Path(spec.folder))
     except Exception:  # a model's code may raise anything while it is loaded; the endpoint's owner must read it
         text = "".join(traceback.format_exc().splitlines(keepends=True)[-ERROR_LINES:])
         gateway.connect(spec.socket)

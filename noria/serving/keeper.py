@@ -1,0 +1,389 @@
+"""Worker processes: as many for each revision as its requests need, each started again when it dies.
+
+A revision begins with one worker, or as many as it asks for at least; more are started while more requests wait than those answer, and
+ended when they have had nothing to do for a while, down to none where that is wished: then a request is held until a worker is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+import httpx
+import msgspec
+from blake3 import blake3
+
+from noria.kernel.errors import Invalid, Unavailable
+from noria.kernel.ids import new_id
+from noria.serving.frames import Hello, Spec, gateway_socket, recorder_socket
+from noria.serving.lanes import Lane, Link
+from noria.serving.model import DesiredRevision, ModelFileInfo, Replica
+
+if TYPE_CHECKING:
+    from noria.serving.node import Node
+
+log = logging.getLogger("noria.node")
+
+WATCH_S = 0.05
+CONVERT_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 180.0
+STARTS_MAX = 3  # of a revision that was never ready; then it has failed
+RESTART_WAIT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_S = 30.0
+DRAIN_S = 30.0
+SCALE_S = 0.25  # how often the requests in flight are looked at
+LEVEL_SHARE = 0.25  # of the newest look in the level that decides; a spike of one look starts nothing
+LOG_BYTES_MAX = 1 << 20
+TAIL_BYTES = 4_000
+
+
+class Keeper:
+    """The workers of one revision."""
+
+    def __init__(self, node: Node, lane: Lane) -> None:
+        self.lane = lane
+        self.node = node
+        self.is_routed = False
+        self.has_been_ready = False
+        self.has_failed = False
+        self._seats: list[Seat] = []
+        self._next_number = 0
+        self._level = 0.0  # requests in flight, smoothed
+        self._idle_from_s = node.clock.monotonic_s()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def revision(self) -> DesiredRevision:
+        return self.lane.revision
+
+    @property
+    def is_asleep(self) -> bool:
+        return not self._seats and not self.has_failed
+
+    def start(self) -> None:
+        """As many as it asks for, and one at the least: whether the model loads at all must be known."""
+        for _ in range(max(1, self.revision.config.min_replicas)):
+            self._add()
+        self.lane.on_held = self._wake
+
+    def said(self, link: Link, hello: Hello) -> None:
+        """One of the workers is ready, or says why it is not."""
+        seat = next((s for s in self._seats if s.pid == hello.pid), None)
+        if seat is not None:
+            seat.said(link, hello)
+
+    def scale(self, now_s: float) -> None:
+        """Called every SCALE_S: more workers at once, fewer after a while."""
+        config, pending = self.revision.config, len(self.lane.pending)
+        self._level += LEVEL_SHARE * (pending - self._level)
+        if pending:
+            self._idle_from_s = now_s
+        if not self.has_been_ready or self.has_failed:
+            return
+        wanted = min(config.max_replicas, max(config.min_replicas, math.ceil(self._level / config.target_in_flight - 0.01)))
+        while len(self._seats) < wanted:
+            self._add()
+        if len(self._seats) > max(wanted, 1):
+            if all(s.has_rested(now_s, config.idle_s) for s in self._seats):
+                self._end(self._seats.pop())
+        elif (
+            config.min_replicas == 0
+            and self._seats
+            and self._seats[-1].has_rested(now_s, config.idle_s)
+            and (now_s - self._idle_from_s > config.idle_s)
+        ):
+            log.info("%s@%d of %s sleeps: no request for %g s", self.revision.model, self.revision.model_version,
+                     self.revision.endpoint, config.idle_s)  # fmt: skip
+            self._end(self._seats.pop())
+
+    def note_ready(self, now_s: float) -> None:
+        """A worker has come up; rest is counted from here, so that one that was woken in vain is seen awake."""
+        self.has_been_ready = True
+        self._idle_from_s = now_s
+
+    def fail(self, error: str) -> None:
+        """It never loaded and never will."""
+        self.has_failed = True
+        self.lane.fail_all()
+        self.node.tell_soon()
+        log.error("revision %s of %s cannot be served: %s", self.revision.id[:8], self.revision.endpoint, error)
+
+    def replicas(self, at_ms: int) -> list[Replica]:
+        if not self._seats:
+            return [Replica(node=self.node.name, revision_id=self.revision.id, state="stopped", digest=self.revision.digest,
+                            error="It sleeps until somebody asks.", at_ms=at_ms)]  # fmt: skip
+        return [s.replica(at_ms) for s in self._seats]
+
+    async def retire(self) -> None:
+        """No new requests come; what is in flight is finished, then the workers hand over their records and end."""
+        self.lane.on_held = None
+        seats, self._seats = self._seats, []
+        await asyncio.gather(*(s.retire() for s in seats), *self._ending, return_exceptions=True)
+        self.lane.fail_all()
+
+    def _wake(self) -> None:
+        """A request is held and nobody is there to answer it."""
+        if self.is_asleep:
+            self._add()
+
+    def _add(self) -> None:
+        seat = Seat(self, self._next_number)
+        self._next_number += 1
+        self._seats.append(seat)
+        seat.task = asyncio.get_running_loop().create_task(seat.keep())
+        self.node.tell_soon()
+
+    def _end(self, seat: Seat) -> None:
+        task = asyncio.get_running_loop().create_task(seat.retire())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        self.node.tell_soon()
+
+
+class Seat:
+    """One worker process, in its next life when it dies."""
+
+    def __init__(self, keeper: Keeper, number: int) -> None:
+        self.number = number
+        self.state = "starting"
+        self.error = ""
+        self.engine = ""
+        self.restarts = 0
+        self.has_been_ready = False
+        self.task: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper = keeper
+        self._node = keeper.node
+        self._said = asyncio.Event()  # the worker's hello arrived
+        self._busy_s = keeper.node.clock.monotonic_s()  # when it was last seen with a request
+
+    @property
+    def _revision(self) -> DesiredRevision:
+        return self._keeper.revision
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    def said(self, link: Link, hello: Hello) -> None:
+        if hello.state == "ready":
+            self.state, self.error, self.has_been_ready = "ready", "", True
+            self._link = link
+            self._keeper.note_ready(self._node.clock.monotonic_s())
+        else:
+            self.error = hello.error
+        self._said.set()
+        self._node.tell_soon()
+
+    def has_rested(self, now_s: float, rest_s: float) -> bool:
+        """Could the others have answered what it was given for so long?"""
+        if self._link is not None and self._link.in_flight:
+            self._busy_s = now_s
+        return self.state == "ready" and now_s - self._busy_s > rest_s
+
+    async def keep(self) -> None:
+        """Until the seat is not needed, or the revision has failed for good."""
+        tries = 0
+        keeper, revision = self._keeper, self._revision
+        while True:
+            await asyncio.sleep(RESTART_WAIT_S[min(tries, len(RESTART_WAIT_S) - 1)])
+            began_s = self._node.clock.monotonic_s()
+            try:
+                folder = await asyncio.to_thread(fetch_model, self._node.home, revision, self._node.fetch_file)
+                onnx = ""
+                if revision.config.engine == "onnx":
+                    onnx, self.engine = await self._node.converted(folder, revision.digest)
+                await self._run(folder, onnx)
+            except (httpx.HTTPError, OSError, Invalid, Unavailable) as error:
+                self.error = str(error)
+                log.warning("revision %s of %s: %s", revision.id[:8], revision.endpoint, error)
+            lived_s = self._node.clock.monotonic_s() - began_s
+            tries = 0 if self.has_been_ready and lived_s > STEADY_S else tries + 1
+            if not keeper.has_been_ready and not keeper.is_routed and tries >= (1 if self._said.is_set() else STARTS_MAX):
+                self.state = "failed"
+                keeper.fail(self.error)
+                return
+            self.state = "restarting" if self.has_been_ready else "starting"
+            self.restarts += 1
+            self._node.tell_soon()
+
+    async def _run(self, folder: Path, onnx: str) -> None:
+        """One life of a worker."""
+        self._said.clear()
+        path = self._node.home / "serving" / "logs" / f"{self._revision.id}.log"
+        with _open_log(path) as output:
+            # From the loop's thread: a child's death signal is tied to the thread that made it.
+            self._process = subprocess.Popen(  # noqa: ASYNC220
+                [sys.executable, "-m", "noria.serving.worker", self._spec(folder, onnx)], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output, env=_worker_environment(),
+            )  # fmt: skip
+        until_s = self._node.clock.monotonic_s() + START_TIMEOUT_S
+        while self._process.poll() is None:
+            await asyncio.sleep(WATCH_S)
+            if not self._said.is_set() and self._node.clock.monotonic_s() > until_s:
+                self.error = f"The model was not loaded within {START_TIMEOUT_S:.0f} s."
+                self._process.kill()
+        code = self._process.wait()
+        if not self._said.is_set() and not self.error:
+            self.error = f"The worker ended with code {code} before the model was loaded.\n{_tail(path)}".strip()
+        elif self.state == "ready":
+            log.warning(
+                "the worker of %s (%s@%d) ended with code %d", self._revision.endpoint, self._revision.model,
+                self._revision.model_version, code,
+            )  # fmt: skip
+
+    def _spec(self, folder: Path, onnx: str) -> str:
+        revision = self._revision
+        spec = Spec(
+            socket=str(gateway_socket(self._node.home)), recorder=str(recorder_socket(self._node.home)), folder=str(folder),
+            endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
+            digest=revision.digest, onnx=onnx, max_batch_rows=revision.config.max_batch_rows, body_bytes_max=self._node.config.body_limit_mb << 20,
+            log_level=self._node.config.log_level,
+        )  # fmt: skip
+        return msgspec.json.encode(spec).decode()
+
+    def replica(self, at_ms: int) -> Replica:
+        return Replica(
+            node=self._node.name, revision_id=self._revision.id, seat=self.number, state=self.state,  # type: ignore[arg-type]
+            restarts=self.restarts, pid=self.pid if self._process and self._process.poll() is None else 0,
+            digest=self._revision.digest, engine=self.engine, error=self.error, at_ms=at_ms,
+        )  # fmt: skip
+
+    async def retire(self) -> None:
+        """It gets nothing new, finishes what it has, hands over its records and ends."""
+        if self.task is not None:
+            self.task.cancel()
+        lane, link = self._keeper.lane, self._link
+        until_s = self._node.clock.monotonic_s() + DRAIN_S
+        if link is not None:
+            lane.release(link)
+            while link.in_flight and link.is_open and self._node.clock.monotonic_s() < until_s:
+                lane.expire(self._node.clock.monotonic_s())
+                await asyncio.sleep(WATCH_S)
+            link.close()
+        if self._process is None:
+            return
+        if link is None:  # it has not spoken yet, so that nothing but a signal ends it
+            self._process.kill()
+        for _ in range(60):
+            if self._process.poll() is not None:
+                return
+            await asyncio.sleep(WATCH_S)
+        self._process.kill()
+        self._process.wait()
+
+
+class Converter:
+    """Makes ONNX files of models, one at a time and each once."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._turn = asyncio.Lock()
+
+    async def converted(self, folder: Path, digest: str) -> tuple[str, str]:
+        """The folder of the converted model (empty: it stays as it is), and what became of it in words."""
+        out = self._home / "serving" / "onnx" / digest
+        async with self._turn:
+            if not (out / "verdict.json").is_file():
+                if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "skl2onnx")):
+                    return "", "as it was saved: ONNX is not installed; pip install 'noria[onnx]'."
+                out.parent.mkdir(parents=True, exist_ok=True)
+                code = await self._run(folder, out, digest)
+                if code:
+                    return "", f"as it was saved: the conversion to ONNX {code}."
+        verdict = msgspec.json.decode((out / "verdict.json").read_bytes())
+        return (str(out) if verdict["is_accepted"] else ""), verdict["words"]
+
+    async def _run(self, folder: Path, out: Path, digest: str) -> str:
+        """Empty, or how the conversion ended without a verdict."""
+        with _open_log(self._home / "serving" / "logs" / "convert.log") as output:
+            process = subprocess.Popen(  # noqa: ASYNC220 - as for workers
+                [sys.executable, "-m", "noria.serving.convert", str(folder), str(out), digest], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output, env=_worker_environment(),
+            )  # fmt: skip
+        try:
+            async with asyncio.timeout(CONVERT_TIMEOUT_S):
+                while process.poll() is None:  # noqa: ASYNC110 - a process tells by its end alone
+                    await asyncio.sleep(WATCH_S)
+        except TimeoutError:
+            return f"took longer than {CONVERT_TIMEOUT_S:.0f} s"
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        return f"ended with code {process.returncode}" if process.returncode else ""
+
+
+def fetch_model(home: Path, revision: DesiredRevision, fetch: object) -> Path:
+    """The model's directory, with every file checked against its digest; fetched when it is not here."""
+    folder = home / "serving" / "models" / revision.digest
+    if folder.is_dir():
+        if all(_is_right(folder, f) for f in revision.files):
+            return folder
+        log.warning("the copy of %s@%d is damaged; fetching it again", revision.model, revision.model_version)
+        shutil.rmtree(folder)
+    temporary = folder.with_name(f"{revision.digest}.{new_id()}.tmp")
+    try:
+        for file in revision.files:
+            path = _inside(temporary, file.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as into:
+                fetch(file.digest, into)  # type: ignore[operator]
+            if not _is_right(temporary, file):
+                raise Unavailable(f"{file.path} of {revision.model}@{revision.model_version} arrived damaged.")
+        with contextlib.suppress(FileExistsError, OSError):
+            temporary.rename(folder)  # another revision of the same model may have been quicker
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if not folder.is_dir():
+        raise Unavailable(f"The files of {revision.model}@{revision.model_version} could not be put in place.")
+    return folder
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """`path` under `folder`; a path that leaves it is refused."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\\" in path:
+        raise Invalid(f"The model has a file at {path!r}, outside its directory.")
+    return folder.joinpath(*parts.parts)
+
+
+def _is_right(folder: Path, file: ModelFileInfo) -> bool:
+    path = _inside(folder, file.path)
+    if path.is_symlink() or not path.is_file():
+        return False
+    hasher = blake3()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            hasher.update(chunk)
+    return bool(hasher.hexdigest() == file.digest)
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    if path.is_file() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _tail(path: Path) -> str:
+    data = path.read_bytes()[-TAIL_BYTES:]
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-15:])
+
+
+def _worker_environment() -> dict[str, str]:
+    """The worker gets no token: it talks to sockets only. One compute thread each unless told otherwise: batches, not threads."""
+    hidden = {"NORIA_INTERNAL_TOKEN", "NORIA_TOKEN", "NORIA_DATABASE"}
+    kept = {k: v for k, v in os.environ.items() if k not in hidden}
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        kept.setdefault(name, "1")
+    return kept
