@@ -94,7 +94,38 @@ def save_models(folder: Path) -> dict[str, Path]:
     for name, (model, signature) in saved.items():
         made[name] = folder / name
         mlflow.pyfunc.save_model(str(made[name]), python_model=model, signature=signature, pip_requirements=["mlflow"])
+    made["packed"] = _save_packed(folder)
     return made
+
+
+def _save_packed(folder: Path) -> Path:
+    """A model that brings code of its own and a file."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    class Looks(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        """Looks values up in its file, by the code that travels with it."""
+
+        def load_context(self, context):  # type: ignore[no-untyped-def]
+            from looking import read
+
+            self.table = read(context.artifacts["table"])
+
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+            return [self.table.get(v, 0.0) for v in model_input["origin"]]
+
+    (folder / "code").mkdir()
+    (folder / "code" / "looking.py").write_text(
+        "import json\n\n\ndef read(path):\n    with open(path) as file:\n        return json.load(file)\n"
+    )
+    (folder / "table.json").write_text('{"JFK": 1.5, "EWR": 2.5}')
+    mlflow.pyfunc.save_model(
+        str(folder / "packed"), python_model=Looks(), artifacts={"table": str(folder / "table.json")},
+        code_paths=[str(folder / "code" / "looking.py")], pip_requirements=["mlflow"],
+        signature=ModelSignature(Schema([ColSpec(DataType.string, "origin")])),
+    )  # fmt: skip
+    return folder / "packed"
 
 
 class Both:
@@ -194,6 +225,7 @@ SAME: dict[str, tuple[str, Any]] = {
     "several tensors as instances": ("tensors", {"instances": [{"a": [1, 2], "b": 0.5}, {"a": [3, 4], "b": 0.25}]}),
     "lists in a column": ("nested", {"dataframe_records": [{"v": [1.0, 2.0], "s": "a"}]}),
     "lists of the wrong type": ("nested", {"dataframe_records": [{"v": "no", "s": "a"}]}),
+    "code and a file of its own": ("packed", {"dataframe_records": [{"origin": "JFK"}, {"origin": "EWR"}, {"origin": "LGA"}]}),
     "free, records": ("free", {"dataframe_records": [{"a": 1, "b": "x"}]}),
     "free, inputs": ("free", {"inputs": [1, 2, 3]}),
     "free, columns": ("free", {"inputs": {"a": [1, 2], "b": [3, 4]}}),
@@ -287,3 +319,13 @@ def test_ping_health_and_version(both: Both, plane: Plane) -> None:
         theirs = httpx.get(f"http://127.0.0.1:{both._ports['typed']}/{path}")
         ours = plane.http.get(f"/endpoints/typed/{path}")
         assert (ours.status_code, ours.text) == (theirs.status_code, theirs.text), path
+
+
+def test_params_over_v2(both: Both, plane: Plane) -> None:
+    """Parameters of the request that the signature names go to the model."""
+    column = {"name": "x", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}
+    asked = {"inputs": [column], "parameters": {"form": "matrix", "by": 2.0, "nope": 1}}
+    output = plane.http.post("/v2/models/answers/infer", json=asked).json()["outputs"][0]
+    assert (output["name"], output["shape"], output["data"]) == ("predict", [2, 2], [1.0, 2.0, 2.0, 4.0])
+    wrong = plane.http.post("/v2/models/answers/infer", json={**asked, "parameters": {"by": "three"}})
+    assert wrong.status_code == 400 and "by" in wrong.json()["error"]
