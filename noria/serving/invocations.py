@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -62,6 +63,7 @@ def decode(content_type: str, body: bytes, schema: Schema, *, as_matrix: bool) -
     return rows
 
 
+@lru_cache(100)
 def media_type(content_type: str) -> str:
     """What a body is. Raises UnknownType."""
     kind, _, parameters = content_type.partition(";")

@@ -235,14 +235,27 @@ _REMEDIES = {
 }
 
 
+# V2's name of each of numpy's types.
+V2_TYPES = {
+    np.dtype(form).char: name
+    for form, name in (
+        ("bool", "BOOL"), ("u1", "UINT8"), ("u2", "UINT16"), ("u4", "UINT32"), ("u8", "UINT64"), ("i1", "INT8"), ("i2", "INT16"),
+        ("i4", "INT32"), ("i8", "INT64"), ("f2", "FP16"), ("f4", "FP32"), ("f8", "FP64"), ("longlong", "INT64"),
+        ("ulonglong", "UINT64"),
+    )
+}  # fmt: skip
+
+
 class Output:
     """One of the outputs of a batch; as a list once, so that each request's part is a slice."""
 
-    __slots__ = ("_list", "array", "name")
+    __slots__ = ("_list", "array", "datatype", "name", "width")
 
     def __init__(self, name: str, array: NDArray[Any]) -> None:
         self.name = name
         self.array = array
+        self.datatype = V2_TYPES.get(array.dtype.char, "BYTES")
+        self.width = array.shape[1:]
         self._list: list[Any] | None = None
 
     def values(self) -> list[Any]:

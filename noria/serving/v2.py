@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct, field
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from noria.kernel.errors import Invalid
@@ -23,7 +23,7 @@ NUMPY = {
     "BOOL": "bool", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2", "INT32": "<i4",
     "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
-TYPES = {np.dtype(form).name: name for name, form in NUMPY.items()}
+_KNOWN = frozenset({*NUMPY, "BYTES"})
 _OF_KIND = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": "BYTES", "datetime": "BYTES", "any": "BYTES"}
 _LENGTH = struct.Struct("<I")
 _json = msgspec.json.Encoder().encode
@@ -36,7 +36,7 @@ class Tensor(Struct):
     shape: list[int]
     datatype: str
     data: list[Any] | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _Named(Struct):
@@ -47,8 +47,8 @@ class _Named(Struct):
 class _Infer(Struct):
     inputs: list[Tensor]
     id: str = ""
-    outputs: list[_Named] = field(default_factory=list)
-    parameters: dict[str, Any] = {}
+    outputs: list[_Named] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 _infer = msgspec.json.Decoder(_Infer).decode
@@ -68,9 +68,11 @@ def decode(body: bytes, json_size: int, schema: Schema, *, as_matrix: bool) -> R
     arrays = _arrays(tensors, memoryview(body)[json_size:] if json_size >= 0 else memoryview(b""))
     rows = _rows(tensors, arrays, schema, as_matrix)
     rows.request_id = asked.id
-    rows.outputs = tuple(Wanted(o.name, o.parameters.get("binary_data")) for o in asked.outputs)
-    rows.is_binary = asked.parameters.get("binary_data_output") is True
-    if schema.params:
+    if asked.outputs:
+        rows.outputs = tuple(Wanted(o.name, o.parameters.get("binary_data")) for o in asked.outputs)
+    if asked.parameters:
+        rows.is_binary = asked.parameters.get("binary_data_output") is True
+    if schema.params and asked.parameters:
         rows.params = {k: v for k, v in asked.parameters.items() if k in schema.params} or None
     return rows
 
@@ -80,12 +82,13 @@ def _arrays(tensors: list[Tensor], rest: memoryview) -> list[NDArray[Any] | None
     found: list[NDArray[Any] | None] = []
     at = 0
     for tensor in tensors:
-        if tensor.datatype not in NUMPY and tensor.datatype != "BYTES":
+        if tensor.datatype not in _KNOWN:
             raise Invalid(
                 f"{tensor.name!r} has the datatype {tensor.datatype!r}, which V2 does not know.", where=tensor.name,
                 hint="It knows BYTES, " + ", ".join(NUMPY) + ".",
             )  # fmt: skip
-        size = tensor.parameters.get("binary_data_size")
+        parameters = tensor.parameters
+        size = None if parameters is None else parameters.get("binary_data_size")
         if size is None:
             if tensor.data is None:
                 raise Invalid(f"{tensor.name!r} has neither data nor a binary_data_size.", where=tensor.name, hint=FORM)
@@ -260,18 +263,15 @@ def encode(
     Raises Invalid for an output that the model has not.
     """
     end = start + rows.n
-    chosen = _chosen(listed, rows)
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
-    for output, is_binary in chosen:
-        described: dict[str, Any] = {
-            "name": output.name, "datatype": datatype_of(output.array), "shape": [rows.n, *output.array.shape[1:]],
-        }  # fmt: skip
+    for output, is_binary in _chosen(listed, rows):
+        described: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": [rows.n, *output.width]}
         if is_binary:
-            raw.append(_bytes(output.array[start:end], described["datatype"]))
+            raw.append(_bytes(output.array[start:end], output.datatype))
             described["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            described["data"] = _values(output, start, end, described["datatype"])
+            described["data"] = _values(output, start, end)
         outputs.append(described)
     ids = [prediction_id, *(f"{prediction_id}.{i}" for i in range(1, rows.n))]
     head = _json({
@@ -296,10 +296,11 @@ def _chosen(listed: Listed, rows: Rows) -> list[tuple[Output, bool]]:
     return found
 
 
-def _values(output: Output, start: int, end: int, datatype: str) -> list[Any]:
+def _values(output: Output, start: int, end: int) -> list[Any]:
     values = output.values()[start:end]
-    for _ in output.array.shape[1:]:
+    for _ in output.width:
         values = [v for row in values for v in row]
+    datatype = output.datatype
     if datatype in _FLOATS:
         return [v if v == v and abs(v) != math.inf else None for v in values]
     if datatype == "BYTES":
@@ -312,10 +313,6 @@ def _bytes(array: NDArray[Any], datatype: str) -> bytes:
         return np.ascontiguousarray(array, dtype=NUMPY[datatype]).tobytes()
     texts = [v if isinstance(v, bytes) else as_text(v).encode() for v in array.ravel().tolist()]
     return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
-
-
-def datatype_of(array: NDArray[Any]) -> str:
-    return TYPES.get(array.dtype.name, "BYTES")
 
 
 def metadata(schema: Schema, outputs: list[tuple[str, str, list[int]]]) -> dict[str, object]:
