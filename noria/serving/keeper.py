@@ -11,7 +11,6 @@ import contextlib
 import importlib.util
 import logging
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -225,7 +224,7 @@ class Seat:
             # From the loop's thread: a child's death signal is tied to the thread that made it.
             self._process = subprocess.Popen(  # noqa: ASYNC220
                 [sys.executable, "-m", "noria.serving.worker", self._spec(folder, onnx)], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, env=_worker_environment(),
+                stderr=output, env=self._node.worker_environment,
             )  # fmt: skip
         until_s = self._node.clock.monotonic_s() + START_TIMEOUT_S
         while self._process.poll() is None:
@@ -247,7 +246,8 @@ class Seat:
         spec = Spec(
             socket=str(gateway_socket(self._node.home)), recorder=str(recorder_socket(self._node.home)), folder=str(folder),
             endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
-            digest=revision.digest, onnx=onnx, max_batch_rows=revision.config.max_batch_rows, body_bytes_max=self._node.config.body_limit_mb << 20,
+            digest=revision.digest, onnx=onnx, max_batch_rows=revision.config.max_batch_rows,
+            body_bytes_max=self._node.config.body_limit_mb << 20,
             log_level=self._node.config.log_level,
         )  # fmt: skip
         return msgspec.json.encode(spec).decode()
@@ -286,8 +286,9 @@ class Seat:
 class Converter:
     """Makes ONNX files of models, one at a time and each once."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, environment: dict[str, str]) -> None:
         self._home = home
+        self._environment = environment
         self._turn = asyncio.Lock()
 
     async def converted(self, folder: Path, digest: str) -> tuple[str, str]:
@@ -308,8 +309,8 @@ class Converter:
         """Empty, or how the conversion ended without a verdict."""
         with _open_log(self._home / "serving" / "logs" / "convert.log") as output:
             process = subprocess.Popen(  # noqa: ASYNC220 - as for workers
-                [sys.executable, "-m", "noria.serving.convert", str(folder), str(out), digest], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, env=_worker_environment(),
+                [sys.executable, "-m", "noria.serving.convert", str(folder), str(out), digest], stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, env=self._environment,
             )  # fmt: skip
         try:
             async with asyncio.timeout(CONVERT_TIMEOUT_S):
@@ -378,12 +379,3 @@ def _open_log(path: Path) -> IO[bytes]:
 def _tail(path: Path) -> str:
     data = path.read_bytes()[-TAIL_BYTES:]
     return "\n".join(data.decode("utf-8", "replace").splitlines()[-15:])
-
-
-def _worker_environment() -> dict[str, str]:
-    """The worker gets no token: it talks to sockets only. One compute thread each unless told otherwise: batches, not threads."""
-    hidden = {"NORIA_INTERNAL_TOKEN", "NORIA_TOKEN", "NORIA_DATABASE"}
-    kept = {k: v for k, v in os.environ.items() if k not in hidden}
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        kept.setdefault(name, "1")
-    return kept

@@ -131,7 +131,8 @@ class Node:
         self.name = f"{socket.gethostname()}"
         self._recorder = RecorderLink(recorder_socket(config.home))
         self.gateway = Gateway(config, self._recorder, clock=self.clock)
-        self.converted = Converter(config.home).converted
+        self.worker_environment = _worker_environment()
+        self.converted = Converter(config.home, self.worker_environment).converted
         self._rpc = _rpc(self.gateway, config)
         self._keepers: dict[str, Keeper] = {}
         self._links: set[Link] = set()
@@ -359,6 +360,15 @@ def write_desired(home: Path, desired: Desired) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _worker_environment() -> dict[str, str]:
+    """The worker gets no token: it talks to sockets only. One compute thread each unless told otherwise: batches, not threads."""
+    hidden = {"NORIA_INTERNAL_TOKEN", "NORIA_TOKEN", "NORIA_DATABASE"}
+    kept = {k: v for k, v in os.environ.items() if k not in hidden}
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        kept.setdefault(name, "1")
+    return kept
 
 
 def application(node: Node) -> object:

@@ -15,7 +15,7 @@ READS_ENVIRONMENT = {"noria.config", "noria.client.api", "noria.supervisor"}
 ASKS_THE_TIME = {"noria.kernel.clock", "noria.kernel.ids"}
 # Started by name, from the command line or by another process.
 ENTRY_POINTS = re.compile(
-    r"noria\.(cli\..*|control|supervisor|migrations\..*|testing\..*|.*\.(node|worker|recorder|zygote|verify|__main__)|client\..*)$"
+    r"noria\.(cli\..*|control|supervisor|migrations\..*|testing\..*|.*\.(node|worker|recorder|convert|zygote|verify|__main__)|client\..*)$"
 )
 
 
