@@ -8,6 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
 import noria.access.http
+import noria.access.people_http
 import noria.datasets.http
 import noria.governance.http
 import noria.governance.mlflow
@@ -114,6 +115,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.http.manual.routes(),
             *noria.http.static.routes(self.access),
             *noria.access.http.routes(self.access),
+            *noria.access.people_http.routes(self.access),
             *noria.datasets.http.routes(self.datasets),
             *noria.tracking.http.routes(self.tracking, self.transfers),
             *noria.tracking.traces_http.routes(self.traces, self.evaluations),

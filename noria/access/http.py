@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from litestar import Request, Response
 from litestar.datastructures import Cookie
+from litestar.params import QueryParameter
 
 from noria.access.model import Credentials, Grant, Me, NewPrincipal, NewToken, Principal, Setup, Token, TokenRequest
 from noria.access.policy import PUBLIC
@@ -67,9 +70,9 @@ def routes(access: Access) -> Routes:
         access.grant(op, data)
 
     @delete("/api/v1/grants", action="access.write")
-    def remove_grant(op: Op, principal: str, role: str, scope: str = "") -> None:
-        """Take a role away."""
-        access.revoke_grant(op, principal, role, scope)
+    def remove_grant(op: Op, principal: str, role: str, on: Annotated[str, QueryParameter(name="scope")] = "") -> None:
+        """Take a role away."""  # `scope` itself is a name of the framework's: it would be given the ASGI scope
+        access.revoke_grant(op, principal, role, on)
 
     @get("/api/v1/tokens", action="token.own")
     def list_tokens(op: Op) -> Page[Token]:

@@ -20,10 +20,10 @@ SESSION_ABSOLUTE_MS = 24 * 3_600_000
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """A person or a service account."""
+    """A person, a service account or a group of them."""
 
     id: PrincipalId
-    kind: Literal["user", "service"]
+    kind: Literal["user", "service", "group"]
     name: str
     is_active: bool
     created_at_ms: int
@@ -123,6 +123,109 @@ class Grant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class Member(Struct, frozen=True, kw_only=True):
+    """Somebody in a group, or a group in it. `source` says who keeps it there: '' is by hand."""
+
+    name: str
+    kind: Literal["user", "service", "group"]
+    source: str = ""
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """A named set of principals; what it may do, all of them may."""
+
+    id: PrincipalId
+    name: str
+    created_at_ms: int
+    roles: list[str] = []  # on the whole workspace
+    members: list[Member] = []
+
+
+class NewGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What it takes to make a group."""
+
+    name: str
+    roles: list[str] = []
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """A named set of actions."""
+
+    name: str
+    actions: list[str]
+    description: str = ""
+    is_built_in: bool = False
+
+
+class RoleWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a role of one's own is to be."""
+
+    actions: list[str]
+    description: str = ""
+
+
+class Holding(Struct, frozen=True, kw_only=True):
+    """A role that somebody has on a scope ('' is the whole workspace), as it is listed."""
+
+    principal: str
+    role: str
+    scope: str
+    expires_at_ms: int | None = None
+    granted_by: str = ""
+    reason: str = ""
+
+
+class Project(Struct, frozen=True, kw_only=True):
+    """A named part of the workspace: a role on it counts on every thing in it, a label on it marks them all."""
+
+    name: str
+    description: str = ""
+    parent: str = ""  # the project it lies in
+    things: list[str] = []  # refs
+    created_at_ms: int = 0
+
+
+class ProjectWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a project is to be."""
+
+    description: str = ""
+    parent: str = ""
+
+
+class Label(Struct, frozen=True, kw_only=True):
+    """A word on things. One that restricts hides them from everybody without a clearance, whatever their roles."""
+
+    name: str
+    description: str = ""
+    is_restricting: bool = True
+    on: list[str] = []  # refs
+    cleared: list[str] = []  # names
+
+
+class LabelWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a label is to be."""
+
+    description: str = ""
+    is_restricting: bool = True
+
+
+class Clearance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Until when somebody may see what carries a label, and why."""
+
+    expires_at_ms: int | None = None
+    reason: str = ""
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Why somebody may do something, or why not."""
+
+    principal: str
+    action: str
+    on: str
+    is_allowed: bool
+    why: list[str]
+
+
 @fact("principal.created")
 class PrincipalCreated(Fact):
     """A person or service account came to be."""
@@ -192,3 +295,117 @@ class AccessRefused(Fact):
     """Somebody was refused an action; at most one a minute per actor and action is recorded."""
 
     action: str
+
+
+@fact("group.created")
+class GroupCreated(Fact):
+    """A group came to be."""
+
+    name: str
+
+
+@fact("group.deleted")
+class GroupDeleted(Fact):
+    """A group is gone, with what it was granted."""
+
+    name: str
+
+
+@fact("member.added")
+class MemberAdded(Fact):
+    """Somebody, or a group, came into a group."""
+
+    group: str
+    member: str
+    source: str = ""
+
+
+@fact("member.removed")
+class MemberRemoved(Fact):
+    """Somebody, or a group, left a group."""
+
+    group: str
+    member: str
+    source: str = ""
+
+
+@fact("role.changed")
+class RoleChanged(Fact):
+    """A role of one's own was made or changed."""
+
+    name: str
+    actions: list[str]
+
+
+@fact("role.deleted")
+class RoleDeleted(Fact):
+    """A role of one's own is gone, with every grant of it."""
+
+    name: str
+
+
+@fact("project.changed")
+class ProjectChanged(Fact):
+    """A project was made, described or moved."""
+
+    name: str
+    parent: str = ""
+
+
+@fact("project.deleted")
+class ProjectDeleted(Fact):
+    """An empty project is gone, with every grant on it."""
+
+    name: str
+
+
+@fact("thing.placed")
+class ThingPlaced(Fact):
+    """A thing was put into a project, or taken out of one."""
+
+    project: str
+    was: str = ""
+
+
+@fact("label.changed")
+class LabelChanged(Fact):
+    """A label was made or changed."""
+
+    name: str
+    is_restricting: bool
+
+
+@fact("label.deleted")
+class LabelDeleted(Fact):
+    """A label is gone, with its clearances."""
+
+    name: str
+
+
+@fact("label.put")
+class LabelPut(Fact):
+    """A label was put on a thing or a project."""
+
+    label: str
+
+
+@fact("label.taken")
+class LabelTaken(Fact):
+    """A label was taken off a thing or a project."""
+
+    label: str
+
+
+@fact("clearance.added")
+class ClearanceAdded(Fact):
+    """Somebody may see what carries a label."""
+
+    label: str
+    reason: str = ""
+
+
+@fact("clearance.removed")
+class ClearanceRemoved(Fact):
+    """Somebody may no longer see what carries a label."""
+
+    label: str

@@ -6,6 +6,8 @@ principal a role on a scope: the whole workspace, or one thing such as `model:fr
 
 from __future__ import annotations
 
+from noria.kernel import things
+
 READ = frozenset({
     "event.read", "experiment.read", "run.read", "dataset.read", "model.read", "pipeline.read", "endpoint.read",
     "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read", "view.read",
@@ -41,6 +43,24 @@ ROLES: dict[str, frozenset[str]] = {
     "admin": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | IMPORT
     | WATCH | INSPECT | GOVERN,
 }  # fmt: skip
+
+# About the workspace itself, not about things in it: somebody from whom a thing is hidden may still do them. Every other action on
+# "everywhere" – the whole log of facts, all lineage, any blob by its digest – is theirs on what they may see, one thing at a time.
+WORKSPACE_ACTIONS = (
+    OWN | VIEWS | GOVERN | INTERNAL | {"access.read", "webhook.read", "policy.read", "experiment.create", "approval.request"}
+) - {"audit.seal"}
+
+_KINDS: dict[str, tuple[str, ...]] = {  # on what kind of thing an action of this noun is asked for; any other noun: on any
+    "experiment": ("experiment",), "run": ("experiment",), "artifact": ("experiment", "model"), "dataset": ("dataset",),
+    "blob": ("dataset",), "model": ("model",), "pipeline": ("pipeline",), "trigger": ("pipeline",), "endpoint": ("endpoint",),
+    "inference": ("endpoint",), "monitor": ("monitor", "endpoint"), "loop": ("loop",),
+}  # fmt: skip
+
+
+def kinds_of(action: str) -> tuple[str, ...]:
+    """The kinds of things that `action` is asked for on."""
+    return _KINDS.get(action.partition(".")[0]) or tuple(sorted(things.kinds()))
+
 
 ACTIONS: frozenset[str] = frozenset().union(*ROLES.values()) | INTERNAL
 PUBLIC = "public"  # a route that anyone may call: health, sign-in, static files

@@ -9,9 +9,9 @@ import hmac
 import secrets
 import threading
 
-from msgspec import Struct
-
-from noria.access import passwords, store, tokens
+from noria.access import passwords, rights_store, store, tokens
+from noria.access.explain import Explain
+from noria.access.groups import Groups, active, an_admin_stays, bind, may_give
 from noria.access.model import (
     LOCAL_ADMIN,
     PASSWORD_LENGTH_MIN,
@@ -30,28 +30,20 @@ from noria.access.model import (
     TokenRequest,
     TokenScope,
 )
-from noria.access.policy import ACTIONS, PUBLIC, ROLES
+from noria.access.policy import ACTIONS, PUBLIC
 from noria.access.proven import ProvenPasswords
+from noria.access.rights import ALL_RIGHTS, NO_LIMIT, NO_RIGHTS, Limit, Rights
+from noria.access.rights_book import RIGHTS_CACHE_S, RightsBook
+from noria.access.scopes import Scopes, check_expiry
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import AlreadyExists, Forbidden, Invalid, NotFound, TooMuch, Unauthenticated
-from noria.kernel.ids import PrincipalId, Ref, check_name, new_id
+from noria.kernel.ids import DEFAULT_WORKSPACE, PrincipalId, Ref, check_name, new_id
 from noria.kernel.op import Actor, Op
 
-RIGHTS_CACHE_S = 1.0  # how long another server process may still use rights that were just taken away
 CREDENTIAL_CACHE_S = 10.0
+NOTHING = Limit(frozenset({"nothing"}))  # of a token that is gone: no action has this name
 HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and 35 ms each; a flood of sign-ins must not eat the memory
-
-
-class Rights(Struct, frozen=True):
-    """What one principal may do: actions everywhere, and actions on single scopes."""
-
-    everywhere: frozenset[str]
-    on: dict[str, frozenset[str]]
-
-
-NO_RIGHTS = Rights(frozenset(), {})
-ALL_RIGHTS = Rights(ROLES["admin"], {})
 
 
 class Access:
@@ -61,9 +53,10 @@ class Access:
         self._db = db
         self._clock = clock or SystemClock()
         self._is_loopback = is_loopback
-        self._rights: dict[str, tuple[float, Rights]] = {}
-        self._tokens: dict[str, tuple[float, Actor, frozenset[str]]] = {}
-        self._token_limits: dict[str, frozenset[str]] = {}
+        self._book = RightsBook(db, self._clock)
+        self.groups, self.scopes, self.explaining = Groups(db, self._book), Scopes(db, self._book), Explain(db, self._book)
+        self._tokens: dict[str, tuple[float, Actor]] = {}
+        self._limits: dict[str, Limit] = {}  # of tokens that signed in here
         self._has_accounts: tuple[float, bool] | None = None
         self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
         self._refused: dict[tuple[str, str], int] = {}
@@ -72,31 +65,23 @@ class Access:
     # --- may they ---------------------------------------------------------------------------------------------------
 
     def allows(self, actor: Actor, workspace: str, action: str, on: Ref | None) -> bool:
-        """True when a role of the actor, on the workspace or on `on`, includes `action`, and no token limit excludes it."""
+        """May the actor do `action` on `on`, or without it on the whole workspace? See rights.py."""
         assert action in ACTIONS or action == PUBLIC, f"{action} is not in access/policy.py"
-        limit = self._token_limits.get(actor.token_id or "")
-        if limit and action not in limit:
-            return False
-        rights = self._rights_of(actor)
-        return action in rights.everywhere or (on is not None and action in rights.on.get(str(on), ()))
+        return self._rights_of(actor).allow(action, on)
 
     def visible(self, actor: Actor, workspace: str, action: str) -> list[str] | None:
-        """The scopes on which the actor may do `action`; None means everywhere."""
-        if self.allows(actor, workspace, action, None):
-            return None
-        limit = self._token_limits.get(actor.token_id or "")
-        if limit and action not in limit:
-            return []
-        return sorted(scope for scope, actions in self._rights_of(actor).on.items() if action in actions)
+        """The refs on which the actor may do `action`; None means everywhere."""
+        return self._book.visible(self._rights_of(actor), action, workspace)
 
     def knows(self, actor: Actor) -> bool:
         """Are the rights of `actor` in memory, so that asking for them costs no query?"""
         principal_id = actor.on_behalf_of or actor.id
         if actor.kind in ("nobody", "system"):
             return True
-        now_s = self._clock.monotonic_s()
-        found = self._has_accounts if principal_id == LOCAL_ADMIN else self._rights.get(principal_id)
-        return found is not None and now_s - found[0] < RIGHTS_CACHE_S
+        if principal_id != LOCAL_ADMIN:
+            return self._book.knows(principal_id, self._limit_of(actor))
+        found = self._has_accounts
+        return found is not None and self._clock.monotonic_s() - found[0] < RIGHTS_CACHE_S
 
     def require_somewhere(self, op: Op, action: str) -> None:
         """Raises Unauthenticated for nobody, Forbidden for somebody who may do `action` on nothing at all."""
@@ -106,38 +91,35 @@ class Access:
     def _rights_of(self, actor: Actor) -> Rights:
         if actor.kind == "nobody":
             return NO_RIGHTS
-        principal_id = actor.on_behalf_of or actor.id
-        if principal_id == LOCAL_ADMIN:
-            return ALL_RIGHTS if not self.has_accounts() else NO_RIGHTS
-        now_s = self._clock.monotonic_s()
-        found = self._rights.get(principal_id)
-        if found and now_s - found[0] < RIGHTS_CACHE_S:
-            return found[1]
-        rights = self._load_rights(principal_id)
-        self._rights[principal_id] = (now_s, rights)
-        return rights
+        principal_id, limit = actor.on_behalf_of or actor.id, self._limit_of(actor)
+        if principal_id == LOCAL_ADMIN and self.has_accounts():
+            return NO_RIGHTS
+        if principal_id == LOCAL_ADMIN and limit == NO_LIMIT:
+            return ALL_RIGHTS
+        return self._book.of(principal_id, limit)
 
-    def _load_rights(self, principal_id: str) -> Rights:
-        now = self._clock.now_ms()
-        with self._db.read() as tx:
-            principal = store.principal(tx, principal_id=principal_id)
-            rows = store.bindings(tx, principal_id) if principal and principal.is_active else []
-        everywhere: frozenset[str] = frozenset()
-        on: dict[str, frozenset[str]] = {}
-        for row in rows:
-            if row.expires_at_ms is not None and row.expires_at_ms <= now:
-                continue
-            actions = ROLES.get(row.role, frozenset())
-            if row.scope:
-                on[row.scope] = on.get(row.scope, frozenset()) | actions
-            else:
-                everywhere |= actions
-        return Rights(everywhere, on)
+    def _limit_of(self, actor: Actor) -> Limit:
+        """What the actor's token narrows. One that did not sign in here is looked up: a limit is never forgotten."""
+        if not actor.token_id:
+            return NO_LIMIT
+        found = self._limits.get(actor.token_id)
+        if found is None:
+            with self._db.read() as tx:
+                row = store.token_row(tx, actor.token_id)
+            found = _limit(row) if row else NOTHING
+            self._keep_limit(actor.token_id, found)
+        return found
+
+    def _keep_limit(self, token_id: str, limit: Limit) -> None:
+        if len(self._limits) >= 10_000:
+            self._limits.clear()
+        self._limits[token_id] = limit
 
     def forget_caches(self) -> None:
         """After a change of rights in this process, or in tests."""
-        self._rights.clear()
+        self._book.forget()
         self._tokens.clear()
+        self._limits.clear()
         self._has_accounts = None
 
     # --- who --------------------------------------------------------------------------------------------------------
@@ -169,14 +151,14 @@ class Access:
         known = self.remembered(text)
         if known:
             return known
-        actor, actions = self._check_token(text)
+        actor, limit = self._check_token(text)
         if len(self._tokens) > 10_000:
             self._tokens.clear()
-        self._tokens[text] = (now_s, actor, actions)
-        self._token_limits[actor.token_id or ""] = actions
+        self._tokens[text] = (now_s, actor)
+        self._keep_limit(actor.token_id or "", limit)
         return actor
 
-    def _check_token(self, text: str) -> tuple[Actor, frozenset[str]]:
+    def _check_token(self, text: str) -> tuple[Actor, Limit]:
         parsed = tokens.parse(text)
         with self._db.read() as tx:
             row = store.token_row(tx, parsed.id if parsed else "")
@@ -201,7 +183,7 @@ class Access:
             on_behalf_of=row.on_behalf_of or None,
             token_id=row.id,
         )
-        return actor, frozenset(row.actions)
+        return actor, _limit(row)
 
     def who_has_session(self, secret: str) -> Actor | None:
         """The user of a browser session, or None when it has ended."""
@@ -286,31 +268,28 @@ class Access:
         op.require("me.read")
         rights = self._rights_of(op.actor)
         principal_id = op.actor.on_behalf_of or op.actor.id
-        with self._db.read() as tx:
-            found = store.principal(tx, principal_id=principal_id)
-        is_local = principal_id == LOCAL_ADMIN
         return Me(
             kind=op.actor.kind, id=op.actor.id, name=op.actor.name, actions=sorted(rights.everywhere),
-            roles=["admin"] if is_local else (found.roles if found else []), is_local_admin=is_local,
+            roles=sorted(rights.roles), is_local_admin=principal_id == LOCAL_ADMIN,
         )  # fmt: skip
 
     def principals(self, op: Op) -> list[Principal]:
         op.require("access.read")
         with self._db.read() as tx:
-            return store.principals(tx)
+            return store.principals(tx, now_ms=op.at_ms)
 
     def create_principal(self, op: Op, new: NewPrincipal) -> Principal:
         """Make a user or service account. Raises Invalid, AlreadyExists, Forbidden."""
         op.require("access.write")
         check_name(new.name, what=new.kind)
         hashed = self._hash(new.password) if new.password else ""
-        for role in new.roles:
-            _check_role(role)
         principal = Principal(
             id=PrincipalId(new_id(op.at_ms)), kind=new.kind, name=new.name, is_active=True, created_at_ms=op.at_ms,
             roles=sorted(new.roles),
         )  # fmt: skip
         with self._db.write(op) as tx:
+            for role in principal.roles:
+                may_give(tx, op, role)
             self._add(tx, op, principal, hashed)
         self.forget_caches()
         return principal
@@ -321,17 +300,7 @@ class Access:
         store.add_principal(tx, principal, hashed)
         tx.emit("principal.created", Ref("principal", principal.id), name=principal.name, principal_kind=principal.kind)
         for role in principal.roles:
-            self._bind(tx, op, Binding(principal_id=principal.id, role=role, scope="", granted_by=op.actor.label))
-
-    def _bind(self, tx: Write, op: Op, binding: Binding) -> None:
-        store.bind(tx, binding, at_ms=op.at_ms)
-        tx.emit(
-            "grant.added",
-            Ref("principal", binding.principal_id),
-            role=binding.role,
-            scope=binding.scope,
-            reason=binding.reason,
-        )
+            bind(tx, op, Binding(principal_id=principal.id, role=role, scope="", granted_by=op.actor.label))
 
     def _hash(self, password: str) -> str:
         if len(password) < PASSWORD_LENGTH_MIN:
@@ -344,10 +313,12 @@ class Access:
         """End a principal, with its sessions and tokens, in one transaction. The last admin cannot be disabled."""
         op.require("access.write")
         with self._db.write(op) as tx:
-            found = self._principal(tx, name)
-            admins = [p for p in store.principals(tx) if p.is_active and "admin" in p.roles and p.kind == "user"]
-            if [p.id for p in admins] == [found.id]:
+            rights_store.bump_epoch(tx)  # its row is the lock, so that two administrators cannot disable each other
+            found = active(tx, name)
+            if rights_store.admins(tx, op.at_ms) == {found.id}:
                 raise Invalid(f"{name} is the last administrator.", hint="Make another one first.")
+            if found.kind == "group":
+                raise Invalid(f"{name} is a group.", hint=f"noria group delete {name}")
             store.disable(tx, found.id)
             tx.emit("principal.disabled", Ref("principal", found.id), name=name)
         self.forget_caches()
@@ -355,33 +326,29 @@ class Access:
     def grant(self, op: Op, grant: Grant) -> Binding:
         """Give a role on a scope. Raises NotFound, Invalid, Forbidden."""
         op.require("access.write")
-        _check_role(grant.role)
+        check_expiry(op, grant.expires_at_ms)
         if grant.scope:
             Ref.parse(grant.scope)
         with self._db.write(op) as tx:
-            found = self._principal(tx, grant.principal)
+            may_give(tx, op, grant.role, grant.scope)
+            found = active(tx, grant.principal)
             binding = Binding(
                 principal_id=found.id, role=grant.role, scope=grant.scope, expires_at_ms=grant.expires_at_ms,
                 granted_by=op.actor.label, reason=grant.reason,
             )  # fmt: skip
-            self._bind(tx, op, binding)
+            bind(tx, op, binding)
         self.forget_caches()
         return binding
 
     def revoke_grant(self, op: Op, principal: str, role: str, scope: str = "") -> None:
+        """Take a role away. Raises NotFound, Invalid, Forbidden."""
         op.require("access.write")
-        with self._db.write(op) as tx:
-            found = self._principal(tx, principal)
+        with self._db.write(op) as tx, an_admin_stays(tx, op.at_ms):
+            found = active(tx, principal)
             if not store.unbind(tx, found.id, role, scope):
                 raise NotFound(f"{principal} has no role {role} there.")
             tx.emit("grant.removed", Ref("principal", found.id), role=role, scope=scope)
         self.forget_caches()
-
-    def _principal(self, tx: Write, name: str) -> Principal:
-        found = store.principal(tx, name=name)
-        if found is None or not found.is_active:
-            raise NotFound(f"There is no principal named {name}.", hint="noria user list shows them.")
-        return found
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -418,7 +385,7 @@ class Access:
         own = op.actor.on_behalf_of or op.actor.id
         if not name:
             return own
-        found = self._principal(tx, name)
+        found = active(tx, name)
         if found.id != own:
             op.require("access.write")
         return found.id
@@ -467,21 +434,15 @@ class Access:
         found = []
         for row in rows:
             actor = Actor(kind="service", id=row.principal_id, name=row.actor_name, on_behalf_of=row.on_behalf_of or None)
-            rights = self._rights_of(actor)
-            scopes = {a: self._scopes(rights, a, frozenset(row.actions)) for a in actions}
+            owner = actor.on_behalf_of or actor.id
+            is_over = owner == LOCAL_ADMIN and self.has_accounts()
+            rights = NO_RIGHTS if is_over else self._book.of(owner, _limit(row))
+            scopes = {a: self._book.visible(rights, a, DEFAULT_WORKSPACE) for a in actions}
             if any(s is None or s for s in scopes.values()):
                 found.append(TokenScope(
                     token_id=row.id, secret_sha256=row.secret_sha256, expires_at_ms=row.expires_at_ms, scopes=scopes,
                 ))  # fmt: skip
         return found
-
-    @staticmethod
-    def _scopes(rights: Rights, action: str, limit: frozenset[str]) -> list[str] | None:
-        if limit and action not in limit:
-            return []
-        if action in rights.everywhere:
-            return None
-        return sorted(scope for scope, actions in rights.on.items() if action in actions)
 
     # --- first start ------------------------------------------------------------------------------------------------
 
@@ -512,6 +473,5 @@ class Access:
         return principal
 
 
-def _check_role(role: str) -> None:
-    if role not in ROLES:
-        raise Invalid(f"There is no role {role!r}.", where="role", hint="Roles: " + ", ".join(sorted(ROLES)) + ".")
+def _limit(row: store.TokenRow) -> Limit:
+    return Limit(frozenset(row.actions))

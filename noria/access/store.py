@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from noria.access.model import Binding, Principal, Token
+from noria.access.rights_store import bump_epoch, epoch
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import PrincipalId
 
@@ -31,10 +32,19 @@ def users_count(tx: Read) -> int:
     return int(tx.scalar("select count(*) from principal where kind = 'user' and is_active"))
 
 
-def principals(tx: Read, *, limit: int = 1000) -> list[Principal]:
-    found = tx.all(Principal, f"select {_PRINCIPAL_COLUMNS} from principal order by name limit :limit", limit=limit)
+def principals(tx: Read, *, now_ms: int, limit: int = 1000) -> list[Principal]:
+    """Users and service accounts by name, with the roles that they have themselves."""
+    found = tx.all(
+        Principal,
+        f"select {_PRINCIPAL_COLUMNS} from principal where kind <> 'group' order by name limit :limit",
+        limit=limit,
+    )
     roles: dict[str, list[str]] = {}
-    for row in tx.rows("select principal_id, role from binding where scope = '' order by role limit 10000"):
+    for row in tx.rows(
+        """select principal_id, role from binding
+            where scope = '' and (expires_at_ms is null or expires_at_ms > :now) order by role limit 10000""",
+        now=now_ms,
+    ):
         roles.setdefault(row["principal_id"], []).append(row["role"])
     return [_with_roles(p, roles.get(p.id, [])) for p in found]
 
@@ -113,18 +123,6 @@ def unbind(tx: Write, principal_id: str, role: str, scope: str) -> int:
     )  # fmt: skip
     bump_epoch(tx)
     return removed
-
-
-def bump_epoch(tx: Write) -> None:
-    """Every change of rights moves the epoch, in the same transaction; caches of rights are keyed by it."""
-    tx.run(
-        """insert into authz_epoch (id, epoch) values (1, 1)
-           on conflict (id) do update set epoch = authz_epoch.epoch + 1"""
-    )
-
-
-def epoch(tx: Read) -> int:
-    return int(tx.scalar("select epoch from authz_epoch where id = 1") or 0)
 
 
 def add_token(tx: Write, token: Token, *, secret_sha256: str, on_behalf_of: str, actor_kind: str, actor_name: str) -> None:

@@ -69,6 +69,11 @@ def api() -> Any:
     return root.meta["api"]
 
 
+def until_ms(hours: float | None) -> int | None:
+    """The time that many hours from now; None for ever."""
+    return None if hours is None else int((time.time() + hours * 3600) * 1000)
+
+
 def emit(value: Any, *, as_json: bool = False, columns: Sequence[str] = ()) -> None:
     """Print `value`: JSON, or a table of `columns` for a list, or name: value lines for one thing."""
     if as_json:

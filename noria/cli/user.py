@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from noria.cli.base import Group, api, emit, json_option
+from noria.cli.base import Group, api, emit, json_option, until_ms
 
 
 @click.group(cls=Group)
@@ -73,16 +73,18 @@ def disable(name: str) -> None:
 @click.argument("name")
 @click.argument("role")
 @click.option("--on", "scope", default="", help="One thing, such as model:fraud; the whole workspace by default.")
+@click.option("--hours", type=float, default=None, help="For how long; for good by default.")
 @click.option("--reason", default="", help="Why; kept in the audit log.")
-def grant(name: str, role: str, scope: str, reason: str) -> None:
-    """Give a role.
+def grant(name: str, role: str, scope: str, hours: float | None, reason: str) -> None:
+    """Give a role to a person, a service account or a group.
 
     \b
     Example:
-      noria user grant bob deployer --on model:fraud --reason "on call"
+      noria user grant bob deployer --on model:fraud --hours 8 --reason "on call"
     """
-    api().post("/grants", {"principal": name, "role": role, "scope": scope, "reason": reason})
-    click.echo(f"{name} has the role {role}" + (f" on {scope}." if scope else "."))
+    body = {"principal": name, "role": role, "scope": scope, "expires_at_ms": until_ms(hours), "reason": reason}
+    api().post("/grants", body)
+    click.echo(f"{name} has the role {role}" + (f" on {scope}" if scope else "") + (f" for {hours:g} h." if hours else "."))
 
 
 @group.command()

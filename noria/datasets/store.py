@@ -10,9 +10,12 @@ from msgspec import Struct
 from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, FragmentProfile, Name, TableProfile
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import DatasetVersionId
+from noria.kernel.things import things
 
 IN_ONE_QUERY = 500  # SQLite takes 32,766 parameters in one statement, but plans long lists slowly
 AnyProfile = TypeVar("AnyProfile", TableProfile, FragmentProfile)
+
+things("dataset", "select name from dataset where workspace = :workspace")
 
 _VERSION = """
     select v.id, d.name as dataset, v.number, v.root_digest, v.created_at_ms, v.actor, v.message, v.parents,

@@ -10,11 +10,14 @@ from msgspec import Struct
 
 from noria.kernel.db import Read, Write, js
 from noria.kernel.events import Event
+from noria.kernel.things import things
 from noria.monitoring.model import Alert, Monitor, Window
 from noria.monitoring.sketches import Profile
 
 T = TypeVar("T")
 IDS_PER_QUERY = 900  # SQLite of the oldest kind takes 999 parameters
+
+things("monitor", "select name from monitor")
 
 _MONITOR = (
     "id, name, endpoint, spec, state, judged_until_ms, counted_from_ms, created_at_ms, actor, is_active, muted_until_ms, "

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
+from noria.kernel.things import things
 from noria.pipelines.model import (
     RETRY_DELAY_MAX_S,
     Attempt,
@@ -25,6 +26,8 @@ from noria.pipelines.model import (
     Trigger,
     Value,
 )
+
+things("pipeline", "select name from pipeline")
 
 _PIPELINE = "id, name, version, description, created_at_ms, updated_at_ms, owner, is_paused"
 _VERSION = "pipeline, number, digest, created_at_ms, actor, owner, spec"

@@ -11,11 +11,14 @@ from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Conflict, NotFound
 from noria.kernel.filters import Comparison, OrderBy
 from noria.kernel.ids import ModelVersionId, Ref
+from noria.kernel.things import things
 from noria.registry.filters import compile_models, compile_versions
 from noria.registry.model import Alias, AliasMove, EdgeSummary, Evaluation, Model, ModelFile, ModelId, ModelVersion
 
 EVALUATIONS_PER_VERSION = 200  # The latest per dataset version and split; a page shows no more.
 MOVES_PER_TIMELINE = 1_000
+
+things("model", "select name from model")
 
 _MODEL = """
     select m.id, m.name, m.description, m.created_at_ms, m.updated_at_ms, m.actor,

@@ -11,6 +11,7 @@ from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import NotFound
 from noria.kernel.ids import Ref
+from noria.kernel.things import things
 from noria.serving.model import (
     Canary,
     Endpoint,
@@ -21,6 +22,8 @@ from noria.serving.model import (
     SegmentInfo,
     TrafficSample,
 )
+
+things("endpoint", "select name from endpoint where not is_deleted")
 
 _ENDPOINT = "name, model, generation, routes, pending_revision_id, status, created_at_ms, updated_at_ms"
 _REVISION = (

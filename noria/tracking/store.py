@@ -14,6 +14,7 @@ from msgspec import Struct
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Unavailable
 from noria.kernel.ids import ExperimentId, RunId
+from noria.kernel.things import things
 from noria.tracking.model import (
     Artifact,
     DatasetInput,
@@ -31,6 +32,7 @@ _RUN = """r.id, r.experiment_id, r.name, r.status, r.stage, r.started_at_ms, r.e
           r.source_commit, r.source_dirty, r.source_diff_digest, r.argv, r.environment_digest, r.log_bytes"""
 _MODEL = """id, experiment_id, name, model_type, source_run_id, status, status_message, stage, created_at_ms, updated_at_ms,
             actor"""
+things("experiment", "select id from experiment where workspace = :workspace")
 _NAN = float("nan")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]

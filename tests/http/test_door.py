@@ -124,7 +124,7 @@ def test_the_public_routes_are_few(noria: Noria) -> None:
     public = {path for _, path, action in route_table(noria.app.routes()) if action == PUBLIC}
     known = {
         "/", "/{path:path}", "/{path}", "/health", "/metrics", "/login", "/setup", "/static/{digest}/{path}",
-        "/api/v1/sessions", "/api/v1/sessions/current", "/api/v1/setup", "/version",
+        "/api/v1/sessions", "/api/v1/sessions/current", "/api/v1/setup", "/version", "/docs", "/docs/{path}",
     }  # fmt: skip
     refusing = [h for h in noria.app.routes() if h.opt.get("unserved")]
     refused = {path for _, path, _ in route_table(refusing)}
