@@ -57,6 +57,7 @@ from noria.pipelines.hooks import Hooks
 from noria.pipelines.lineage import RunLineage
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines
+from noria.pipelines.sweeps import Sweeps
 from noria.pipelines.transitions import Transitions
 from noria.pipelines.triggers import Triggers
 from noria.pipelines.work import Work
@@ -92,6 +93,7 @@ class App(Struct, frozen=True, kw_only=True):
     evaluations: Evaluations
     registry: Registry
     pipelines: Pipelines
+    sweeps: Sweeps
     work: Work
     schedules: Schedules
     triggers: Triggers
@@ -122,7 +124,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.tracking.views.http.routes(self.views),
             *noria.registry.http.routes(self.registry),
             *noria.pipelines.http.routes(
-                self.pipelines, self.schedules, self.triggers, self.work, self.hooks, self.backfills
+                self.pipelines, self.schedules, self.triggers, self.work, self.hooks, self.backfills, self.sweeps
             ),
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
@@ -168,6 +170,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines, watch)
     pipelines.declared = Declared(schedules, triggers)
     backfills = Backfills(db, ops, pipelines)
+    sweeps = Sweeps(db, ops, ticks, pipelines, transitions)
     serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url, grpc_address=config.grpc_address)
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
     approvals = Approvals(db, ops, access)
@@ -183,7 +186,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     subscribers: list[Subscriber] = [triggers, runs_lineage, Answers(pipelines), monitoring.ingest, webhooks, loops]
     reconcilers: list[Reconciler] = [
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
-        work, Admission(db, ops, pipelines, transitions), schedules, watch, backfills, approvals, scans, provenances, audit,
+        work, Admission(db, ops, pipelines, transitions), sweeps, schedules, watch, backfills, approvals, scans,
+        provenances, audit,
         monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
         Upkeep(db), collector, tracking.purge,
         transfers,
@@ -193,7 +197,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, transfers=transfers, traces=traces,
         evaluations=evaluations, views=Views(db, tracking),
         registry=registry,
-        pipelines=pipelines, work=work, schedules=schedules, triggers=triggers, hooks=Hooks(db, ops), backfills=backfills, serving=serving,
+        pipelines=pipelines, sweeps=sweeps, work=work, schedules=schedules, triggers=triggers, hooks=Hooks(db, ops),
+        backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks,
         scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,

@@ -193,4 +193,40 @@ def replay(run_id: str, step: str, debug: bool) -> None:
     click.echo(f"{step} returned {returned!r:.2000}")
 
 
-COMMANDS = (cancel, pause, unpause, approve, reject, resume, rerun, replay)
+@click.command()
+@click.argument("run_id")
+@click.argument("step", required=False, default="")
+@json_option
+def trials(run_id: str, step: str, as_json: bool) -> None:
+    """The trials of a sweep, the best first; STEP names the sweep when a run has several.
+
+    \b
+    Example:
+      noria pipeline trials 0197c0de4f2a7b5e9d3c1a2b3c4d5e6f
+    """
+    steps = [s["step"] for s in api().get(f"/pipeline-runs/{run_id}")["steps"] if s["step"]["kind"] == "sweep"]
+    found = [s for s in steps if s["name"] == step] if step else steps
+    if len(found) != 1:
+        names = ", ".join(s["name"] for s in steps)
+        raise Invalid(
+            f"The run has no sweep {step!r}." if step else "Which sweep?" if steps else "The run has no sweep.", hint=names
+        )
+    sweep = api().get(f"/step-runs/{found[0]['id']}/trials")
+    sign = 1 if sweep["spec"]["direction"] == "minimize" else -1
+    ordered = sorted(sweep["trials"], key=lambda t: (t["value"] is None, sign * (t["value"] or 0), t["number"]))
+    rows = [
+        {
+            "trial": t["number"],
+            "value": t["value"],
+            **t["params"],
+            "outcome": t["outcome"],
+            "why": t["reason"],
+        }
+        for t in ordered
+    ]
+    emit(
+        ordered if as_json else rows, as_json=as_json, columns=["trial", "value", *sweep["spec"]["space"], "outcome", "why"]
+    )
+
+
+COMMANDS = (cancel, pause, unpause, approve, reject, resume, rerun, replay, trials)

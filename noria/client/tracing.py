@@ -38,6 +38,7 @@ from noria.pipelines.model import (
     Test,
     Truth,
 )
+from noria.pipelines.space import SweepSpec
 
 if TYPE_CHECKING:
     from noria.client.pipeline import Step
@@ -242,6 +243,16 @@ class Trace:
             inputs[name] = self._list_source(function, name, value) if name in each else self.source(value)
         found = self._add(step, after, inputs, kind="map", each=each, keep_going=bool(step.options.get("keep_going")))
         return Output(found._step)
+
+    def sweep(self, step: Step[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], sweep: SweepSpec) -> str:
+        """A step is tried with many parameters. Returns its name."""
+        function = step.function.__name__
+        for name in sweep.space:
+            if name in kwargs or name in inspect.signature(step.function).bind_partial(*args).arguments:
+                raise Invalid(f"{function} is given {name} and searches for it.", hint="Leave it out of one of the two.")
+        wanted = self._bound(step, args, {**kwargs, **dict.fromkeys(sweep.space)})
+        inputs = {name: self.source(value) for name, value in wanted.items() if name not in sweep.space}
+        return self._add(step, step._after, inputs, kind="sweep", sweep=sweep)._step
 
     def _list_source(self, function: str, name: str, value: Any) -> Source:
         if isinstance(value, list | tuple | range):

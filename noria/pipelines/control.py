@@ -16,7 +16,7 @@ from noria.kernel.ids import Ref
 from noria.kernel.op import Op, Ops
 from noria.pipelines import graph, store
 from noria.pipelines.graph import Plan
-from noria.pipelines.model import RUN_ENDED, STEP_ENDED, Pipeline, PipelineRun, StepRun
+from noria.pipelines.model import RUN_ENDED, STEP_ENDED, Pipeline, PipelineRun, StepRun, StepSpec
 from noria.pipelines.transitions import Transitions, lock_run, renewed, run_ref
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Control:
         if step.state != "running":
             return self._transitions.cancel_step(tx, run, plan, step)
         store.save_step(tx, step)
-        if step.kind == "map":
+        if step.kind in ("map", "sweep"):
             for each in store.elements(tx, step.id):
                 if each.state not in STEP_ENDED:
                     run = self._stop(tx, run, plan, replace(each, stop_by=step.stop_by))
@@ -212,12 +212,19 @@ def to_repeat(plan: Plan, steps: list[StepRun], start: str, at_ms: int) -> tuple
         repeated.add(name)
         made = replace(renewed(step, at_ms), waits=len(above), **graph.asked(spec))
         own = [each for each in steps if each.parent_id == step.id]
-        if spec.kind == "map" and own and not above and start != name:
-            todo = [each for each in own if each.state != "succeeded" or each.name == start]
-            elements += [
-                replace(renewed(each, at_ms), waits=0, spec=graph.element(spec, each.item, plan.maps), **graph.asked(spec))
-                for each in todo
-            ]
-            made = replace(made, state="running", waits=len(todo), started_at_ms=step.started_at_ms, reason=step.reason)
+        if spec.kind in ("map", "sweep") and own and not above and start != name:
+            todo = [each for each in own if not _is_done(spec, each) or each.name == start]
+            for each in todo:
+                again_spec = graph.element(spec, each.item, plan.maps) if spec.kind == "map" else each.spec
+                elements.append(replace(renewed(each, at_ms), waits=0, spec=again_spec, **graph.asked(spec)))
+            held = 1 if spec.kind == "sweep" else 0  # a sweep that may still make trials waits for itself: sweeps.py
+            made = replace(
+                made, state="running", waits=len(todo) + held, started_at_ms=step.started_at_ms, reason=step.reason
+            )
         again.append(made)
     return again, elements
+
+
+def _is_done(spec: StepSpec, element: StepRun) -> bool:
+    """Is this element kept? Also a trial that was given up: it would be again."""
+    return element.state == "succeeded" or (spec.kind == "sweep" and element.state == "skipped")

@@ -41,6 +41,7 @@ from noria.pipelines.model import (
     StepSpec,
     Value,
 )
+from noria.pipelines.space import SweepSpec, check_sweep
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"^3\.\d+(\.\d+)?\Z")
@@ -130,6 +131,10 @@ def _check_kind(step: StepSpec, where: str) -> None:
         raise Invalid(f"{step.function!r} does not name a function as module:name.", where=where)
     if (step.kind == "map") != bool(step.each) or not set(step.each) <= set(step.inputs):
         raise Invalid("A map names the inputs that it is spread over.", where=where)
+    if (step.kind == "sweep") != (step.sweep is not None):
+        raise Invalid("A sweep says what it searches.", where=where)
+    if step.sweep is not None:
+        check_sweep(step.sweep, set(step.inputs), where)
     if any(conditions.depth(test) > conditions.DEPTH_MAX for test in step.when):
         raise Invalid(f"A condition is nested at most {conditions.DEPTH_MAX} deep.", where=where)
 
@@ -249,6 +254,30 @@ def element(step: StepSpec, index: int, maps: Collection[str]) -> StepSpec:
     return replace(
         step, name=f"{step.name}[{index}]", kind="call", each=[], keep_going=False, when=[], after=[], inputs=inputs
     )
+
+
+def trial(step: StepSpec, number: int, params: Mapping[str, Any]) -> StepSpec:
+    """The step for one trial of a sweep."""
+    inputs = {**step.inputs, **{name: FromValue(value) for name, value in params.items()}}
+    return replace(step, name=f"{step.name}[{number}]", kind="call", sweep=None, when=[], after=[], inputs=inputs)
+
+
+def trial_params(step: StepSpec, sweep: SweepSpec) -> dict[str, Any]:
+    """The parameters that a trial was made with."""
+    found = {name: step.inputs[name] for name in sweep.space}
+    return {name: source.value for name, source in found.items() if isinstance(source, FromValue)}
+
+
+def metric(value: Value | None, name: str) -> float | None:
+    """The number that a trial is judged by, in what it returned; None when there is none."""
+    if name and isinstance(value, Named):
+        value = value.items.get(name)
+    elif name and isinstance(value, Json):
+        value = Json(value.value.get(name)) if isinstance(value.value, dict) else None
+    found = value.value if isinstance(value, Json) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        return None
+    return float(found)
 
 
 def _item(source: Source, index: int, maps: Collection[str]) -> Source:

@@ -36,17 +36,21 @@ from noria.pipelines.model import (
     PipelineVersion,
     Received,
     Replay,
+    Report,
     Rerun,
     Resume,
     Schedule,
     StepRun,
     Submit,
+    Sweep,
     Switch,
     Trigger,
+    Verdict,
     Welcome,
 )
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines
+from noria.pipelines.sweeps import Sweeps
 from noria.pipelines.triggers import Triggers
 from noria.pipelines.work import Work
 
@@ -56,7 +60,8 @@ CLAIM_LOOK_S = 1.0  # and of one that another server process made ready, or whos
 
 
 def routes(
-    pipelines: Pipelines, schedules: Schedules, triggers: Triggers, work: Work, hooks: Hooks, backfills: Backfills
+    pipelines: Pipelines, schedules: Schedules, triggers: Triggers, work: Work, hooks: Hooks, backfills: Backfills,
+    sweeps: Sweeps,
 ) -> Routes:  # fmt: skip
     return [
         *_pipelines(pipelines),
@@ -65,6 +70,7 @@ def routes(
         *_triggers(triggers),
         *_hooks(hooks),
         *_backfills(backfills),
+        *_sweeps(sweeps),
         *_work(work),
     ]
 
@@ -166,6 +172,20 @@ def _runs(pipelines: Pipelines) -> Routes:
         submit_pipeline_run, list_pipeline_runs, read_pipeline_run, cancel_pipeline_run, resume_pipeline_run,
         pause_pipeline_run, unpause_pipeline_run, rerun_pipeline_run, cancel_step_run, read_step_logs,
     ]  # fmt: skip
+
+
+def _sweeps(sweeps: Sweeps) -> Routes:
+    @get("/api/v1/step-runs/{step_run_id:str}/trials", action="pipeline.read")
+    def read_sweep(op: Op, step_run_id: str) -> Sweep:
+        """A sweep with its trials."""
+        return sweeps.sweep(op, step_run_id)
+
+    @post("/api/v1/step-runs/{step_run_id:str}/reports", action="pipeline.report")
+    def report_of_step(op: Op, step_run_id: str, data: Report) -> Verdict:
+        """Numbers that a step reports while it works; the answer says whether to give up."""
+        return sweeps.report(op, step_run_id, data)
+
+    return [read_sweep, report_of_step]
 
 
 def _schedules(schedules: Schedules) -> Routes:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType, field
 
 from noria.kernel.facts import Fact, fact
+from noria.pipelines.space import SweepSpec, TrialState
 
 STEPS_MAX = 1_000  # per run; a page still draws it, and a submit stays one short transaction
 RETRIES_MAX = 20
@@ -32,7 +33,7 @@ HOOK_BYTES_MAX = 64 << 10  # a message becomes a fact, and facts are kept for ev
 RunState = Literal["waiting", "queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 # asking: it waits for what people say. A map runs while its elements do.
 StepState = Literal["waiting", "ready", "running", "asking", "succeeded", "failed", "cancelled", "skipped"]
-StepKind = Literal["call", "map", "approve"]
+StepKind = Literal["call", "map", "sweep", "approve"]
 Outcome = Literal["succeeded", "failed", "timed_out", "out_of_memory", "cancelled", "lost"]
 RUN_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 STEP_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
@@ -220,7 +221,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class StepSpec(Struct, frozen=True, kw_only=True):
-    """One call of a step in a pipeline; or one of many, made while it runs (`map`); or a question to people (`approve`)."""
+    """One call of a step in a pipeline; or many, made while it runs (`map`, `sweep`); or a question to people (`approve`)."""
 
     name: str  # unique in its pipeline: the function's name, numbered when it is called more than once
     function: str = ""  # `module:name`, found in the captured code; empty for a question
@@ -229,6 +230,7 @@ class StepSpec(Struct, frozen=True, kw_only=True):
     keep_going: bool = False  # of a map: an element that fails gives None, and is no reason for the run to fail
     when: list[Test] = []  # the step is passed over unless all of these hold
     question: Question | None = None
+    sweep: SweepSpec | None = None
     description: str = ""
     inputs: dict[str, Source] = {}
     after: list[str] = []  # steps to wait for without using what they return
@@ -370,7 +372,7 @@ class StepRun(Struct, frozen=True, kw_only=True):
     gpu: int = 0
     memory_bytes: int = 0
     kind: StepKind = "call"
-    parent_id: str = ""  # of an element: the step run of its map
+    parent_id: str = ""  # of an element: the step run of its map, or of its sweep
     item: int = -1  # of an element: which one
     approval_id: str = ""  # of a question: where it is answered
     stop_by: str = ""  # who asked for this step alone to stop
@@ -423,6 +425,45 @@ class Room(Struct, frozen=True, kw_only=True):
     memory_bytes: float
     gpus: float
     kept_for_ms: int | None = None
+
+
+class Report(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Numbers that a step reports while it works. A number that is not finite is sent as null."""
+
+    attempt: int
+    step: int
+    values: dict[str, float | None]
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """The answer to a report: is the trial to be given up?"""
+
+    prune: bool = False
+    reason: str = ""
+
+
+class TrialView(Struct, frozen=True, kw_only=True):
+    """A trial of a sweep, as a page shows it. `reports`: (step, value) of the metric, thinned."""
+
+    number: int
+    step_run_id: str
+    state: StepState
+    outcome: TrialState
+    params: dict[str, Any]
+    value: float | None = None
+    reports: list[tuple[int, float | None]] = []
+    reason: str = ""
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+
+
+class Sweep(Struct, frozen=True, kw_only=True):
+    """A sweep with its trials; `best` is the number of the best so far."""
+
+    step: StepRun
+    spec: SweepSpec
+    trials: list[TrialView]
+    best: int | None = None
 
 
 class Logs(Struct, frozen=True, kw_only=True):
@@ -925,6 +966,24 @@ class StepRunExpanded(Fact):
     run_id: str
     step: str
     count: int
+
+
+@fact("step_run.tried")
+class StepRunTried(Fact):
+    """A sweep began trials."""
+
+    run_id: str
+    step: str
+    trials: list[int]
+
+
+@fact("step_run.pruned")
+class StepRunPruned(Fact):
+    """A trial was given up early: what it reported was worse than what others had reported by then."""
+
+    run_id: str
+    step: str
+    at_step: int
 
 
 @fact("step_run.skipped")

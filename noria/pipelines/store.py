@@ -274,6 +274,7 @@ def remove_steps(tx: Write, ids: list[str]) -> None:
     if ids:
         tx.run("delete from step_log where step_run_id in :ids", ids=ids)
         tx.run("delete from attempt where step_run_id in :ids", ids=ids)
+        tx.run("delete from step_report where step_run_id in :ids", ids=ids)
         tx.run("delete from step_run where id in :ids", ids=ids)
 
 

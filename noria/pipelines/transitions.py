@@ -10,6 +10,7 @@ succeeded never runs again unless somebody says so; nothing begins while the run
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import Ref, new_id
-from noria.pipelines import conditions, graph, store
+from noria.pipelines import conditions, graph, store, sweep_store
 from noria.pipelines.asking import Asker
 from noria.pipelines.graph import Plan
 from noria.pipelines.model import (
@@ -31,6 +32,7 @@ from noria.pipelines.model import (
     Finish,
     FromStep,
     Json,
+    Named,
     PipelineRun,
     StepRun,
     StepSpec,
@@ -39,7 +41,9 @@ from noria.pipelines.model import (
     Truth,
     Value,
 )
+from noria.pipelines.space import best
 
+_POORLY = (("pruned", "given up"), ("failed", "without a number"))
 Moved = tuple[PipelineRun, list[StepRun]]  # the run, and the steps that wait for nothing any more
 
 
@@ -67,6 +71,8 @@ class Transitions:
                 return self._pass_over(tx, run, plan, step, reason)
             if spec.kind == "map":
                 return self._expand(tx, run, plan, step, spec)
+            if spec.kind == "sweep":
+                return self._begin_sweep(tx, run, step, spec)
             if spec.kind == "approve":
                 return self._ask(tx, run, step, spec)
         except Invalid as error:
@@ -142,6 +148,44 @@ class Transitions:
         state: StepState = "ready" if spec.cache_s is None else "waiting"  # a cached one is looked up as it begins
         return replace(renewed(base, at_ms), state=state, spec=spec, **graph.asked(spec))
 
+    def _begin_sweep(self, tx: Write, run: PipelineRun, step: StepRun, spec: StepSpec) -> Moved:
+        """A sweep runs from here on. `sweeps.py` makes its trials; until it has made the last, the sweep waits for itself.
+
+        Raises Invalid when the run has no room for them.
+        """
+        assert tx.op is not None and spec.sweep is not None
+        old = store.elements(tx, step.id)
+        others = store.steps_count(tx, run.id) - len(old)
+        if others + spec.sweep.trials > STEPS_MAX:
+            raise Invalid(
+                f"{step.name} makes {spec.sweep.trials} trials; a run has at most {STEPS_MAX} steps, and this one has {others} others."
+            )
+        store.remove_steps(tx, [each.id for each in old])
+        store.save_step(tx, replace(step, state="running", waits=1, started_at_ms=tx.op.at_ms))
+        tx.emit("step_run.expanded", Ref("step_run", step.id), run_id=run.id, step=step.name, count=0)
+        return run, []
+
+    def add_trials(
+        self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, made: int, params: list[dict[str, Any]]
+    ) -> PipelineRun:
+        """More trials of a sweep, after `made`."""
+        assert tx.op is not None
+        spec, numbers = plan.spec_of(step), range(made, made + len(params))
+        trials = [
+            self._element(tx.op.at_ms, step, graph.trial(spec, number, found), number, None)
+            for number, found in zip(numbers, params, strict=True)
+        ]
+        store.put_elements(tx, trials)
+        store.save_step(tx, replace(step, waits=step.waits + len(trials)))
+        tx.emit("step_run.tried", Ref("step_run", step.id), run_id=run.id, step=step.name, trials=list(numbers))
+        run = replace(run, remaining=run.remaining + len(trials))
+        return self.make_ready(tx, run, plan, [each for each in trials if each.state == "waiting"])
+
+    def release(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> PipelineRun:
+        """A sweep makes no more trials: it ends with the last of those there are."""
+        run, children = self._one_less(tx, run, plan, step)
+        return self.make_ready(tx, run, plan, children)
+
     def _ask(self, tx: Write, run: PipelineRun, step: StepRun, spec: StepSpec) -> Moved:
         """Put the question to people. Raises Invalid when the evidence cannot be shown."""
         assert tx.op is not None and spec.question is not None and spec.timeout_s is not None
@@ -187,6 +231,8 @@ class Transitions:
             return self.cancel_step(tx, run, plan, step)
         if done.outcome in ("lost", "cancelled"):  # nobody asked for it to be cancelled, so its worker is confused
             return self.give_back(tx, run, plan, step, done.error)
+        if step.parent_id and (at_step := sweep_store.pruned_at(tx, step.id, step.attempt)) is not None:
+            return self._prune(tx, run, plan, step, at_step)
         spec = plan.spec_of(step)
         step = replace(step, failures=step.failures + 1)
         if step.failures > spec.retries:
@@ -197,6 +243,13 @@ class Transitions:
         self.note(tx, step, f"attempt {step.attempt} failed; the next one starts in {delay_s:g} s")
         self._emit_failed(tx, run, step, done.error, will_retry=True)
         return run
+
+    def _prune(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, at_step: int) -> PipelineRun:
+        """A trial gave up, as it was told."""
+        tx.emit("step_run.pruned", Ref("step_run", step.id), run_id=run.id, step=step.name, at_step=at_step)
+        step = replace(step, reason=f"Given up at step {at_step}: worse than what other trials had reported by then.")
+        run, children = self._end(tx, run, plan, step, "skipped")
+        return self.make_ready(tx, run, plan, children)
 
     def _requeue(self, tx: Write, run: PipelineRun, step: StepRun) -> None:
         """Nobody holds the step any more, and it is to run again: now, or when its run goes on."""
@@ -267,6 +320,10 @@ class Transitions:
         """The last element to end ends its map: well if all did, or if the map was told to keep going."""
         above = store.step(tx, step.parent_id)
         assert above is not None
+        return self._one_less(tx, run, plan, above)
+
+    def _one_less(self, tx: Write, run: PipelineRun, plan: Plan, above: StepRun) -> Moved:
+        """A map or a sweep waits for one thing less."""
         above = replace(above, waits=above.waits - 1)
         if above.waits:
             store.save_step(tx, above)
@@ -274,6 +331,8 @@ class Transitions:
         if run.state == "cancelling" or above.stop_by:
             return self._end(tx, run, plan, above, "cancelled")
         ended = store.elements(tx, above.id)
+        if above.kind == "sweep":
+            return self._end_sweep(tx, run, plan, above, ended)
         failed = [each for each in ended if each.state in ("failed", "cancelled")]
         above = replace(above, reads=sorted({ref for each in ended for ref in each.reads}))
         count = f"{len(failed)} of {len(ended)} elements did not succeed"
@@ -284,6 +343,28 @@ class Transitions:
         first = failed[0]
         why = first.error or f"cancelled by {first.stop_by}"
         return self._fail(tx, run, plan, above, f"{count}; {first.name}: {why}")
+
+    def _end_sweep(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, ended: list[StepRun]) -> Moved:
+        """The last trial ended: the sweep gives what the best one gave, and fails when none gave a number."""
+        spec = plan.spec_of(step).sweep
+        assert spec is not None
+        trials = sweep_store.trials(tx, spec, ended)
+        counts = Counter[str](trial.state for trial in trials)
+        said = "".join(f", {counts[word]} {text}" for word, text in _POORLY if counts[word])
+        said = f"{len(trials)} trial{'' if len(trials) == 1 else 's'}{said}"
+        found = best(spec, trials)
+        if found is None:
+            named = f" for {spec.metric!r}" if spec.metric else ""
+            first = next((each.error for each in ended if each.error), "")
+            return self._fail(tx, run, plan, step, f"No trial gave a number{named}: {said}. {first}".strip())
+        winner = next(each for each in ended if each.item == found.number)
+        outputs = Named({
+            "best": winner.outputs or Json(None), "params": Json(found.params), "value": Json(found.value),
+            "trial": Json(found.number),
+        })  # fmt: skip
+        reason = f"Trial {found.number} was the best: {spec.metric or 'value'} {found.value:.6g}. {said}."
+        step = replace(step, outputs=graph.simplify(outputs), reads=winner.reads, reason=reason)
+        return self._end(tx, run, plan, step, "succeeded")
 
     def _skip_below(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, word: str) -> PipelineRun:
         """The step came to a bad end: what needs it is skipped, and the run will have failed."""

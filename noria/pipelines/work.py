@@ -47,7 +47,9 @@ UNKNOWN_AFTER_MS = 10_000  # how long the answer to a claim may be under way
 CLOCK_JUMP_MS = 1000  # beyond what a clock that is kept right moves between two looks
 CANDIDATES = 8  # ready steps a claim looks at before it gives up to other workers
 # What a step may do for the owner of its run, at most: never grant rights, delete, deploy, or start other runs.
-STEP_ACTIONS = READ | BYTES | EXPERIMENT | DATA | MODEL | USE | {"model.promote", "approval.request", "me.read"}
+STEP_ACTIONS = (
+    READ | BYTES | EXPERIMENT | DATA | MODEL | USE | {"model.promote", "approval.request", "me.read", "pipeline.report"}
+)
 
 REPLAY_ACTIONS = READ | BYTES | {"me.read"}
 
