@@ -12,8 +12,8 @@ import { plural } from '../lib/format.js';
 
 const HEIGHT = 380, TOP = 34, BOTTOM = 20, MOST = 12;
 
-/** @param {{table: import('../lib/columns.js').Table, rows: Uint32Array, selected: string[], visible: string[]}} props */
-export function Parallel({ table, rows, selected, visible }) {
+/** @param {{table: import('../lib/columns.js').Table, rows: Uint32Array, selected: string[], visible: string[], noun?: string}} props */
+export function Parallel({ table, rows, selected, visible, noun = 'run' }) {
   const frame = useRef(/** @type {any} */ (null)), canvas = useRef(/** @type {any} */ (null));
   const start = useRef(/** @type {any} */ (null));
   const { width } = useSize(frame);
@@ -44,8 +44,8 @@ export function Parallel({ table, rows, selected, visible }) {
 
   if (axes.length < 2) return html`<p class="muted">Two columns that vary are needed; choose parameters and metrics under Columns.</p>`;
   const toShare = (/** @type {any} */ e) => { const r = e.currentTarget.getBoundingClientRect(); return Math.max(0, Math.min(1, 1 - (e.clientY - r.top) / r.height)); };
-  return html`<figure class="parallel stack" ref=${frame}><div class="row"><span class="quiet">${kept.length === rows.length ? plural(rows.length, 'run') : `${plural(kept.length, 'run')} of ${rows.length} pass`}</span>${Object.keys(brushes).length > 0 && html`<button type="button" class="button plain small" onClick=${() => setBrushes({})}>Clear the brushes</button>`}<span class="muted end">Drag along an axis to keep the runs that pass there</span></div>
-    <div style=${{ position: 'relative', height: `${HEIGHT}px` }}><canvas ref=${canvas} style=${{ width: `${width}px`, height: `${HEIGHT}px` }} role="img" aria-label=${`Parallel coordinates of ${plural(rows.length, 'run')} over ${axes.map((a) => a.label).join(', ')}.`}></canvas>
+  return html`<figure class="parallel stack" ref=${frame}><div class="row"><span class="quiet">${kept.length === rows.length ? plural(rows.length, noun) : `${plural(kept.length, noun)} of ${rows.length} pass`}</span>${Object.keys(brushes).length > 0 && html`<button type="button" class="button plain small" onClick=${() => setBrushes({})}>Clear the brushes</button>`}<span class="muted end">Drag along an axis to keep the ${noun}s that pass there</span></div>
+    <div style=${{ position: 'relative', height: `${HEIGHT}px` }}><canvas ref=${canvas} style=${{ width: `${width}px`, height: `${HEIGHT}px` }} role="img" aria-label=${`Parallel coordinates of ${plural(rows.length, noun)} over ${axes.map((a) => a.label).join(', ')}.`}></canvas>
       <svg width=${width} height=${HEIGHT} style=${{ position: 'absolute', inset: '0' }}>${axes.map((a, k) => html`<g key=${a.name} transform=${`translate(${x(k)} 0)`}>
         <text class="strong" y="12" text-anchor="middle">${a.label.length > 16 ? `${a.label.slice(0, 15)}…` : a.label}<title>${a.name}</title></text><text y="27" text-anchor="middle">${a.high}</text><text y=${HEIGHT - 5} text-anchor="middle">${a.low}</text>
         <line class="axis" y1=${TOP} y2=${HEIGHT - BOTTOM} />

@@ -10,7 +10,7 @@ const TONES = {
   failed: 'failed', timed_out: 'failed', out_of_memory: 'failed', killed: 'failed', error: 'failed', rejected: 'failed', crashed: 'failed', refused: 'failed', lost: 'failed', unhealthy: 'failed', denied: 'failed', rolled_back: 'failed',
   queued: 'queued', pending: 'queued', scheduled: 'queued', waiting: 'queued', submitted: 'queued', requested: 'queued', blocked: 'queued', retrying: 'queued', idle: 'queued', ready_to_run: 'queued',
   open: 'alert', alert: 'alert', firing: 'alert', opened: 'alert', breached: 'alert', over: 'alert',
-  warning: 'warn', degraded: 'warn', awaiting_approval: 'warn', draining: 'warn', paused: 'warn', expired: 'warn', no_data: 'warn', partial: 'warn',
+  warning: 'warn', degraded: 'warn', awaiting_approval: 'warn', asking: 'warn', draining: 'warn', paused: 'warn', expired: 'warn', no_data: 'warn', partial: 'warn',
   sealed: 'sealed', verified: 'sealed',
 };
 

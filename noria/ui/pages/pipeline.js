@@ -13,6 +13,7 @@ import { Id, Kv, Time, Who } from '../components/values.js';
 import { useCommands, useResource } from '../components/use.js';
 import { enc, post, withQuery } from '../lib/api.js';
 import { plural } from '../lib/format.js';
+import { typed } from '../lib/steps.js';
 
 /** @param {any} props */
 export default function PipelinePage({ params, go }) {
@@ -31,7 +32,7 @@ export default function PipelinePage({ params, go }) {
       ${spec && html`<${Block} title="Code"><${Kv} items=${[['Entry', html`<code>${spec.entry}</code>`], ['Archive', html`<${Id} value=${spec.code.archive_digest} />`], ['Commit', spec.code.commit && html`<${Id} value=${spec.code.commit} />`], ['Branch', spec.code.branch], ['Remote', spec.code.remote], ['Environment', spec.environment_digest && html`<${Id} value=${spec.environment_digest} />`], ['Python', spec.python]]} /><//>`}`}<//>
     ${asking && html`<${Dialog} title=${`Run ${name}`} deed="Run" onClose=${() => setAsking(false)} act=${async (/** @type {FormData} */ form) => {
       const values = /** @type {Record<string, any>} */ ({});
-      for (const key of Object.keys(spec?.params ?? {})) { const text = String(form.get(`p.${key}`) ?? ''); if (text !== '') values[key] = read(text); }
+      for (const key of Object.keys(spec?.params ?? {})) { const text = String(form.get(`p.${key}`) ?? ''); if (text !== '') values[key] = typed(text); }
       const run = await post(`/pipelines/${enc(name)}/runs`, { params: values });
       go(`/pipeline-runs/${run.id ?? run.run?.id}`);
     }}>${Object.keys(spec?.params ?? {}).length === 0 ? html`<p class="quiet">It takes no parameters.</p>` : Object.entries(spec.params).map(([k, v]) => html`<${Field} key=${k} label=${k} name=${`p.${k}`} required=${/** @type {any} */ (v).required} placeholder=${/** @type {any} */ (v).required ? '' : JSON.stringify(/** @type {any} */ (v).default)} hint=${/** @type {any} */ (v).type} />`)}<//>`}
@@ -50,5 +51,3 @@ export function dependencies(step) {
   return [...found];
 }
 
-/** A parameter as typed: JSON where it is JSON, else the words themselves. @param {string} text */
-function read(text) { try { return JSON.parse(text); } catch { return text; } }

@@ -1,0 +1,35 @@
+import test from 'node:test';
+import assert from 'node:assert/strict';
+import { bestSoFar, grouped, isOpen, kindOf, rowsOf, trialTable, typed } from '../../noria/ui/lib/steps.js';
+
+const view = (id, more = {}) => ({ step: { id, name: id, parent_id: '', kind: 'call', item: -1, ...more }, attempts: [] });
+const many = (count) => [view('load'), view('fit', { kind: 'map' }), ...Array.from({ length: count }, (_, i) => view(`fit[${count - 1 - i}]`, { parent_id: 'fit', item: count - 1 - i }))];
+
+test('elements follow their map, in order, unless they are many', () => {
+  const few = grouped(many(3));
+  assert.deepEqual(rowsOf(few, new Set()).map((r) => r.step.name), ['load', 'fit', 'fit[0]', 'fit[1]', 'fit[2]']);
+  assert.deepEqual(rowsOf(few, new Set(['fit'])).map((r) => r.step.name), ['load', 'fit']);
+  const lots = grouped(many(40));
+  assert.equal(rowsOf(lots, new Set()).length, 2);
+  assert.equal(rowsOf(lots, new Set(['fit'])).length, 42);
+  assert.equal(isOpen(lots[0].of, lots[0].elements, new Set(['load'])), false);
+});
+test('a step says what it is', () => {
+  assert.equal(kindOf(view('a', { kind: 'map' }), [view('b')]), 'each of 1');
+  assert.equal(kindOf(view('a', { kind: 'sweep' }), [view('b')]), '1 trial');
+  assert.equal(kindOf(view('a', { kind: 'approve' }), []), 'question');
+  assert.equal(kindOf({ ...view('a'), attempts: [1, 2] }, []), '2 attempts');
+});
+test('the best so far never gets worse, and knows its direction', () => {
+  const trials = [3, 5, null, 1, 2].map((value, number) => ({ number, value, outcome: value === null ? 'pruned' : 'complete', params: {} }));
+  assert.deepEqual(bestSoFar(trials, 'minimize').map((p) => p.best), [3, 3, 1, 1]);
+  assert.deepEqual(bestSoFar(trials, 'maximize').map((p) => p.best), [3, 5, 5, 5]);
+});
+test('trials become columns', () => {
+  const table = trialTable([{ number: 0, outcome: 'complete', value: 2, params: { lr: 0.1, kind: null } }, { number: 1, outcome: 'failed', value: null, params: { lr: 1, kind: true } }], ['lr', 'kind'], 'loss');
+  assert.deepEqual(table.columns['params.kind'], ['null', 'true']);
+  assert.deepEqual([...table.columns['metrics.loss']], [2, NaN]);
+});
+test('a parameter is JSON where it is JSON', () => {
+  assert.deepEqual([typed('3'), typed('"3"'), typed('flights'), typed('[1]')], [3, '3', 'flights', [1]]);
+});

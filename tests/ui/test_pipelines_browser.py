@@ -1,0 +1,124 @@
+"""The page of a pipeline run in a real browser, with a real worker: trials of a sweep, a question answered, run again, run from here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from noria.client.api import Api
+from tests.pipelines.processes import Server, ended, until
+from tests.ui.conftest import CHROMIUM, complaints, opened
+
+FLOW = Path(__file__).parents[1] / "pipelines" / "sweeps.py.txt"
+ASKED = """
+
+@noria.pipeline
+def asked(x: int = 4):
+    noria.approve("Go on?", evidence=[noria.sweep(sometimes, space={"x": [2, 4]}, trials=2, sampler="grid")], name="may-we")
+    return {"x": use(fit.map([x, x + 1])[0])}
+"""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.protocol,
+    pytest.mark.skipif(not CHROMIUM, reason="there is no chromium here"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("home"))
+    with made.worker(slots=4):
+        yield made
+    made.stop()
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[Api]:
+    with server.api() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    folder = tmp_path_factory.mktemp("code")
+    (folder / "looked_at.py").write_text(FLOW.read_text() + ASKED)
+    sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location("looked_at", folder / "looked_at.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["looked_at"] = module
+    spec.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(folder))
+    sys.modules.pop("looked_at")
+
+
+def shot(page: Any, name: str) -> None:
+    if shots := os.environ.get("NORIA_SHOTS"):
+        page.screenshot(path=f"{shots}/{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_sweep_shows_its_trials(chromium: Any, server: Server, api: Api, flow: ModuleType, theme: str) -> None:
+    view = ended(api, flow.searched.submit(trials=16, api=api)["id"])
+    step = next(s["step"] for s in view["steps"] if s["step"]["kind"] == "sweep")
+    page = opened(chromium, server.url, theme)
+    page.goto(f"/pipeline-runs/{view['run']['id']}?step={step['id']}")
+    page.get_by_text("is the best so far").wait_for()
+    page.get_by_role("img", name="Best loss so far").wait_for()
+    page.get_by_role("img", name="Parallel coordinates of 16 trials").wait_for()
+    assert page.get_by_role("table", name="Trials").get_by_role("row").count() == 17
+    assert page.get_by_role("list", name="Parameters by what goes along with loss").get_by_role("listitem").count() == 2
+    assert complaints(page) == []
+    shot(page, f"sweep-{theme}")
+    page.get_by_role("table", name="Trials").get_by_role("link").first.click()
+    page.get_by_role("heading", name="Step loss[").wait_for()
+    page.get_by_role("button", name="loss (16)").click()
+    page.get_by_role("button", name="loss[15], succeeded").wait_for()
+    page.goto(f"/pipeline-runs/{view['run']['id']}?shape=graph")
+    page.get_by_text("16 trials").wait_for()
+    assert complaints(page) == []
+    shot(page, f"sweep-graph-{theme}")
+    page.context.close()
+
+
+def test_a_question_is_answered_on_the_page_and_the_run_is_run_again(
+    chromium: Any, server: Server, api: Api, flow: ModuleType
+) -> None:
+    run = flow.asked.submit(api=api)
+    until(lambda: any(s["step"]["state"] == "asking" for s in api.get(f"/pipeline-runs/{run['id']}")["steps"]))
+    page = opened(chromium, server.url)
+    page.goto(f"/pipeline-runs/{run['id']}")
+    page.get_by_role("button", name="Answer").click()
+    page.get_by_role("button", name="Approve…").click()
+    assert complaints(page) == []
+    page.get_by_role("button", name="Approve", exact=True).click()
+    view = ended(api, run["id"])
+    assert view["run"]["outputs"]["x"]["value"] == 4
+    page.get_by_role("button", name="Run again…").click()
+    page.get_by_label("x", exact=True).fill("7")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_url(lambda url: run["id"] not in url)
+    page.get_by_text("Go on?").first.wait_for()
+    again = page.url.rsplit("/", 1)[-1].split("?")[0]
+    assert api.get(f"/pipeline-runs/{again}")["run"]["params"] == {"x": 7}
+    page.get_by_role("button", name="Pause", exact=True).click()
+    until(lambda: api.get(f"/pipeline-runs/{again}")["run"]["is_paused"])
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    assert ended(api, again)["run"]["state"] == "cancelled"
+    shot(page, "question")
+    page.goto(f"/pipeline-runs/{run['id']}")
+    page.get_by_role("button", name="fit, succeeded").click()
+    page.get_by_role("button", name="Run from here…").click()
+    page.get_by_role("button", name="Run from here", exact=True).click()
+    until(lambda: api.get(f"/pipeline-runs/{run['id']}")["steps"][-1]["step"]["attempt"] == 2)
+    assert ended(api, run["id"])["run"]["state"] == "succeeded"
+    page.context.close()
