@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from noria.client.api import Api
+from noria.access.model import NewPrincipal, TokenRequest
+from noria.client.api import Api, connect
 from tests.pipelines.processes import Server, ended, until
 from tests.ui.conftest import CHROMIUM, complaints, opened
 
@@ -22,7 +23,7 @@ ASKED = """
 @noria.pipeline
 def asked(x: int = 4):
     noria.approve("Go on?", evidence=[noria.sweep(sometimes, space={"x": [2, 4]}, trials=2, sampler="grid")], name="may-we")
-    return {"x": use(fit.map([x, x + 1])[0])}
+    return {"x": use(fit.map([x, 3])[0])}
 """
 
 pytestmark = [
@@ -61,6 +62,13 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     sys.modules.pop("looked_at")
 
 
+def token_of(server: Server, name: str, role: str) -> str:
+    assert server.app
+    op = server.app.ops.system("test")
+    server.app.access.create_principal(op, NewPrincipal(name=name, kind="service", roles=[role]))
+    return server.app.access.create_token(op, TokenRequest(name=name, principal=name)).secret
+
+
 def shot(page: Any, name: str) -> None:
     if shots := os.environ.get("NORIA_SHOTS"):
         page.screenshot(path=f"{shots}/{name}.png", full_page=True)
@@ -93,7 +101,8 @@ def test_a_sweep_shows_its_trials(chromium: Any, server: Server, api: Api, flow:
 def test_a_question_is_answered_on_the_page_and_the_run_is_run_again(
     chromium: Any, server: Server, api: Api, flow: ModuleType
 ) -> None:
-    run = flow.asked.submit(api=api)
+    with connect(server.url, token=token_of(server, "dana", "contributor")) as dana:  # whoever asked cannot answer
+        run = flow.asked.submit(api=dana)
     until(lambda: any(s["step"]["state"] == "asking" for s in api.get(f"/pipeline-runs/{run['id']}")["steps"]))
     page = opened(chromium, server.url)
     page.goto(f"/pipeline-runs/{run['id']}")

@@ -6,13 +6,15 @@ import { html } from './html.js';
 import { Icon } from './icon.js';
 import { Block } from './page.js';
 import { Dialog, Field } from './dialog.js';
+import { Show } from './empty.js';
 import { JsonView } from './json-view.js';
 import { Log } from './log.js';
 import { State } from './state.js';
 import { Sweep } from './sweep.js';
 import { Table } from './table.js';
 import { Id, RefLink } from './values.js';
-import { enc, post } from '../lib/api.js';
+import { useResource } from './use.js';
+import { api, enc, post } from '../lib/api.js';
 import { bytes, duration, short } from '../lib/format.js';
 import { now, sayError } from '../lib/store.js';
 
@@ -29,14 +31,21 @@ export function Step({ of: { step, attempts, depends_on: after, description, whe
   return html`${step.kind === 'sweep' && html`<${Sweep} step=${step} run=${run.id} />`}
     <${Block} title=${html`Step ${step.name}`} actions=${actions}>
     <div class="stack"><p class="quiet">${question ? html`<b>${question.prompt}</b> ` : ''}${description && description !== question?.prompt ? `${description} ` : ''}${step.reason ? `${step.reason} ` : ''}${waiting ? html`<b>${waiting}</b> ` : ''}${step.cached_from ? html`Its result was taken from <${RefLink} to=${`step_run:${step.cached_from}`} />. ` : ''}${after?.length ? `It waits for ${after.join(', ')}. ` : ''}${when?.length ? html`It runs only if ${when.map((/** @type {string} */ w, /** @type {number} */ i) => html`${i ? ' and ' : ''}<code>${w}</code>`)}. ` : ''}${step.started_at_ms ? `It ${step.ended_at_ms ? 'took' : 'has been running for'} ${duration((step.ended_at_ms ?? now.value) - step.started_at_ms)}` : ''}${step.worker ? ` on ${step.worker}` : ''}${step.memory_bytes ? `, with at most ${bytes(step.memory_bytes)} of memory` : ''}${step.started_at_ms ? '.' : ''}</p>
+      ${step.approval_id && html`<${Evidence} approval=${step.approval_id} />`}
       ${step.error && html`<pre class="code bad" tabindex="0">${step.error}</pre>`}
       ${attempts.length > 1 && html`<${Table} label="Attempts" rows=${attempts} rowKey=${(/** @type {any} */ a) => a.number} columns=${[{ key: 'n', label: 'Attempt', cell: (a) => a.number }, { key: 's', label: 'State', cell: (a) => html`<${State} of=${a.state} />` }, { key: 'w', label: 'Worker', cell: (a) => a.worker }, { key: 't', label: 'Took', num: true, cell: (a) => duration((a.ended_at_ms ?? now.value) - a.started_at_ms) }, { key: 'x', label: 'Exit', num: true, cell: (a) => a.exit_code ?? '–' }, { key: 'e', label: 'Why', prose: true, cell: (a) => a.error }]} />`}
       ${step.kind === 'call' && html`<${Log} key=${step.id} path=${`/step-runs/${enc(step.id)}/logs`} live=${live} ref_=${`step_run:${step.id}`} label=${`Log of ${step.name}`} />`}
       ${step.outputs && html`<details><summary class="quiet">What it returned</summary><${Outputs} of=${{ result: step.outputs }} /></details>`}
       ${step.cache_key && html`<small>Cache key <${Id} value=${step.cache_key} /></small>`}</div><//>
     ${asking === 'again' && html`<${Dialog} title=${`Run again from ${step.name}`} deed="Run from here" onClose=${() => setAsking('')} act=${async () => { await post(`/pipeline-runs/${enc(run.id)}/resume`, { start: step.name }); reload(); }}><p class="quiet">This step and everything that rests on it run again; the others keep their results. Earlier tries and what they printed stay.</p><//>`}
-    ${(asking === 'yes' || asking === 'no') && html`<${Dialog} title=${question?.prompt ?? step.name} deed=${asking === 'yes' ? 'Approve' : 'Reject'} danger=${asking === 'no'} done=${asking === 'yes' ? 'Approved' : 'Rejected'} onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/approvals/${enc(step.approval_id)}/${asking === 'yes' ? 'approve' : 'reject'}`, { comment: String(f.get('comment') ?? '') }); reload(); }}>
-      <p class="quiet">${asking === 'yes' ? 'What waits for this goes on.' : 'What waits for this is passed over.'} <a href="/approvals">The evidence is on the page of approvals.</a></p><${Field} as="textarea" label="Why" name="comment" required=${asking === 'no'} /><//>`}`;
+    ${(asking === 'yes' || asking === 'no') && html`<${Dialog} title=${question?.prompt ?? step.name} deed=${asking === 'yes' ? 'Approve' : 'Reject'} danger=${asking === 'no'} done=${asking === 'yes' ? 'Approved' : 'Rejected'} onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { const { digest } = await api(`/approvals/${enc(step.approval_id)}`); await post(`/approvals/${enc(step.approval_id)}/${asking === 'yes' ? 'approve' : 'reject'}`, { comment: String(f.get('comment') ?? ''), digest }); reload(); }}>
+      <p class="quiet">${asking === 'yes' ? 'What waits for this goes on.' : 'What waits for this is passed over.'}</p><${Field} as="textarea" label="Why" name="comment" required=${asking === 'no'} /><//>`}`;
+}
+
+/** What people are shown when they are asked. @param {{approval: string}} props */
+function Evidence({ approval }) {
+  const found = useResource(`/approvals/${enc(approval)}`, { kinds: ['approval.'] });
+  return html`<${Show} of=${found}>${(/** @type {any} */ a) => html`<${JsonView} value=${a.evidence} />`}<//>`;
 }
 
 /** @param {any} props */

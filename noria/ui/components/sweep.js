@@ -18,7 +18,7 @@ import { importance } from '../lib/importance.js';
 import { bestSoFar, trialTable } from '../lib/steps.js';
 import { now, scheme } from '../lib/store.js';
 
-const HEIGHT = 180, LEFT = 56, RIGHT = 12, TOP = 12, BOTTOM = 24;
+const HEIGHT = 180, LEFT = 76, RIGHT = 12, TOP = 12, BOTTOM = 24;
 
 /** @param {{step: any, run: string}} props */
 export function Sweep({ step, run }) {
