@@ -5,7 +5,7 @@ from sqlalchemy import PrimaryKeyConstraint
 
 from noria.migrations.columns import at_ms, boolean, ident, integer, json
 
-revision, down_revision = "0030", "0029"
+revision, down_revision = "0031", "0030"
 
 
 def upgrade() -> None:
