@@ -1,5 +1,6 @@
 import test from 'node:test';
 import assert from 'node:assert/strict';
+import { conditionsOf, ruleOf } from '../../noria/ui/lib/starts.js';
 import { bestSoFar, grouped, isOpen, kindOf, rowsOf, trialTable, typed } from '../../noria/ui/lib/steps.js';
 
 const view = (id, more = {}) => ({ step: { id, name: id, parent_id: '', kind: 'call', item: -1, ...more }, attempts: [] });
@@ -32,4 +33,12 @@ test('trials become columns', () => {
 });
 test('a parameter is JSON where it is JSON', () => {
   assert.deepEqual([typed('3'), typed('"3"'), typed('flights'), typed('[1]')], [3, '3', 'flights', [1]]);
+});
+test('a rule is said in words, and conditions are read as they are typed', () => {
+  assert.deepEqual(ruleOf({ cron: '0 3 * * *', time_zone: 'UTC' }), ['at', '0 3 * * * (UTC)']);
+  assert.deepEqual(ruleOf({ kinds: ['alert.opened'], filter: [{ field: 'data.severity', op: '=', value: 'high' }] }), ['when', 'alert.opened where data.severity = high']);
+  assert.deepEqual(ruleOf({ kinds: [], files: { url: 'file:///in', pattern: '*.csv' } })[1], 'file:///in (*.csv)');
+  assert.deepEqual(conditionsOf("data.name = flights and data.rows >= 10 AND subject like model:*"), [{ field: 'data.name', op: '=', value: 'flights' }, { field: 'data.rows', op: '>=', value: 10 }, { field: 'subject', op: 'like', value: 'model:*' }]);
+  assert.deepEqual(conditionsOf(''), []);
+  assert.throws(() => conditionsOf('nonsense'), /no condition/);
 });

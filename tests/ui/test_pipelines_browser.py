@@ -131,3 +131,35 @@ def test_a_question_is_answered_on_the_page_and_the_run_is_run_again(
     until(lambda: api.get(f"/pipeline-runs/{run['id']}")["steps"][-1]["step"]["attempt"] == 2)
     assert ended(api, run["id"])["run"]["state"] == "succeeded"
     page.context.close()
+
+
+def test_what_starts_a_pipeline_is_made_and_switched_on_its_page(
+    chromium: Any, server: Server, api: Api, flow: ModuleType
+) -> None:
+    flow.searched.submit(api=api)
+    page = opened(chromium, server.url)
+    page.goto("/pipelines/searched")
+    page.get_by_role("button", name="At a time…").click()
+    page.get_by_label("rows").fill("5")
+    page.get_by_role("button", name="Make the schedule").click()
+    page.get_by_role("button", name="searched-nightly is on; turn it off").click()
+    page.get_by_role("button", name="searched-nightly is off; turn it on").wait_for()
+    page.get_by_role("button", name="When something happens…").click()
+    page.get_by_label("Only if").fill("data.number >= 10")
+    page.get_by_role("button", name="Make the trigger").click()
+    page.get_by_text("dataset_version.committed where data.number >= 10").wait_for()
+    page.get_by_role("button", name="For many dates…").click()
+    page.get_by_label("First").fill("2026-03-01")
+    page.get_by_label("Last").fill("2026-03-02")
+    page.get_by_role("button", name="Begin").click()
+    page.get_by_text("2026-03-01 to 2026-03-02, each day, as rows").wait_for()
+    assert complaints(page) == []
+    shot(page, "pipeline")
+    schedule = api.get("/schedules")["items"][0]
+    assert (schedule["cron"], schedule["params"], schedule["is_enabled"]) == ("0 3 * * *", {"rows": 5}, False)
+    page.get_by_role("button", name="Remove searched-nightly").click()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    until(lambda: not api.get("/schedules")["items"])
+    page.get_by_role("button", name="Let nothing start it").click()
+    until(lambda: api.get("/pipelines/searched")["is_paused"])
+    page.context.close()

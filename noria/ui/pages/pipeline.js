@@ -8,12 +8,14 @@ import { Page, Block } from '../components/page.js';
 import { Show, Empty } from '../components/empty.js';
 import { Graph } from '../components/graph.js';
 import { Dialog, Field } from '../components/dialog.js';
-import { PipelineRuns, Automatic } from '../components/pipeline-runs.js';
+import { PipelineRuns } from '../components/pipeline-runs.js';
+import { Backfills, Starts } from '../components/starts.js';
 import { Id, Kv, Time, Who } from '../components/values.js';
 import { useCommands, useResource } from '../components/use.js';
 import { enc, post, withQuery } from '../lib/api.js';
 import { plural } from '../lib/format.js';
 import { typed } from '../lib/steps.js';
+import { sayError } from '../lib/store.js';
 
 /** @param {any} props */
 export default function PipelinePage({ params, go }) {
@@ -22,12 +24,14 @@ export default function PipelinePage({ params, go }) {
   const runs = useResource(withQuery('/pipeline-runs', { pipeline: name, limit: 60 }), { kinds: ['pipeline_run.'] });
   const [asking, setAsking] = useState(false);
   const p = pipeline.data?.pipeline ?? pipeline.data, spec = p?.spec;
+  const turn = async () => { try { await post(`/pipelines/${enc(name)}/${p.is_paused ? 'unpause' : 'pause'}`); pipeline.reload(); } catch (e) { sayError(e); } };
   useCommands([{ id: 'actions', title: `Run ${name}`, icon: 'play', keys: '.', group: 'Pipeline', run: () => setAsking(true) }]);
   const edges = (spec?.steps ?? []).flatMap((/** @type {any} */ s) => dependencies(s).map((d) => ({ from: d, to: s.name })));
-  return html`<${Page} crumbs=${[['Pipelines', '/pipelines'], [name]]} loading=${pipeline.loading} actions=${html`<button type="button" class="button primary" onClick=${() => setAsking(true)}><${Icon} name="play" />Run…</button>`}>
+  return html`<${Page} crumbs=${[['Pipelines', '/pipelines'], [name]]} loading=${pipeline.loading} actions=${html`${p && html`<button type="button" class="button" onClick=${turn}><${Icon} name=${p.is_paused ? 'play' : 'pause'} />${p.is_paused ? 'Let it start by itself' : 'Let nothing start it'}</button>`}<button type="button" class="button primary" onClick=${() => setAsking(true)}><${Icon} name="play" />Run…</button>`}>
     <${Show} of=${pipeline}>${() => html`<div class="story"><h2>${name}</h2><p>${p.description || ''} Version ${p.version}${spec ? html`, ${plural(spec.steps.length, 'step')}` : ''}, changed <${Time} at=${p.updated_at_ms} />, owned by <b><${Who} of=${p.owner} /></b>${spec?.code?.commit ? html`, from commit <code>${spec.code.commit.slice(0, 10)}</code>${spec.code.is_dirty ? ' with uncommitted changes' : ''}` : ''}.</p></div>
       ${spec && html`<${Block} title="Steps"><${Graph} label=${`Steps of ${name}`} nodes=${spec.steps.map((/** @type {any} */ s) => ({ id: s.name, kind: s.cache_s !== null && s.cache_s !== undefined ? 'cached step' : 'step', icon: 'square', name: s.name, note: s.description || s.function }))} edges=${edges} /><//>`}
-      <${Automatic} pipeline=${name} />
+      <${Starts} pipeline=${name} params=${spec?.params} />
+      <${Backfills} pipeline=${name} params=${spec?.params} />
       <${Block} title="Runs"><${Show} of=${runs}>${(/** @type {any} */ a) => (a.items.length ? html`<${PipelineRuns} rows=${a.items} pipeline=${false} />` : html`<${Empty} icon="play" title="It has not run yet." command=${`noria pipeline run ${name}`} />`)}<//><//>
       ${spec && html`<${Block} title="Code"><${Kv} items=${[['Entry', html`<code>${spec.entry}</code>`], ['Archive', html`<${Id} value=${spec.code.archive_digest} />`], ['Commit', spec.code.commit && html`<${Id} value=${spec.code.commit} />`], ['Branch', spec.code.branch], ['Remote', spec.code.remote], ['Environment', spec.environment_digest && html`<${Id} value=${spec.environment_digest} />`], ['Python', spec.python]]} /><//>`}`}<//>
     ${asking && html`<${Dialog} title=${`Run ${name}`} deed="Run" onClose=${() => setAsking(false)} act=${async (/** @type {FormData} */ form) => {

@@ -6,7 +6,8 @@ import { Page, Block, Filter } from '../components/page.js';
 import { Table } from '../components/table.js';
 import { Empty, Show } from '../components/empty.js';
 import { State } from '../components/state.js';
-import { PipelineRuns, Automatic } from '../components/pipeline-runs.js';
+import { PipelineRuns } from '../components/pipeline-runs.js';
+import { Starts } from '../components/starts.js';
 import { Time, Who } from '../components/values.js';
 import { useResource } from '../components/use.js';
 import { enc } from '../lib/api.js';
@@ -27,6 +28,6 @@ export default function Pipelines({ query, setQuery }) {
         { key: 'last', label: 'Last run', cell: (p) => { const r = last.get(p.name); return r ? html`<a href=${`/pipeline-runs/${r.id}`}><${State} of=${r.state} /></a> <span class="muted">${short(r.id)}</span>` : html`<span class="muted">none</span>`; } },
         { key: 'd', label: 'What it does', prose: true, cell: (p) => p.description }, { key: 'at', label: 'Changed', cell: (p) => html`<${Time} at=${p.updated_at_ms} />`, sort: (p) => p.updated_at_ms }, { key: 'by', label: 'Owner', cell: (p) => html`<${Who} of=${p.owner} />` }]} />`)}<//>
     ${runs.data?.items?.length > 0 && html`<${Block} title="Latest pipeline runs"><${PipelineRuns} rows=${runs.data.items} /><//>`}
-    <${Automatic} />
+    <${Starts} />
   <//>`;
 }
