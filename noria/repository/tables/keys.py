@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from noria.kernel.errors import Invalid
 from noria.repository.tables.rows import Numbers, plain
 
@@ -92,6 +90,8 @@ class Keys:
 
     def places(self, count: int) -> Numbers:
         """For each row of `new`, in order: the number of the row of `old` with its key, or -1."""
+        import numpy as np
+
         on = " and ".join(f"n.k{i} = o.k{i}" for i in range(len(self._key)))
         found = np.full(count, -1, dtype=np.int64)
         reader = self._connection.sql(f"select n.row as n, o.row as o from new n join old o on {on}").to_arrow_reader(
@@ -132,6 +132,8 @@ def places_of(table: Table, fragments: Sequence[Fragment], frame: Frame, folder:
 
 
 def numbered(frame: Frame, key: Sequence[str]) -> Iterator[tuple[pa.Table, Numbers]]:
+    import numpy as np
+
     at = 0
     for part in frame.steps(key):
         yield part, np.arange(at, at + part.num_rows)
@@ -142,6 +144,8 @@ def numbered(frame: Frame, key: Sequence[str]) -> Iterator[tuple[pa.Table, Numbe
 
 def places_among(old: pa.Table, new: pa.Table, key: Sequence[str], folder: Path) -> Numbers:
     """For each row of `new`: the row of `old` with its key, or -1. Raises Invalid."""
+    import numpy as np
+
     with contextlib.closing(Keys(folder, key)) as keys:
         keys.load("old", [(old.select(list(key)), np.arange(old.num_rows))])
         keys.load("new", [(new.select(list(key)), np.arange(new.num_rows))])
@@ -150,6 +154,8 @@ def places_among(old: pa.Table, new: pa.Table, key: Sequence[str], folder: Path)
 
 def places_in(table: Table, rows: pa.Table, folder: Path) -> Numbers:
     """For each row: where the table has its key, fragments counted through as stored, or -1. Raises Invalid."""
+    import numpy as np
+
     with contextlib.closing(Keys(folder, table.key)) as keys:
         keys.load("old", stored_keys(table, table.fragments))
         keys.load("new", [(rows.select(table.key), np.arange(rows.num_rows))])
@@ -158,6 +164,8 @@ def places_in(table: Table, rows: pa.Table, folder: Path) -> Numbers:
 
 def stored_keys(table: Table, fragments: Sequence[Fragment]) -> Iterator[tuple[pa.Table, Numbers]]:
     """The keys of a table with the places of their rows."""
+    import numpy as np
+
     at = 0
     for fragment in fragments:
         rows, alive = table.stored(fragment, table.key)

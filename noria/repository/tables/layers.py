@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 from blake3 import blake3
 from msgspec import Struct
 
@@ -33,12 +32,15 @@ class Patch(Struct, frozen=True):
     rows: Any
 
     def where(self, mask: Any) -> Patch:
+        import numpy as np
+
         places = np.flatnonzero(mask)
         return Patch(self.positions[places], self.states[places], self.rows.take(places))
 
 
 def join(patches: Sequence[Patch]) -> Patch:
     """Several of one fragment as one, the later ones first of all."""
+    import numpy as np
     import pyarrow as pa
 
     if len(patches) == 1:
@@ -53,6 +55,7 @@ def join(patches: Sequence[Patch]) -> Patch:
 
 def write_layer(patches: Mapping[str, Patch], schema: pa.Schema, folder: Path) -> tuple[str, int, Path]:
     """Write a layer; returns its name, by content, its rows and its file."""
+    import numpy as np
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -77,6 +80,7 @@ def write_layer(patches: Mapping[str, Patch], schema: pa.Schema, folder: Path) -
 
 def read_layer(file: Any, schema: pa.Schema) -> dict[str, Patch]:
     """What a layer says, by fragment."""
+    import numpy as np
     from pyarrow import parquet
 
     table = parquet.read_table(file)

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from blake3 import blake3
 
 from noria.kernel.errors import Invalid
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
-Numbers = np.ndarray[Any, Any]
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+    Numbers = np.ndarray[Any, Any]
+else:
+    Numbers = Any  # NumPy is loaded where something is computed: a plain data set is read without it
+
+_MIX = 0x9E3779B97F4A7C15
 
 
 def digest(table: pa.Table) -> str:
@@ -57,6 +60,7 @@ def _large(kind: Any) -> Any:
 
 
 def _feed(whole: Any, array: Any) -> None:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -123,6 +127,7 @@ def _is_text(kind: Any) -> bool:
 
 def _offsets(array: Any) -> Numbers:
     """Where each value begins in the bytes of the array, and where the last one ends."""
+    import numpy as np
     import pyarrow as pa
 
     if not len(array):
@@ -140,6 +145,8 @@ def _unviewed(array: Any) -> Any:
 
 
 def _lengths(array: Any) -> Numbers:
+    import numpy as np
+
     return np.diff(_offsets(_unviewed(array))).astype(np.int64)
 
 
@@ -154,6 +161,8 @@ def _bytes_of(array: Any) -> memoryview:
 
 def differing(a: pa.Table, b: pa.Table) -> Numbers:
     """Which rows of two tables of one schema and length are not the same; a mask."""
+    import numpy as np
+
     found = np.zeros(a.num_rows, dtype=bool)
     for x, y in zip(a.columns, b.columns, strict=True):
         found |= _differing(plain(x), plain(y))
@@ -161,6 +170,7 @@ def differing(a: pa.Table, b: pa.Table) -> Numbers:
 
 
 def _differing(x: Any, y: Any) -> Numbers:
+    import numpy as np
     import pyarrow.compute as pc
 
     if x.type != y.type:  # text and large text
@@ -202,6 +212,8 @@ def _array_digest(array: Any) -> bytes:
 
 def numbers(table: pa.Table, columns: Sequence[str]) -> Numbers:
     """A number that depends on what a row says in `columns` (nested ones are left out), the same on every machine."""
+    import numpy as np
+
     found: Numbers = np.full(table.num_rows, 0x243F6A8885A308D3, dtype=np.uint64)
     for name in columns:
         array = plain(table.column(name))
@@ -218,6 +230,7 @@ def numbers(table: pa.Table, columns: Sequence[str]) -> Numbers:
 
 def _text_numbers(array: Any) -> Numbers:
     """Length, the first and the last eight bytes of each text."""
+    import numpy as np
     import pyarrow.compute as pc
 
     array = _unviewed(array)

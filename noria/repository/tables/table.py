@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from blake3 import blake3
 
 from noria.datasets.model import VersionFile
@@ -119,6 +118,7 @@ class Table:
 
     def raw_rows(self, fragment: Fragment, positions: Numbers) -> pa.Table:
         """Single rows of a fragment as stored; only the groups they are in are read."""
+        import numpy as np
         from pyarrow import parquet
 
         groups = np.unique(positions // GROUP_ROWS)
@@ -136,6 +136,8 @@ class Table:
         self, fragment: Fragment, columns: Sequence[str] | None = None, *, above: Patch | None = None
     ) -> tuple[pa.Table, Numbers]:
         """A fragment with what replaces its rows, and a mask of the rows that are not removed. `above`: one more patch."""
+        import numpy as np
+
         rows = self.raw(fragment, columns)
         alive = np.ones(fragment.rows, dtype=bool)
         said = [p for p in (self.patches.get(fragment.id), above) if p is not None]
@@ -154,6 +156,8 @@ class Table:
 
     def rows_at(self, fragment: Fragment, positions: Numbers) -> pa.Table:
         """Single rows of a fragment as they are in this version (removed ones: as stored)."""
+        import numpy as np
+
         patch = self.patches.get(fragment.id)
         patch = patch and patch.where((patch.states == REPLACED) & np.isin(patch.positions, positions))
         if not patch or not len(patch.positions):
