@@ -55,6 +55,7 @@ from noria.pipelines.declared import Declared
 from noria.pipelines.files import Watch
 from noria.pipelines.hooks import Hooks
 from noria.pipelines.lineage import RunLineage
+from noria.pipelines.queues import Queues
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines
 from noria.pipelines.sweeps import Sweeps
@@ -95,6 +96,7 @@ class App(Struct, frozen=True, kw_only=True):
     pipelines: Pipelines
     sweeps: Sweeps
     work: Work
+    queues: Queues
     schedules: Schedules
     triggers: Triggers
     hooks: Hooks
@@ -124,7 +126,14 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.tracking.views.http.routes(self.views),
             *noria.registry.http.routes(self.registry),
             *noria.pipelines.http.routes(
-                self.pipelines, self.schedules, self.triggers, self.work, self.hooks, self.backfills, self.sweeps
+                self.pipelines,
+                self.schedules,
+                self.triggers,
+                self.queues,
+                self.work,
+                self.hooks,
+                self.backfills,
+                self.sweeps,
             ),
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
@@ -165,6 +174,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     registry = Registry(db, blobs, tracking)
     transitions = Transitions(Questions())
     pipelines = Pipelines(db, ops, blobs, transitions, lease_s=config.lease_s)
+    queues = Queues(db, lease_s=config.lease_s)
     work = Work(db, ops, ticks, access, pipelines, transitions)
     watch = Watch(db, ops, config.watched)
     schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines, watch)
@@ -197,8 +207,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, transfers=transfers, traces=traces,
         evaluations=evaluations, views=Views(db, tracking),
         registry=registry,
-        pipelines=pipelines, sweeps=sweeps, work=work, schedules=schedules, triggers=triggers, hooks=Hooks(db, ops),
-        backfills=backfills, serving=serving,
+        pipelines=pipelines, sweeps=sweeps, work=work, queues=queues, schedules=schedules, triggers=triggers,
+        hooks=Hooks(db, ops), backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks,
         scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,

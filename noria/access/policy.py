@@ -25,12 +25,15 @@ DEPLOY = frozenset({"endpoint.deploy", "model.promote"})
 DECIDE = frozenset({"approval.decide"})
 REMOVE = frozenset({"experiment.delete", "run.delete", "run.purge", "dataset.delete", "model.delete", "endpoint.delete"})
 IMPORT = frozenset({"run.import", "model.import"})  # with the ids and times they had elsewhere
-WATCH = frozenset({"monitor.write", "loop.write", "loop.run", "trigger.write", "dataset.expect", "dataset.transfer"})
+WATCH = frozenset(
+    {"monitor.write", "loop.write", "loop.run", "trigger.write", "queue.write", "dataset.expect", "dataset.transfer"}
+)
 INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read"})
 GOVERN = frozenset({"policy.write", "access.write", "webhook.write", "audit.seal", "system.admin"})
 VIEWS = frozenset({"view.write"})  # whoever reads runs may name what they look at
 OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
-INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own processes only; in no role
+WORK = frozenset({"pipeline.work", "blob.read", "blob.write"})  # a worker elsewhere: steps, their code and values
+INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own processes; the second in no role
 
 ROLES: dict[str, frozenset[str]] = {
     "viewer": READ | VIEWS | BYTES | OWN,
@@ -39,6 +42,7 @@ ROLES: dict[str, frozenset[str]] = {
     "approver": READ | VIEWS | BYTES | OWN | DECIDE,
     "deployer": READ | VIEWS | BYTES | OWN | ASK | DEPLOY | USE,
     "maintainer": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | IMPORT | WATCH,
+    "agent": WORK | OWN,
     "auditor": READ | VIEWS | OWN | INSPECT,
     "admin": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | IMPORT
     | WATCH | INSPECT | GOVERN,

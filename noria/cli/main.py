@@ -16,6 +16,8 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "experiment": ("noria.cli.experiment", "Experiments: list, put away, bring back."),
     "run": ("noria.cli.run", "Runs: launch, list, show."),
     "pipeline": ("noria.cli.pipeline", "Pipelines: run, watch, cancel, resume."),
+    "queue": ("noria.cli.queue", "Queues of steps: list, priority, quota."),
+    "agent": ("noria.cli.agent", "Run steps of a queue on this machine."),
     "model": ("noria.cli.model", "Models: versions, aliases, timeline, passport."),
     "endpoint": ("noria.cli.endpoint", "Endpoints: deploy, canary, promote, roll back."),
     "monitor": ("noria.cli.monitor", "Monitors and alerts."),

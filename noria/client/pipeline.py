@@ -23,7 +23,7 @@ from noria.client.packages import Uv
 from noria.client.sizes import size_bytes
 from noria.client.tracing import Each, NeedsValue, Output, Param, Trace, current, is_json
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import ParamSpec, PipelineSpec, Source, Start
+from noria.pipelines.model import DEFAULT_QUEUE, ParamSpec, PipelineSpec, Source, Start
 
 __all__ = ["Pipeline", "PipelineFailed", "Step", "pipeline", "step"]
 
@@ -91,7 +91,7 @@ def step(function: Callable[P, R], /) -> Step[P, R]: ...
 def step(
     *, name: str = ..., retries: int = ..., retry_delay: str | float = ..., timeout: str | float | None = ...,
     cache: str | float | bool = ..., cpu: float = ..., gpu: int = ..., memory: str | int = ..., disk: str | int = ...,
-    env: Uv | None = ...,
+    env: Uv | None = ..., queue: str = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...  # fmt: skip
 def step(
     function: Callable[..., Any] | None = None,
@@ -107,6 +107,7 @@ def step(
     memory: str | int = 0,
     disk: str | int = 0,
     env: Uv | None = None,
+    queue: str = DEFAULT_QUEUE,
 ) -> Any:
     """Make a function a step of pipelines.
 
@@ -115,11 +116,12 @@ def step(
     `cpu`, `gpu`: how many it uses; it starts when a worker has as many to spare.
     `memory`, `disk`: the most it may use, such as "4GB"; beyond that it is stopped and fails. `disk` is its scratch folder.
     `env`: packages of its own, `noria.uv("scikit-learn==1.7")`; else those of the worker.
+    `queue`: whose workers may take it: those started with `noria agent --queue NAME`.
     `cache`: True, or how old a result may be, such as "7d", to be taken instead of running the same code on the same inputs.
     """
     options = _options(
         name=name, retries=retries, retry_delay=retry_delay, timeout=timeout, cache=cache, cpu=cpu, gpu=gpu, memory=memory,
-        disk=disk, env=env,
+        disk=disk, env=env, queue=queue,
     )  # fmt: skip
     if function is not None:
         return Step(function, options)
@@ -138,6 +140,7 @@ def _options(**given: Any) -> dict[str, Any]:
         "memory": ("memory_bytes", size_bytes),
         "disk": ("disk_bytes", size_bytes),
         "env": ("env", lambda value: value),
+        "queue": ("queue", str),
         "cache": ("cache_s", lambda value: None if value is False else 0.0 if value is True else seconds(value)),
     }
     for name in given:

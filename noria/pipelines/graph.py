@@ -103,6 +103,7 @@ def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
         raise Invalid(f"retries is {step.retries}; it must be between 0 and {RETRIES_MAX}.", where=where)
     if step.timeout_s is not None and not 0 < step.timeout_s < math.inf:
         raise Invalid("A timeout is a positive number of seconds.", where=where)
+    check_name(step.queue, what="queue")
     if step.env and not (_DIGEST.match(step.env.lock_digest) and _PYTHON.match(step.env.python)):
         raise Invalid("An environment has the digest of its lock, and a version of Python.", where=where)
     if not (0 <= step.cpu < math.inf and step.gpu >= 0 and step.memory_bytes >= 0 and step.disk_bytes >= 0):
@@ -205,7 +206,7 @@ def shape(spec: PipelineSpec) -> dict[str, tuple[str, ...]]:
 
 def asked(step: StepSpec) -> dict[str, Any]:
     """What a step needs of the worker that takes it."""
-    return {"cpu": step.cpu, "gpu": step.gpu, "memory_bytes": step.memory_bytes}
+    return {"queue": step.queue, "cpu": step.cpu, "gpu": step.gpu, "memory_bytes": step.memory_bytes}
 
 
 def conditional(spec: PipelineSpec) -> frozenset[str]:

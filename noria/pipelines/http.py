@@ -10,7 +10,7 @@ from litestar import Request
 from litestar.params import QueryParameter
 
 from noria.access.policy import PUBLIC
-from noria.http.route import Routes, delete, get, patch, post
+from noria.http.route import Routes, delete, get, patch, post, put
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
 from noria.pipelines.backfills import Backfills
@@ -34,6 +34,8 @@ from noria.pipelines.model import (
     PipelineRunView,
     PipelineSpec,
     PipelineVersion,
+    Queue,
+    QueueRule,
     Received,
     Replay,
     Report,
@@ -48,6 +50,7 @@ from noria.pipelines.model import (
     Verdict,
     Welcome,
 )
+from noria.pipelines.queues import Queues
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines
 from noria.pipelines.sweeps import Sweeps
@@ -60,8 +63,8 @@ CLAIM_LOOK_S = 1.0  # and of one that another server process made ready, or whos
 
 
 def routes(
-    pipelines: Pipelines, schedules: Schedules, triggers: Triggers, work: Work, hooks: Hooks, backfills: Backfills,
-    sweeps: Sweeps,
+    pipelines: Pipelines, schedules: Schedules, triggers: Triggers, queues: Queues, work: Work, hooks: Hooks,
+    backfills: Backfills, sweeps: Sweeps,
 ) -> Routes:  # fmt: skip
     return [
         *_pipelines(pipelines),
@@ -71,6 +74,7 @@ def routes(
         *_hooks(hooks),
         *_backfills(backfills),
         *_sweeps(sweeps),
+        *_queues(queues),
         *_work(work),
     ]
 
@@ -278,6 +282,25 @@ def _hooks(hooks: Hooks) -> Routes:
         return await anyio.to_thread.run_sync(hooks.receive, name, dict(request.headers), body)
 
     return [receive_hook]
+
+
+def _queues(queues: Queues) -> Routes:
+    @get("/api/v1/queues", action="pipeline.read")
+    def list_queues(op: Op) -> list[Queue]:
+        """Queues, with what waits and runs in each."""
+        return queues.queues(op)
+
+    @put("/api/v1/queues/{name:str}", action="queue.write")
+    def set_queue(op: Op, name: str, data: QueueRule) -> Queue:
+        """Set the priority and the quota of a queue."""
+        return queues.set(op, name, data)
+
+    @delete("/api/v1/queues/{name:str}", action="queue.write")
+    def delete_queue(op: Op, name: str) -> None:
+        """Take back what was said about a queue."""
+        queues.delete(op, name)
+
+    return [list_queues, set_queue, delete_queue]
 
 
 def _work(work: Work) -> Routes:

@@ -22,6 +22,8 @@ LOG_PAGE_BYTES = 256 << 10
 PARAMS_BYTES_MAX = 256 << 10
 PROMPT_LENGTH_MAX = 1_000
 ANSWER_S_MAX = 90 * 86_400  # how long a step may wait for people, as long as an approval may
+DEFAULT_QUEUE = "default"  # what the worker of `noria server` serves
+QUEUES_MAX = 200
 RESERVED_NAMES = frozenset({"work"})  # /api/v1/pipelines/work/… belongs to the workers
 
 WAITING_MAX = 1_000  # runs of a pipeline that wait for others of it to end; more are passed over
@@ -237,6 +239,7 @@ class StepSpec(Struct, frozen=True, kw_only=True):
     retries: int = 0
     retry_delay_s: float = 1.0  # doubles with each retry
     timeout_s: float | None = None
+    queue: str = DEFAULT_QUEUE  # whose workers may take it
     cpu: float = 0.0  # processors it uses; 0: it does not say. It starts when a worker has as many to spare
     gpu: int = 0
     memory_bytes: int = 0  # it is ended when it uses more; 0: no limit
@@ -368,6 +371,9 @@ class StepRun(Struct, frozen=True, kw_only=True):
     log_bytes: int = 0
     outputs: Value | None = None
     reads: list[str] = []  # refs that it, or a step whose results it uses, read
+    queue: str = DEFAULT_QUEUE
+    owner: str = ""  # of its run; with the pipeline, whose share of the queue it takes
+    pipeline: str = ""
     cpu: float = 0.0  # what it was promised
     gpu: int = 0
     memory_bytes: int = 0
@@ -416,6 +422,28 @@ class PipelineWorker(Struct, frozen=True, kw_only=True):
     cpus: float = 0.0
     memory_bytes: int = 0
     gpus: int = 0
+    queues: list[str] = field(default_factory=lambda: [DEFAULT_QUEUE])
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """Steps that wait for certain workers. It needs no making: a name that steps or workers use is a queue.
+
+    Of two queues that a worker serves, the one with the higher priority comes first. `quota`: how many steps of it run at once.
+    """
+
+    name: str
+    priority: int = 0
+    quota: int | None = None
+    ready: int = 0
+    running: int = 0
+    workers: int = 0
+
+
+class QueueRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be said about a queue."""
+
+    priority: int = 0
+    quota: int | None = None
 
 
 class Room(Struct, frozen=True, kw_only=True):
@@ -730,6 +758,7 @@ class Hello(Struct, frozen=True, kw_only=True):
     cpus: float = 0.0  # what its steps may use together; 0: it does not say, and takes any step
     memory_bytes: int = 0
     gpus: int = 0
+    queues: list[str] = field(default_factory=lambda: [DEFAULT_QUEUE])
 
 
 class Welcome(Struct, frozen=True, kw_only=True):
@@ -1033,6 +1062,19 @@ class BackfillEnded(Fact):
     pipeline: str
     state: str
     counts: dict[str, int]
+
+
+@fact("queue.changed")
+class QueueChanged(Fact):
+    """The priority or the quota of a queue was set."""
+
+    priority: int
+    quota: int | None
+
+
+@fact("queue.deleted")
+class QueueDeleted(Fact):
+    """A queue is as if nothing had been said about it."""
 
 
 @fact("schedule.created")

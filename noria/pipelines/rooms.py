@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from noria.pipelines.model import PipelineWorker, Room, StepRun
+from noria.pipelines.model import PipelineWorker, Queue, Room, StepRun
 
 KEPT_AFTER_MS = 30_000  # a step that waits longer than this for room gets it, before younger ones fill it again
 
@@ -28,11 +28,20 @@ def free(room: Room, used: Mapping[str, Any]) -> Room:
     )  # fmt: skip
 
 
-def why_waiting(step: StepRun, workers: list[PipelineWorker]) -> str:
-    """Why a step that is ready cannot start on any of the workers there are; '' when one could take it."""
+def why_waiting(
+    step: StepRun, workers: list[PipelineWorker], rules: Mapping[str, Queue], running: Mapping[str, int]
+) -> str:  # fmt: skip
+    """Why a step that is ready cannot start now; '' when a worker could take it and may only be busy."""
     if not workers:
         return "No worker is running."
-    rooms = [whole(worker) for worker in workers]
+    serving = [worker for worker in workers if step.queue in worker.queues]
+    if not serving:
+        known = ", ".join(sorted({name for worker in workers for name in worker.queues}))
+        return f"No worker serves the queue {step.queue!r}; those that run serve: {known}."
+    rule = rules.get(step.queue)
+    if rule and rule.quota is not None and running.get(step.queue, 0) >= rule.quota:
+        return f"The queue {step.queue!r} runs as many steps as its quota allows ({rule.quota})."
+    rooms = [whole(worker) for worker in serving]
     if any(step.cpu <= r.cpus and step.memory_bytes <= r.memory_bytes and step.gpu <= r.gpus for r in rooms):
         return ""
     for asked, most, unit in (

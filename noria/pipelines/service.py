@@ -37,6 +37,7 @@ from noria.pipelines.model import (
     PipelineSpec,
     PipelineVersion,
     PipelineWorker,
+    Queue,
     StepRun,
     StepSpec,
     StepView,
@@ -241,7 +242,8 @@ class Pipelines:
             steps.append(
                 StepRun(
                     id=ids[name], run_id=run.id, name=name, position=position, state="waiting", waits=len(above), attempt=0,
-                    due_at_ms=op.at_ms, kind=plan.steps[name].kind, **graph.asked(plan.steps[name]),
+                    due_at_ms=op.at_ms, kind=plan.steps[name].kind, owner=run.owner, pipeline=run.pipeline,
+                    **graph.asked(plan.steps[name]),
                 )
             )  # fmt: skip
         store.add_steps(tx, steps, waits)
@@ -283,11 +285,12 @@ class Pipelines:
         with self._db.read() as tx:
             run = store.run(tx, run_id) or run
             steps, tries = store.steps(tx, run_id), store.attempts(tx, run_id)
+            rules, busy = store.queue_rules(tx), store.queue_counts(tx, "running")
             workers = store.workers(tx, op.at_ms - int(self.lease_s * 1000))
             fact = store.submitted(tx, run_id)
             before = store.active_in(tx, run.slot) if run.state == "waiting" else []
         plan = self.plan(run)
-        views = [_view(plan.spec_of(step), step, tries.get(step.id, []), workers) for step in steps]
+        views = [_view(plan.spec_of(step), step, tries.get(step.id, []), (workers, rules, busy)) for step in steps]
         dag = [(parent, view.step.name) for view in views for parent in view.depends_on if not view.step.parent_id]
         return PipelineRunView(
             run=run,
@@ -355,11 +358,14 @@ def _why_idle(run: PipelineRun, before: list[str], limit: int | None) -> str:
     return f"It waits for its turn: {len(before)} of at most {limit} runs of {run.slot} go on{first}."
 
 
-def _view(spec: StepSpec, step: StepRun, attempts: list[Attempt], workers: list[PipelineWorker]) -> StepView:
+def _view(
+    spec: StepSpec, step: StepRun, attempts: list[Attempt],
+    around: tuple[list[PipelineWorker], dict[str, Queue], dict[str, int]],
+) -> StepView:  # fmt: skip
     return StepView(
         step=replace(step, spec=None), attempts=attempts, description=spec.description, depends_on=graph.parents(spec),
         when=[conditions.name(test) for test in spec.when], question=spec.question,
-        waiting=rooms.why_waiting(step, workers) if step.state == "ready" else "",
+        waiting=rooms.why_waiting(step, *around) if step.state == "ready" else "",
     )  # fmt: skip
 
 

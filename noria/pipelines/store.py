@@ -20,12 +20,15 @@ from noria.pipelines.model import (
     PipelineRun,
     PipelineVersion,
     PipelineWorker,
+    Queue,
+    QueueRule,
     Room,
     Schedule,
     StepRun,
     Trigger,
     Value,
 )
+from noria.pipelines.turns import Share, Waiting
 
 things("pipeline", "select name from pipeline")
 
@@ -35,8 +38,8 @@ _RUN = """id, pipeline, version, state, params, created_at_ms, started_at_ms, en
           remaining, outputs, is_paused, slot, origin_run_id"""
 _STEP = """id, run_id, name, position, state, waits, attempt, failures, losses, due_at_ms, started_at_ms, ended_at_ms,
            worker, lease_until_ms, error, cache_key, cached_from, reason, log_bytes, outputs, reads, kind, parent_id, item,
-           approval_id, stop_by, spec, cpu, gpu, memory_bytes"""
-_WORKER = "id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus"
+           approval_id, stop_by, spec, cpu, gpu, memory_bytes, queue, owner, pipeline"""
+_WORKER = "id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus, queues"
 _SCHEDULE = """id, name, pipeline, cron, time_zone, params, is_enabled, owner, created_at_ms, next_at_ms, last_at_ms,
                last_run_id, error, catch_up, is_declared"""
 _TRIGGER = """id, name, pipeline, kinds, filter, params, cooldown_s, is_enabled, owner, created_at_ms, last_at_ms,
@@ -242,13 +245,14 @@ def add_steps(tx: Write, steps: list[StepRun], waits: list[tuple[str, str]]) -> 
 def _insert_steps(tx: Write, steps: list[StepRun]) -> None:
     tx.many(
         """insert into step_run (id, run_id, name, position, state, waits, attempt, due_at_ms, kind, parent_id, item, spec,
-                                 cpu, gpu, memory_bytes)
+                                 cpu, gpu, memory_bytes, queue, owner, pipeline)
            values (:id, :run_id, :name, :position, :state, :waits, 0, :due, :kind, :parent_id, :item, :spec, :cpu, :gpu,
-                   :memory)""",
+                   :memory, :queue, :owner, :pipeline)""",
         [
             {"id": s.id, "run_id": s.run_id, "name": s.name, "position": s.position, "state": s.state, "waits": s.waits,
              "due": s.due_at_ms, "kind": s.kind, "parent_id": s.parent_id, "item": s.item,
-             "spec": None if s.spec is None else js(s.spec), "cpu": s.cpu, "gpu": s.gpu, "memory": s.memory_bytes}
+             "spec": None if s.spec is None else js(s.spec), "cpu": s.cpu, "gpu": s.gpu, "memory": s.memory_bytes,
+             "queue": s.queue, "owner": s.owner, "pipeline": s.pipeline}
             for s in steps
         ],
     )  # fmt: skip
@@ -348,13 +352,13 @@ def save_step(tx: Write, found: StepRun) -> None:
                   due_at_ms = :due, started_at_ms = :started, ended_at_ms = :ended, worker = :worker,
                   lease_until_ms = :lease, error = :error, cache_key = :cache_key, cached_from = :cached_from,
                   reason = :reason, outputs = :outputs, reads = :reads, approval_id = :approval_id, stop_by = :stop_by,
-                  cpu = :cpu, gpu = :gpu, memory_bytes = :memory
+                  cpu = :cpu, gpu = :gpu, memory_bytes = :memory, queue = :queue
             where id = :id""",
         id=found.id, state=found.state, waits=found.waits, attempt=found.attempt, failures=found.failures,
         losses=found.losses, due=found.due_at_ms, started=found.started_at_ms, ended=found.ended_at_ms,
         worker=found.worker, lease=found.lease_until_ms, error=found.error[:4000], cache_key=found.cache_key,
         cached_from=found.cached_from, reason=found.reason, reads=js(found.reads), cpu=found.cpu, gpu=found.gpu,
-        memory=found.memory_bytes, approval_id=found.approval_id, stop_by=found.stop_by,
+        memory=found.memory_bytes, queue=found.queue, approval_id=found.approval_id, stop_by=found.stop_by,
         outputs=None if found.outputs is None else js(found.outputs),
     )  # fmt: skip
 
@@ -375,28 +379,82 @@ def count_down(tx: Write, parent_id: str) -> list[StepRun]:
     )  # fmt: skip
 
 
-def due(tx: Read, now_ms: int, limit: int, free: Room) -> list[tuple[str, str]]:
-    """(step, run) ids that may be claimed now and fit into `free`, the longest due first."""
+def waiting_for(tx: Read, now_ms: int, each: int, free: Room, names: list[str]) -> list[Waiting]:
+    """Steps of these queues that may be claimed now and fit into `free`: the `each` longest due of every pipeline and owner."""
     found = tx.rows(
-        """select s.id, s.run_id from step_run s
-            where s.state = 'ready' and s.due_at_ms <= :now
-              and s.cpu <= :cpus and s.memory_bytes <= :memory and s.gpu <= :gpus
-              and (s.due_at_ms <= :upto or (s.cpu = 0 and s.memory_bytes = 0 and s.gpu = 0))
-            order by s.due_at_ms, s.run_id, s.position, s.item limit :limit""",
-        now=now_ms, limit=limit, cpus=free.cpus, memory=free.memory_bytes, gpus=free.gpus,
+        """with turn as (
+             select id, run_id, queue, owner, pipeline, due_at_ms, position, item,
+                    row_number() over (partition by queue, owner, pipeline order by due_at_ms, run_id, position, item) as place
+               from step_run
+              where state = 'ready' and due_at_ms <= :now and queue in :names
+                and cpu <= :cpus and memory_bytes <= :memory and gpu <= :gpus
+                and (due_at_ms <= :upto or (cpu = 0 and memory_bytes = 0 and gpu = 0)))
+           select id, run_id, queue, owner, pipeline from turn
+            where place <= :each order by due_at_ms, run_id, position, item limit 500""",
+        now=now_ms, each=each, cpus=free.cpus, memory=free.memory_bytes, gpus=free.gpus, names=names,
         upto=now_ms if free.kept_for_ms is None else free.kept_for_ms,
     )  # fmt: skip
-    return [(row["id"], row["run_id"]) for row in found]
+    return [Waiting(**row) for row in found]
 
 
-def longest_left_out(tx: Read, before_ms: int, whole: Room, free: Room) -> int | None:
+def running(tx: Read) -> list[Share]:
+    """How many steps run on workers, by queue, owner and pipeline; a map runs on none."""
+    found = tx.rows(
+        """select queue, owner, pipeline, count(*) as count from step_run
+            where state = 'running' and worker <> '' group by queue, owner, pipeline order by queue, owner, pipeline limit 10000"""
+    )
+    return [Share(**row) for row in found]
+
+
+def queue_rules(tx: Read) -> dict[str, Queue]:
+    """What was said about queues, by name."""
+    found = tx.all(Queue, "select name, priority, quota from pipeline_queue order by name limit 1000")
+    return {queue.name: queue for queue in found}
+
+
+def queue_counts(tx: Read, state: str) -> dict[str, int]:
+    found = tx.rows(
+        """select queue, count(*) as count from step_run
+            where state = :state and (state = 'ready' or worker <> '') group by queue order by queue limit 1000""",
+        state=state,
+    )  # fmt: skip
+    return {row["queue"]: int(row["count"]) for row in found}
+
+
+def save_queue(tx: Write, name: str, rule: QueueRule, at_ms: int) -> None:
+    tx.run(
+        """insert into pipeline_queue (name, priority, quota, updated_at_ms) values (:name, :priority, :quota, :at_ms)
+           on conflict (name) do update
+              set priority = excluded.priority, quota = excluded.quota, updated_at_ms = excluded.updated_at_ms""",
+        name=name, priority=rule.priority, quota=rule.quota, at_ms=at_ms,
+    )  # fmt: skip
+
+
+def delete_queue(tx: Write, name: str) -> int:
+    return tx.run("delete from pipeline_queue where name = :name", name=name)
+
+
+def lock_queue(tx: Write, name: str) -> Queue | None:
+    """What was said about a queue, held by this transaction: one claim at a time counts what runs."""
+    if not tx.run("update pipeline_queue set priority = priority where name = :name", name=name):
+        return None
+    return tx.one(Queue, "select name, priority, quota from pipeline_queue where name = :name", name=name)
+
+
+def running_in(tx: Read, name: str) -> int:
+    return int(
+        tx.scalar("select count(*) from step_run where state = 'running' and worker <> '' and queue = :name", name=name) or 0
+    )
+
+
+def longest_left_out(tx: Read, before_ms: int, whole: Room, free: Room, names: list[str]) -> int | None:
     """Since when the oldest step waits that would fit into the `whole` worker but not into what is `free` of it."""
     found = tx.scalar(
         """select min(due_at_ms) from step_run
-            where state = 'ready' and due_at_ms < :before
+            where state = 'ready' and due_at_ms < :before and queue in :names
               and cpu <= :cpus and memory_bytes <= :memory and gpu <= :gpus
               and (cpu > :free_cpus or memory_bytes > :free_memory or gpu > :free_gpus)""",
-        before=before_ms, cpus=whole.cpus, memory=whole.memory_bytes, gpus=whole.gpus, free_cpus=free.cpus,
+        before=before_ms, names=names, cpus=whole.cpus, memory=whole.memory_bytes, gpus=whole.gpus, free_cpus=free.cpus,
         free_memory=free.memory_bytes, free_gpus=free.gpus,
     )  # fmt: skip
     return None if found is None else int(found)
@@ -590,11 +648,12 @@ def add_cached(
 
 def save_worker(tx: Write, hello: Hello, at_ms: int) -> None:
     tx.run(
-        """insert into pipeline_worker (id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus)
-           values (:id, :name, :host, :pid, :slots, :at_ms, :at_ms, :cpus, :memory, :gpus)
+        """insert into pipeline_worker (id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus,
+                                        queues)
+           values (:id, :name, :host, :pid, :slots, :at_ms, :at_ms, :cpus, :memory, :gpus, :queues)
            on conflict (id) do update set seen_at_ms = excluded.seen_at_ms""",
         id=hello.worker, name=hello.name, host=hello.host, pid=hello.pid, slots=hello.slots, at_ms=at_ms, cpus=hello.cpus,
-        memory=hello.memory_bytes, gpus=hello.gpus,
+        memory=hello.memory_bytes, gpus=hello.gpus, queues=js(hello.queues),
     )  # fmt: skip
     tx.run(
         """delete from pipeline_worker

@@ -143,7 +143,7 @@ class Transitions:
     def _element(self, at_ms: int, step: StepRun, spec: StepSpec, item: int, before: StepRun | None) -> StepRun:
         base = before or StepRun(
             id=new_id(at_ms), run_id=step.run_id, name=spec.name, position=step.position, state="waiting", waits=0, attempt=0,
-            parent_id=step.id, item=item,
+            parent_id=step.id, item=item, owner=step.owner, pipeline=step.pipeline,
         )  # fmt: skip
         state: StepState = "ready" if spec.cache_s is None else "waiting"  # a cached one is looked up as it begins
         return replace(renewed(base, at_ms), state=state, spec=spec, **graph.asked(spec))

@@ -14,13 +14,15 @@ from noria.access.policy import BYTES, DATA, EXPERIMENT, MODEL, READ, USE
 from noria.access.service import Access
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch
-from noria.kernel.ids import Ref
+from noria.kernel.ids import Ref, check_name
 from noria.kernel.op import Op, Ops
 from noria.kernel.ticks import Ticks
 from noria.pipelines import graph, rooms, store
 from noria.pipelines.graph import Plan
 from noria.pipelines.model import (
+    DEFAULT_QUEUE,
     LOG_BYTES_MAX,
+    QUEUES_MAX,
     Assignment,
     Beat,
     Claim,
@@ -40,6 +42,7 @@ from noria.pipelines.model import (
 )
 from noria.pipelines.service import Pipelines, owner_of
 from noria.pipelines.transitions import Transitions, lock_run
+from noria.pipelines.turns import in_turn
 
 TOKEN_LIFETIME_S = 24 * 3600.0  # of a step without a timeout
 TOKEN_MARGIN_S = 300.0
@@ -77,6 +80,10 @@ class Work:
     def hello(self, op: Op, hello: Hello) -> Welcome:
         """A worker starts. What an earlier worker of its name held is free again at once."""
         op.require("pipeline.work")
+        if not 0 < len(hello.queues) <= QUEUES_MAX:
+            raise Invalid(f"A worker serves between 1 and {QUEUES_MAX} queues.", where="queues")
+        for name in hello.queues:
+            check_name(name, what="queue")
         with self._db.write(op) as tx:
             store.save_worker(tx, hello, op.at_ms)
         with self._db.read() as tx:
@@ -111,7 +118,7 @@ class Work:
             if before := store.given_for(tx, claim.worker, claim.key) if claim.key else None:
                 candidates = [before]
             else:
-                candidates = [] if is_gone else store.due(tx, op.at_ms, CANDIDATES, self._room(tx, worker, op.at_ms))
+                candidates = [] if is_gone else self._in_turn(tx, worker, op.at_ms, CANDIDATES)
         for step_id, run_id in candidates:
             because = self._pipelines.because(op, run_id)
             with self._db.write(because) as tx:
@@ -121,6 +128,14 @@ class Work:
                 return Claimed(assignment=given)
         return Claimed()
 
+    def _in_turn(self, tx: Read, worker: PipelineWorker | None, now_ms: int, each: int) -> list[tuple[str, str]]:
+        """(step, run) ids that this worker may take, in the order of their turns."""
+        names = worker.queues if worker else [DEFAULT_QUEUE]
+        waiting = store.waiting_for(tx, now_ms, each, self._room(tx, worker, now_ms), names)
+        if len(waiting) > 1 or (waiting and store.queue_rules(tx)):
+            waiting = in_turn(waiting, store.running(tx), store.queue_rules(tx))
+        return [(step.id, step.run_id) for step in waiting[:each]]
+
     def _room(self, tx: Read, worker: PipelineWorker | None, now_ms: int) -> Room:
         """What is free on a worker. When a step has waited long for more than that, room is kept for it."""
         whole = rooms.whole(worker)
@@ -128,7 +143,12 @@ class Work:
         free = rooms.free(whole, used)
         if free == whole:
             return free
-        return replace(free, kept_for_ms=store.longest_left_out(tx, now_ms - rooms.KEPT_AFTER_MS, whole, free))
+        return replace(
+            free,
+            kept_for_ms=store.longest_left_out(
+                tx, now_ms - rooms.KEPT_AFTER_MS, whole, free, worker.queues if worker else [DEFAULT_QUEUE]
+            ),
+        )
 
     def replay(self, op: Op, step_run_id: str) -> Replay:
         """What it takes to run a step again elsewhere, with a token of the caller's that can only read.
@@ -163,6 +183,9 @@ class Work:
         assert op is not None
         step = store.step(tx, step_id)
         if step is None or step.state != "ready" or step.due_at_ms > op.at_ms or run.state not in ("queued", "running"):
+            return None
+        rule = store.lock_queue(tx, step.queue)
+        if rule is not None and rule.quota is not None and store.running_in(tx, step.queue) >= rule.quota:
             return None
         plan = self._pipelines.plan(run)
         try:
@@ -315,8 +338,7 @@ class Work:
     def _next_in(self, tx: Write, run: PipelineRun, claim: Claim) -> Assignment | None:
         """The step whose turn it is, if it is one of this run, which this transaction holds."""
         assert tx.op is not None
-        room = self._room(tx, store.worker(tx, claim.worker), tx.op.at_ms)
-        first = store.due(tx, tx.op.at_ms, 1, room)
+        first = self._in_turn(tx, store.worker(tx, claim.worker), tx.op.at_ms, 1)
         return self._hand_out(tx, run, claim, first[0][0]) if first and first[0][1] == run.id else None
 
     def _was_finished(self, tx: Read, step: StepRun, done: Finish) -> bool:

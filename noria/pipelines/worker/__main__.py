@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from noria.client.gpus import gpus
 from noria.logs import set_up_logging
+from noria.pipelines.model import DEFAULT_QUEUE
 from noria.pipelines.worker import cgroups
 from noria.pipelines.worker.home import Home
 from noria.pipelines.worker.local import Local
@@ -29,13 +30,15 @@ from noria.pipelines.worker.server import Server
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 
 
-async def work(url: str, token: str, folder: Path, name: str, offer: Offer, *, has_groups: bool) -> None:
+async def work(url: str, token: str, folder: Path, name: str, offer: Offer, *, has_groups: bool, has_parent: bool) -> None:
     """One worker, until SIGTERM or SIGINT."""
     server = Server(url, token)
     home = Home(folder, server)
     home.prepare()
     groups = cgroups.find() if has_groups else None
-    worker = Worker(server, home, Local(server, home, url=url, groups=groups), url=url, name=name, offer=offer)
+    worker = Worker(
+        server, home, Local(server, home, url=url, groups=groups), url=url, name=name, offer=offer, has_parent=has_parent
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
     try:
@@ -56,16 +59,32 @@ def main() -> None:
     parser.add_argument(
         "--no-cgroups", action="store_true", help="Watch the memory of steps instead of using control groups."
     )
+    parser.add_argument("--queue", action="append", default=[], help="Whose steps it takes; several times for several.")
+    parser.add_argument("--agent", action="store_true", help="Go on without the process that started it.")
     options = parser.parse_args()
     token = environ.get("NORIA_INTERNAL_TOKEN") or environ.get("NORIA_TOKEN") or ""
     set_up_logging("worker", environ.get("NORIA_LOG_LEVEL") or "info")
-    _guard()
+    _guard(has_parent=not options.agent)
     name = options.name or f"{socket.gethostname()}:{Path(options.home).resolve()}"
     home = Path(options.home).resolve() / "worker" / blake3(name.encode()).hexdigest()[:12]
     offer = Offer(
-        slots=max(1, options.slots), cpus=options.cpus, gpus=options.gpus, memory_bytes=psutil.virtual_memory().total
+        slots=max(1, options.slots),
+        cpus=options.cpus,
+        gpus=options.gpus,
+        memory_bytes=psutil.virtual_memory().total,
+        queues=list(dict.fromkeys(options.queue)) or [DEFAULT_QUEUE],
     )
-    asyncio.run(work(options.url, token, home, name.replace("\x00", ""), offer, has_groups=not options.no_cgroups))
+    asyncio.run(
+        work(
+            options.url,
+            token,
+            home,
+            name.replace("\x00", ""),
+            offer,
+            has_groups=not options.no_cgroups,
+            has_parent=not options.agent,
+        )
+    )
 
 
 def cpus() -> int:
@@ -73,13 +92,14 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else os.cpu_count() or 1
 
 
-def _guard() -> None:
-    """On Linux: end with the parent, and keep other processes of this user from reading our token."""
+def _guard(*, has_parent: bool) -> None:
+    """On Linux: end with the parent, if there is one, and keep other processes of this user from reading our token."""
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if has_parent:
+            libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

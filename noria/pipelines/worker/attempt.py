@@ -52,11 +52,10 @@ class Ending(msgspec.Struct, kw_only=True):
     memory_peak_bytes: int | None = None
     environment_digest: str = ""
     reads: list[str] = []
-    is_reported: bool = False  # the try has told the server itself
 
 
 class Executor(Protocol):
-    """Where tries run. Its contract is tested by `noria.testing.executors.ExecutorContract`."""
+    """Where tries run; `local.py` is the one there is."""
 
     async def start(self, attempt: Attempt) -> asyncio.Future[Any]:
         """Begin; the future is done when the try has ended. Raises Broken when it cannot begin, for good."""
@@ -67,7 +66,7 @@ class Executor(Protocol):
         ...
 
     async def ending(self, attempt: Attempt) -> Ending:
-        """What became of it; called once, after the future is done, or after `start` failed with a Broken of its own."""
+        """What became of it; called once, after the future is done."""
         ...
 
 
@@ -82,9 +81,8 @@ class Attempts:
         """One try, and the step that comes with the answer. The worker's own troubles give the step back; they are not its fault."""
         given = attempt.given
         done = Finish(worker=self._worker, step_run_id=given.step_run_id, attempt=given.attempt, outcome="lost")
-        is_reported = False
         try:
-            done, is_reported = await self._try(attempt, done)
+            done = await self._try(attempt, done)
         except Broken as error:
             attempt.output.write(f"{error}\n")
             text = str(error).strip().splitlines()
@@ -95,7 +93,7 @@ class Attempts:
             attempt.is_given_back = True
         try:
             offset, printed = await attempt.output.close()
-            if attempt.why == "lost" or is_reported:
+            if attempt.why == "lost":
                 await attempt.output.flush()
                 return None
             is_last = self.is_stopping or attempt.is_given_back
@@ -112,10 +110,10 @@ class Attempts:
             asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(attempt.folder, ignore_errors=True))
         return None
 
-    async def _try(self, attempt: Attempt, done: Finish) -> tuple[Finish, bool]:
+    async def _try(self, attempt: Attempt, done: Finish) -> Finish:
         exited = await self._begin(attempt)
         if exited is None:
-            return judged(attempt, Ending(exit_code=None), done), False
+            return judged(attempt, Ending(exit_code=None), done)
         try:
             await self._wait(attempt, exited)
         finally:
@@ -124,7 +122,7 @@ class Attempts:
             done, exit_code=ending.exit_code, environment_digest=ending.environment_digest, reads=ending.reads,
             memory_peak_bytes=ending.memory_peak_bytes,
         )  # fmt: skip
-        return judged(attempt, ending, done), ending.is_reported
+        return judged(attempt, ending, done)
 
     async def _begin(self, attempt: Attempt) -> asyncio.Future[Any] | None:
         """Start it; None when it was told to stop before it ran: an environment may take minutes to build."""

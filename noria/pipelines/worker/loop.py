@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from noria.pipelines.model import Assignment, Claim, Claimed, Finish, Held, Hello, Orders, Welcome
+from noria.pipelines.model import DEFAULT_QUEUE, Assignment, Claim, Claimed, Finish, Held, Hello, Orders, Welcome
 from noria.pipelines.worker.attempt import STOP_GRACE_S, Attempt, Attempts
 from noria.pipelines.worker.home import Home
 from noria.pipelines.worker.local import Local
@@ -34,15 +34,18 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float = 1.0
     memory_bytes: int = 0
     gpus: int = 0
+    queues: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_QUEUE])
 
 
 class Worker:
     """Claims and runs, until told to stop."""
 
-    def __init__(self, server: Server, home: Home, executor: Local, *, url: str, name: str, offer: Offer) -> None:
+    def __init__(
+        self, server: Server, home: Home, executor: Local, *, url: str, name: str, offer: Offer, has_parent: bool = True
+    ) -> None:
         self.id = f"{name}-{secrets.token_hex(4)}"
         self._server, self._home, self._executor, self._url = server, home, executor, url
-        self._name, self._offer = name, offer
+        self._name, self._offer, self._has_parent = name, offer, has_parent
         self._attempts = Attempts(server, executor, worker=self.id)
         self._running: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,7 +57,9 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is called."""
-        loops = [asyncio.create_task(each()) for each in (self._claim_on, self._beat_on, self._watch_parent, self._tidy_on)]
+        loops = [asyncio.create_task(each()) for each in (self._claim_on, self._beat_on, self._tidy_on)]
+        if self._has_parent:
+            loops.append(asyncio.create_task(self._watch_parent()))
         stopped = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
         for each in (*loops, stopped):
@@ -120,6 +125,7 @@ class Worker:
         hello = Hello(
             worker=self.id, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._offer.slots,
             cpus=self._offer.cpus, memory_bytes=self._offer.memory_bytes, gpus=self._offer.gpus,
+            queues=self._offer.queues,
         )  # fmt: skip
         while True:
             try:
