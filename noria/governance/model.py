@@ -152,7 +152,14 @@ class ScanIs(Struct, frozen=True, kw_only=True, tag_field="type", tag="scan", fo
     allow_accepted: bool = True
 
 
-Condition = MinApprovals | ApproverNotAuthor | Metric | SameHoldout | ScanIs
+class Cel(Struct, frozen=True, kw_only=True, tag_field="type", tag="cel", forbid_unknown_fields=True):
+    """The CEL expression gives true. It may use `evidence`, `approvals` and `now_ms`; `says` is what is said when it does not."""
+
+    expression: str
+    says: str = ""
+
+
+Condition = MinApprovals | ApproverNotAuthor | Metric | SameHoldout | ScanIs | Cel
 
 
 class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -317,6 +324,8 @@ def check_policy(spec: PolicySpec, known_actions: frozenset[str]) -> PolicySpec:
 
 
 def _check_condition(condition: Condition, known_actions: frozenset[str]) -> None:
+    if isinstance(condition, Cel) and len(condition.says) > COMMENT_LENGTH_MAX:
+        raise Invalid(f"What an expression says is longer than {COMMENT_LENGTH_MAX} characters.", where="conditions")
     if isinstance(condition, MinApprovals) and not 1 <= condition.count <= APPROVERS_MAX:
         raise Invalid(f"count must be between 1 and {APPROVERS_MAX}.", where="conditions")
     if isinstance(condition, MinApprovals | ApproverNotAuthor) and condition.of_action not in {"", *known_actions}:
@@ -360,6 +369,8 @@ def _judge(condition: Condition, evidence: dict[str, Any], approvals: dict[str, 
         return _judge_author(evidence, approvals.get(condition.of_action, []))
     if isinstance(condition, Metric):
         return _judge_metric(condition, evidence)
+    if isinstance(condition, Cel):
+        return ""  # expressions.py judges it
     if isinstance(condition, ScanIs):
         return _judge_scan(condition, evidence)
     return _judge_holdout(condition, evidence)

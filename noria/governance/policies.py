@@ -18,11 +18,13 @@ import msgspec
 from noria.access.policy import ACTIONS
 from noria.governance import scan_store, store
 from noria.governance.allowed import RULES
+from noria.governance.expressions import check_expression, judge_expression
 from noria.governance.model import (
     EVIDENCE_BYTES,
     POLICIES_MAX,
     REPLAY_MAX,
     ApproverNotAuthor,
+    Cel,
     Judged,
     JudgedVerdict,
     MinApprovals,
@@ -140,6 +142,7 @@ class Policies:
     ) -> list[str]:  # fmt: skip
         """Why the policy objects, with the approvals of now, or of a time in the past."""
         actions = {c.of_action for c in policy.conditions if isinstance(c, MinApprovals | ApproverNotAuthor)}
+        actions |= {"" for c in policy.conditions if isinstance(c, Cel)}
         digest = evidence.get("digest")
         approvals: dict[str, list[Judged]] = {}
         if actions and isinstance(digest, str) and digest:
@@ -157,14 +160,22 @@ class Policies:
                     for a in granted
                     if a.action in wanted and _is_about(a.subject, a.evidence, subject, evidence)
                 ]  # fmt: skip
-        return judge_conditions(policy.conditions, evidence, approvals)
+        reasons = judge_conditions(policy.conditions, evidence, approvals)
+        size = len(evidence_bytes(evidence)) if any(isinstance(c, Cel) for c in policy.conditions) else 0
+        for condition in policy.conditions:
+            if isinstance(condition, Cel):
+                now_ms = op.at_ms if then_ms is None else then_ms
+                reason = judge_expression(condition.expression, evidence, size, approvals.get("", []), now_ms)
+                if reason:
+                    reasons.append(f"{condition.says} ({reason})" if condition.says else reason)
+        return reasons
 
     # --- the rules --------------------------------------------------------------------------------------------------
 
     def save(self, op: Op, spec: PolicySpec) -> Policy:
         """Make a policy or change it; the same rule again changes nothing. Raises Invalid, TooMuch, Forbidden."""
         op.require("policy.write")
-        check_policy(spec, ACTIONS)
+        _check(spec)
         with self._db.write(op) as tx:
             found = store.policy(tx, op.workspace, spec.name)
             if found is not None and _spec_of(found) == spec:
@@ -217,11 +228,7 @@ class Policies:
         if not 1 <= asked.limit <= REPLAY_MAX:
             raise Invalid(f"limit must be between 1 and {REPLAY_MAX}.", where="limit")
         with self._db.read() as tx:
-            rule = (
-                _spec_of(self._found(tx, op, name))
-                if asked.rule is None
-                else check_policy(spec_from(name, asked.rule), ACTIONS)
-            )
+            rule = _spec_of(self._found(tx, op, name)) if asked.rule is None else _check(spec_from(name, asked.rule))
             decided = store.decided(tx, op.workspace, rule.action, limit=asked.limit)
             items = []
             for d in decided:
@@ -292,6 +299,15 @@ def scan_verdict(evidence: dict[str, Any]) -> tuple[bool, str] | None:
         f"its files would run code when they are read: {'; '.join(scan['findings'][:3])} "
         f"(look at them: noria model scan {name}; an administrator may accept them)"
     )
+
+
+def _check(spec: PolicySpec) -> PolicySpec:
+    """`spec` if it can be judged; else Invalid."""
+    check_policy(spec, ACTIONS)
+    for condition in spec.conditions:
+        if isinstance(condition, Cel):
+            check_expression(condition.expression)
+    return spec
 
 
 def spec_from(name: str, body: PolicyBody) -> PolicySpec:
