@@ -27,6 +27,7 @@ import noria.tracking.views.http
 from noria.access.service import Access
 from noria.config import Config, load_config
 from noria.datasets.service import Datasets
+from noria.governance.anchors import parse_anchors
 from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
 from noria.governance.mlflow_hooks import MlflowHooks
@@ -186,7 +187,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     approvals = Approvals(db, ops, access)
     scans = registry.inspector = Scans(db, ops, blobs, registry)
     provenances = Provenances(db, ops, blobs, registry, config.home)
-    audit = Audit(db, ops, blobs, config.home)
+    audit = Audit(db, ops, blobs, config.home, parse_anchors(config.anchors))
     webhooks = Webhooks(db, ops)
     jobs.register(JOB_KIND, webhooks.deliver)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)

@@ -62,6 +62,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
     Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
     Setting(
+        "anchors", "Comma-separated places that are told audit checkpoints: file:/path, syslog://host:514, https://…", ""
+    ),
+    Setting(
         "suspicious_models",
         "What happens when a model whose files would run code is to get traffic: refuse, unless an administrator accepted it, or warn.",
         "refuse",
@@ -102,6 +105,7 @@ class Config(Struct, frozen=True, kw_only=True):
     workers: int = 2
     seal_s: float = 2.0
     lease_s: float = 30.0
+    anchors: tuple[str, ...] = ()
     suspicious_models: Literal["refuse", "warn"] = "refuse"
     log_level: str = "info"
     url: str = ""

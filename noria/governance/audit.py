@@ -18,13 +18,14 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from noria.governance import siem, store, verify
+from noria.governance.anchors import Anchor, tell
 from noria.governance.keys import Signer, load_public, load_signer
 from noria.governance.model import (
     AuditFault,
@@ -123,8 +124,11 @@ class Audit:
     every_s = 1.0
     wake_on: frozenset[str] = frozenset()
 
-    def __init__(self, db: Database, ops: Ops, blobs: BlobStore, home: Path) -> None:
+    def __init__(
+        self, db: Database, ops: Ops, blobs: BlobStore, home: Path, anchors: Sequence[Anchor] = ()
+    ) -> None:  # fmt: skip
         self._db, self._ops, self._blobs, self._home = db, ops, blobs, home
+        self._anchors = list(anchors)
         self._signer: Signer | None = None
         self._signed: tuple[int, bytes] | None = None  # the last tree known to be signed by us
         self._anchored_s = self._said_s = float("-inf")
@@ -199,6 +203,7 @@ class Audit:
         now_s = self._ops.clock.monotonic_s()
         if now_s - self._anchored_s >= ANCHOR_EVERY_S:
             self._blobs.put_at(f"{ANCHOR_PREFIX}/{size:020d}", checkpoint.note.encode())
+            tell(self._anchors, checkpoint.note)
             self._anchored_s = now_s
         return checkpoint
 
@@ -356,17 +361,19 @@ class Audit:
         Reads the whole log: 25 µs of CPU per fact, so half a minute per million.
         """
         op.require("audit.read")
-        return verify_database(self._db, self._blobs, load_public(self._home))
+        return verify_database(self._db, self._blobs, load_public(self._home), self._anchors)
 
 
-def verify_database(db: Database, blobs: BlobStore, public_key: str) -> AuditReport:
+def verify_database(
+    db: Database, blobs: BlobStore, public_key: str, anchors: Sequence[Anchor] = ()
+) -> AuditReport:  # fmt: skip
     """Verify the facts in `db` against its sealed tree, its checkpoints and the anchors in `blobs`. Changes nothing."""
     started_s = db.clock.monotonic_s()
     with db.read() as tx:
         checkpoints = store.checkpoints(tx, limit=CHECKPOINTS_COMPARED)
         count, last = store.facts_count(tx)
         sealed = store.tree_size(tx)
-    notes, faults = _notes(checkpoints, blobs)
+    notes, faults = _notes(checkpoints, blobs, anchors)
     warnings: list[AuditFault] = []
     root = ""
     if count != last:
@@ -422,8 +429,10 @@ def _sealed_hashes(db: Database, size: int) -> Iterator[list[bytes]]:
         at = found[-1][0] + 1
 
 
-def _notes(checkpoints: list[Checkpoint], blobs: BlobStore) -> tuple[list[Note], list[AuditFault]]:
-    """The checkpoints of the table and the anchors among the blobs, and what is wrong with them."""
+def _notes(
+    checkpoints: list[Checkpoint], blobs: BlobStore, anchors: Sequence[Anchor]
+) -> tuple[list[Note], list[AuditFault]]:  # fmt: skip
+    """The checkpoints of the table, those among the blobs and in anchors elsewhere, and what is wrong with them."""
     notes: dict[int, Note] = {}
     faults: list[AuditFault] = []
     texts = [(f"checkpoint {c.size}", c.note) for c in checkpoints]
@@ -439,6 +448,19 @@ def _notes(checkpoints: list[Checkpoint], blobs: BlobStore) -> tuple[list[Note],
             message = f"The {name} gives another root for {note.size} facts than the one beside it."
             faults.append(AuditFault(kind="signature", seq=None, message=message))
             log.error("two checkpoints for %d facts: %s and %s", note.size, other.root.hex(), note.root.hex())
+    for anchor in anchors:
+        try:
+            said = anchor.notes()
+        except (OSError, verify.Unreadable) as error:
+            faults.append(
+                AuditFault(kind="signature", seq=None, message=f"The anchor {anchor.name} cannot be read: {error}.")
+            )
+            continue
+        for note in said:
+            if notes.setdefault(note.size, note).root != note.root:
+                message = f"The anchor {anchor.name} has another root for {note.size} facts: there were two histories."
+                faults.append(AuditFault(kind="checkpoint", seq=None, message=message))
+                break
     return list(notes.values()), faults
 
 
