@@ -180,7 +180,7 @@ def _file(path: Path) -> dict[str, Any]:
 def _read(setting: Setting, value: Any) -> Any:
     if setting.name == "home":
         return Path(value)
-    if setting.name in ("allowed_hosts", "remotes", "watched"):
+    if setting.name in ("allowed_hosts", "anchors", "remotes", "watched"):
         return tuple(h.strip() for h in str(value).split(",") if h.strip())
     if setting.kind is bool:
         return _yes(setting, value)
