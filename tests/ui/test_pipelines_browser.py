@@ -163,3 +163,17 @@ def test_what_starts_a_pipeline_is_made_and_switched_on_its_page(
     page.get_by_role("button", name="Let nothing start it").click()
     until(lambda: api.get("/pipelines/searched")["is_paused"])
     page.context.close()
+
+
+def test_a_queue_has_rules(chromium: Any, server: Server, api: Api, flow: ModuleType) -> None:
+    ended(api, flow.searched.submit(trials=2, api=api)["id"])
+    page = opened(chromium, server.url)
+    page.goto("/pipelines")
+    page.get_by_role("table", name="Queues").get_by_role("button", name="Rules…").first.click()
+    page.get_by_label("Priority").fill("5")
+    page.get_by_label("Steps at once").fill("3")
+    page.get_by_role("button", name="Set", exact=True).click()
+    until(lambda: [(q["priority"], q["quota"]) for q in api.get("/queues") if q["name"] == "default"] == [(5, 3)])
+    assert complaints(page) == []
+    shot(page, "pipelines")
+    page.context.close()

@@ -7,6 +7,7 @@ import { Table } from '../components/table.js';
 import { Empty, Show } from '../components/empty.js';
 import { State } from '../components/state.js';
 import { PipelineRuns } from '../components/pipeline-runs.js';
+import { Queues } from '../components/queues.js';
 import { Starts } from '../components/starts.js';
 import { Time, Who } from '../components/values.js';
 import { useResource } from '../components/use.js';
@@ -29,5 +30,6 @@ export default function Pipelines({ query, setQuery }) {
         { key: 'd', label: 'What it does', prose: true, cell: (p) => p.description }, { key: 'at', label: 'Changed', cell: (p) => html`<${Time} at=${p.updated_at_ms} />`, sort: (p) => p.updated_at_ms }, { key: 'by', label: 'Owner', cell: (p) => html`<${Who} of=${p.owner} />` }]} />`)}<//>
     ${runs.data?.items?.length > 0 && html`<${Block} title="Latest pipeline runs"><${PipelineRuns} rows=${runs.data.items} /><//>`}
     <${Starts} />
+    <${Queues} />
   <//>`;
 }
