@@ -34,6 +34,9 @@ noria/site/index.html: zensical.toml $(shell find docs -name '*.md') | setup
 	$(BIN)/zensical build --strict -f zensical.toml
 	@touch $@
 
+.venv/oidc-provider/package.json: | setup  # for tests/access/test_oidc_provider.py; needs node and npm
+	npm install --silent --no-audit --no-fund --prefix .venv/oidc-provider oidc-provider@9
+
 demo: setup noria/site/index.html  ## Run the whole loop on real data; server and UI are left running (Ctrl-C stops them)
 	$(BIN)/noria demo
 

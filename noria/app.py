@@ -9,11 +9,14 @@ from msgspec import Struct
 
 import noria.access.http
 import noria.access.people_http
+import noria.access.scim_http
+import noria.access.sign_in_http
 import noria.datasets.http
 import noria.governance.http
 import noria.governance.mlflow
 import noria.governance.supply_http
 import noria.http.manual
+import noria.http.sign_in
 import noria.http.static
 import noria.http.system
 import noria.loops.http
@@ -24,6 +27,7 @@ import noria.serving.http
 import noria.tracking.http
 import noria.tracking.traces_http
 import noria.tracking.views.http
+from noria.access.oidc import OidcSettings
 from noria.access.service import Access
 from noria.config import Config, load_config
 from noria.datasets.service import Datasets
@@ -42,6 +46,7 @@ from noria.kernel.blobs import BlobStore, open_blobs
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.collector import Collector, KeptBlobs
 from noria.kernel.db import Database
+from noria.kernel.errors import Invalid
 from noria.kernel.events import Pump, Reconciler, Subscriber
 from noria.kernel.jobs import Jobs
 from noria.kernel.op import Ops
@@ -119,8 +124,11 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.http.system.routes(self.config, self.db, self.blobs, self.ticks, self.access),
             *noria.http.manual.routes(),
             *noria.http.static.routes(self.access),
+            *noria.http.sign_in.routes(self.access),
             *noria.access.http.routes(self.access),
             *noria.access.people_http.routes(self.access),
+            *noria.access.sign_in_http.routes(self.access),
+            *noria.access.scim_http.routes(self.access),
             *noria.datasets.http.routes(self.datasets),
             *noria.tracking.http.routes(self.tracking, self.transfers),
             *noria.tracking.traces_http.routes(self.traces, self.evaluations),
@@ -163,7 +171,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     blobs = KeptBlobs(blobs or open_blobs(config.blobs_url), db)
     collector = Collector(db, blobs)
     ticks = Ticks()
-    access = Access(db, clock=clock, is_loopback=config.is_loopback)
+    access = _open_access(db, config, clock)
     policies = Policies(db, suspicious_models=config.suspicious_models)
     ops = blobs.ops = Ops(clock, access, policies)
     jobs = Jobs(db, ops)
@@ -214,6 +222,30 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         approvals=approvals, audit=audit, webhooks=webhooks,
         scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
     )  # fmt: skip
+
+
+def _open_access(db: Database, config: Config, clock: Clock) -> Access:
+    """The service of access. Raises Invalid for settings that do not fit together."""
+    oidc = None
+    if config.oidc_issuer:
+        if not config.oidc_client_id:
+            raise Invalid("NORIA_OIDC_ISSUER is set, and NORIA_OIDC_CLIENT_ID is not.", where="oidc_client_id")
+        oidc = OidcSettings(
+            issuer=config.oidc_issuer, client_id=config.oidc_client_id, client_secret=config.oidc_client_secret.reveal(),
+            scopes=config.oidc_scopes, groups_claim=config.oidc_groups_claim,
+            redirect_url=f"{config.browser_url}/login/oidc/callback", home_url=f"{config.browser_url}/login",
+        )  # fmt: skip
+    return Access(
+        db, clock=clock, is_loopback=config.is_loopback, step_up_minutes=config.step_up_minutes, oidc=oidc,
+        mapped=dict(_pair(text) for text in config.oidc_groups), browser_url=config.browser_url,
+    )  # fmt: skip
+
+
+def _pair(text: str) -> tuple[str, str]:
+    theirs, sign, ours = (part.strip() for part in text.partition("="))
+    if not (theirs and sign and ours):
+        raise Invalid(f"NORIA_OIDC_GROUPS holds {text!r}; theirs=ours is needed.", where="oidc_groups")
+    return theirs, ours
 
 
 def local_asgi(home: Path) -> tuple[ASGI, str]:

@@ -78,6 +78,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("system_interval_s", "For runs: how often the machine is looked at, in seconds; 0: never.", 10.0, float),
     Setting("price_per_hour", "For runs: what the machine costs an hour; becomes the metric system/cost.", 0.0, float),
     Setting("read_cache_mb", "For reading data without a checkout: how much of it a process keeps, in MiB.", 64, int),
+    Setting(
+        "public_url", "Where browsers reach the server, such as https://noria.example.org; empty: where it listens.", ""
+    ),
+    Setting("step_up_minutes", "How recent a sign-in dangerous acts in a browser want, in minutes; 0: any.", 15.0, float),
+    Setting("oidc_issuer", "The OpenID Connect provider to sign in with, such as https://id.example.org; empty: none.", ""),
+    Setting("oidc_client_id", "What this server is called at the provider.", ""),
+    Setting("oidc_client_secret", "Its secret there; empty for a public client.", "", Secret),
+    Setting("oidc_scopes", "What is asked of the provider.", "openid profile email groups"),
+    Setting("oidc_groups_claim", "The claim that lists somebody's groups at the provider.", "groups"),
+    Setting("oidc_groups", "Which of them are groups here: comma-separated theirs=ours.", ""),
     Setting("internal_token", "Shared by the server's own processes; made at start, never set by hand.", "", Secret),
 )
 
@@ -116,6 +126,14 @@ class Config(Struct, frozen=True, kw_only=True):
     system_interval_s: float = 10.0
     price_per_hour: float = 0.0
     read_cache_mb: int = 64
+    public_url: str = ""
+    step_up_minutes: float = 15.0
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: Secret = Secret("")
+    oidc_scopes: str = "openid profile email groups"
+    oidc_groups_claim: str = "groups"
+    oidc_groups: tuple[str, ...] = ()
     internal_token: Secret = Secret("")
 
     def environment(self) -> dict[str, str]:
@@ -133,6 +151,11 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def control_url(self) -> str:
         return f"http://{_url_host(self.host)}:{self.port}"
+
+    @property
+    def browser_url(self) -> str:
+        """Where browsers reach the control plane."""
+        return self.public_url.rstrip("/") or self.control_url
 
     @property
     def gateway_url(self) -> str:
@@ -180,7 +203,7 @@ def _file(path: Path) -> dict[str, Any]:
 def _read(setting: Setting, value: Any) -> Any:
     if setting.name == "home":
         return Path(value)
-    if setting.name in ("allowed_hosts", "anchors", "remotes", "watched"):
+    if setting.name in ("allowed_hosts", "anchors", "remotes", "watched", "oidc_groups"):
         return tuple(h.strip() for h in str(value).split(",") if h.strip())
     if setting.kind is bool:
         return _yes(setting, value)

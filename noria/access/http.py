@@ -8,7 +8,19 @@ from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.params import QueryParameter
 
-from noria.access.model import Credentials, Grant, Me, NewPrincipal, NewToken, Principal, Setup, Token, TokenRequest
+from noria.access.model import (
+    Credentials,
+    Grant,
+    Me,
+    NewPrincipal,
+    NewToken,
+    Principal,
+    Rotation,
+    Session,
+    Setup,
+    Token,
+    TokenRequest,
+)
 from noria.access.policy import PUBLIC
 from noria.access.service import Access
 from noria.http.route import Routes, delete, get, post
@@ -16,6 +28,17 @@ from noria.kernel.op import Op
 from noria.kernel.paging import Page
 
 SESSION_COOKIE = "noria-session"
+
+
+def session_cookie(request: Request, secret: str) -> Cookie:  # type: ignore[type-arg]
+    """The cookie of a session."""
+    is_tls = request.url.scheme == "https"
+    return Cookie(SESSION_COOKIE, value=secret, httponly=True, samesite="lax", secure=is_tls, path="/")
+
+
+def address_of(request: Request) -> str:  # type: ignore[type-arg]
+    """Where a request comes from, as far as the connection says."""
+    return request.client.host if request.client else ""
 
 
 def routes(access: Access) -> Routes:
@@ -27,10 +50,19 @@ def routes(access: Access) -> Routes:
     @post("/api/v1/sessions", action=PUBLIC)
     def sign_in(op: Op, data: Credentials, request: Request) -> Response[dict[str, str]]:  # type: ignore[type-arg]
         """Sign in with name and password; sets the session cookie."""
-        secret = access.sign_in(op, data)
-        is_tls = request.url.scheme == "https"
-        cookie = Cookie(SESSION_COOKIE, value=secret, httponly=True, samesite="lax", secure=is_tls, path="/")
-        return Response({"name": data.name}, cookies=[cookie])
+        agent = request.headers.get("user-agent", "")
+        secret = access.sign_in(op, data, address=address_of(request), agent=agent)
+        return Response({"name": data.name}, cookies=[session_cookie(request, secret)])
+
+    @get("/api/v1/sessions", action="token.own")
+    def list_sessions(op: Op) -> Page[Session]:
+        """The browsers that are signed in: one's own; an administrator sees everybody's."""
+        return Page(access.sessions.sessions(op))
+
+    @delete("/api/v1/sessions/{session_id:str}", action="token.own")
+    def revoke_session(op: Op, session_id: str) -> None:
+        """Sign a browser out."""
+        access.sessions.revoke(op, session_id)
 
     @delete("/api/v1/sessions/current", action=PUBLIC)
     def sign_out(op: Op, request: Request) -> Response[None]:  # type: ignore[type-arg]
@@ -84,12 +116,17 @@ def routes(access: Access) -> Routes:
         """Make a token; its secret is shown this once."""
         return access.create_token(op, data)
 
+    @post("/api/v1/tokens/{token_id:str}/rotate", action="token.own")
+    def rotate_token(op: Op, token_id: str, data: Rotation) -> NewToken:
+        """Replace a token; the old one works on for the overlap."""
+        return access.rotate_token(op, token_id, data)
+
     @delete("/api/v1/tokens/{token_id:str}", action="token.own")
     def revoke_token(op: Op, token_id: str) -> None:
         """End a token."""
         access.revoke_token(op, token_id)
 
     return [
-        read_me, sign_in, sign_out, set_up, make_setup_link, list_principals, create_principal, disable_principal, add_grant, remove_grant,
-        list_tokens, create_token, revoke_token,
+        read_me, sign_in, list_sessions, revoke_session, sign_out, set_up, make_setup_link, list_principals, create_principal,
+        disable_principal, add_grant, remove_grant, list_tokens, create_token, rotate_token, revoke_token,
     ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -51,6 +51,7 @@ class Token(Struct, frozen=True, kw_only=True):
     expires_at_ms: int | None
     last_used_at_ms: int | None = None
     actions: list[str] = []  # empty: everything its owner may do
+    scopes: list[str] = []  # empty: everywhere that its owner may
 
 
 class TokenScope(Struct, frozen=True, kw_only=True):
@@ -69,6 +70,35 @@ class NewToken(Struct, frozen=True, kw_only=True):
     secret: str
 
 
+class Pending(Struct, frozen=True, kw_only=True):
+    """A sign-in that left for the provider."""
+
+    browser_sha256: str
+    nonce: str
+    verifier: str
+    next: str
+    expires_at_ms: int
+
+
+class NewIdentity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who at the identity provider may sign in as whom."""
+
+    principal: str
+    subject: str
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A browser that is signed in, as it is listed."""
+
+    id: str
+    principal: str
+    method: str  # password or oidc
+    agent: str
+    created_at_ms: int
+    seen_at_ms: int
+    expires_at_ms: int
+
+
 class Me(Struct, frozen=True, kw_only=True):
     """Who the caller is and what they may do anywhere in the workspace."""
 
@@ -78,6 +108,7 @@ class Me(Struct, frozen=True, kw_only=True):
     roles: list[str]
     actions: list[str]
     is_local_admin: bool
+    sign_out_url: str = ""  # where to sign out of the identity provider too
 
 
 class NewPrincipal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +142,71 @@ class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     principal: str = ""
     expires_in_days: int | None = 90
     actions: list[str] = []
+    scopes: list[str] = []  # refs of things and projects
+
+
+class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the old token works beside the new one."""
+
+    overlap_hours: float = 24.0
+
+
+class DeviceStart(Struct, frozen=True, kw_only=True):
+    """What a program that wants to sign in shows, and polls with; the names are those of RFC 8628."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """A program that waits for somebody to approve it."""
+
+    user_code: str
+    client: str
+    state: str  # pending, granted or denied
+    principal_id: str
+    expires_at_ms: int
+    polled_at_ms: int
+
+
+class Granted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A token as OAuth gives it."""
+
+    access_token: str
+    expires_in: int
+    token_type: str = field(default_factory=lambda: "Bearer")
+    issued_token_type: str = ""
+
+
+class TrustWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose tokens are to stand for which service account: of this issuer, for this audience, with these claims."""
+
+    issuer: str
+    audience: str
+    principal: str
+    claims: dict[str, str]
+    actions: list[str] = []
+    scopes: list[str] = []
+    minutes: int = 15
+    jwks: dict[str, Any] = {}  # the issuer's keys, when this server cannot ask for them
+
+
+class Trust(Struct, frozen=True, kw_only=True):
+    """Tokens of an issuer that stand for a service account here."""
+
+    name: str
+    issuer: str
+    audience: str
+    principal: str
+    claims: dict[str, str]
+    actions: list[str] = []
+    scopes: list[str] = []
+    minutes: int = 15
+    jwks: str = ""
 
 
 class Grant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -241,6 +337,13 @@ class PrincipalDisabled(Fact):
     name: str
 
 
+@fact("principal.enabled")
+class PrincipalEnabled(Fact):
+    """A principal that was disabled can sign in again."""
+
+    name: str
+
+
 @fact("grant.added")
 class GrantAdded(Fact):
     """A principal got a role on a scope."""
@@ -277,10 +380,20 @@ class TokenRevoked(Fact):
 class SessionStarted(Fact):
     """Somebody signed in with a browser."""
 
+    method: str = "password"
+
 
 @fact("session.ended")
 class SessionEnded(Fact):
-    """Somebody signed out."""
+    """Somebody signed out, or was signed out."""
+
+
+@fact("identity.linked")
+class IdentityLinked(Fact):
+    """Somebody known to an identity provider may sign in as an account."""
+
+    name: str
+    issuer: str
 
 
 @fact("sign_in.refused")
@@ -409,3 +522,36 @@ class ClearanceRemoved(Fact):
     """Somebody may no longer see what carries a label."""
 
     label: str
+
+
+@fact("token.rotated")
+class TokenRotated(Fact):
+    """An API token was replaced; the old one works on for a while."""
+
+    name: str
+    by: str
+    old_ends_at_ms: int
+
+
+@fact("device.decided")
+class DeviceDecided(Fact):
+    """Somebody let a program sign in as them, or did not."""
+
+    client: str
+    granted: bool
+
+
+@fact("trust.changed")
+class TrustChanged(Fact):
+    """Tokens of an issuer stand for a service account."""
+
+    name: str
+    issuer: str
+    principal: str
+
+
+@fact("trust.removed")
+class TrustRemoved(Fact):
+    """Tokens of an issuer no longer stand for a service account."""
+
+    name: str

@@ -29,7 +29,7 @@ WATCH = frozenset(
     {"monitor.write", "loop.write", "loop.run", "trigger.write", "queue.write", "dataset.expect", "dataset.transfer"}
 )
 INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read"})
-GOVERN = frozenset({"policy.write", "access.write", "webhook.write", "audit.seal", "system.admin"})
+GOVERN = frozenset({"policy.write", "access.write", "access.provision", "webhook.write", "audit.seal", "system.admin"})
 VIEWS = frozenset({"view.write"})  # whoever reads runs may name what they look at
 OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
 WORK = frozenset({"pipeline.work", "blob.read", "blob.write"})  # a worker elsewhere: steps, their code and values
@@ -59,6 +59,11 @@ _KINDS: dict[str, tuple[str, ...]] = {  # on what kind of thing an action of thi
     "blob": ("dataset",), "model": ("model",), "pipeline": ("pipeline",), "trigger": ("pipeline",), "endpoint": ("endpoint",),
     "inference": ("endpoint",), "monitor": ("monitor", "endpoint"), "loop": ("loop",),
 }  # fmt: skip
+
+
+# What cannot be taken back (a run or an experiment that is put away can), and what changes who may do what: in a browser it wants a
+# recent sign-in.
+STEP_UP = (REMOVE - {"run.delete", "experiment.delete"}) | {"access.write", "policy.write", "webhook.write", "system.admin"}
 
 
 def kinds_of(action: str) -> tuple[str, ...]:

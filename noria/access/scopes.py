@@ -62,7 +62,7 @@ class Scopes:
     def place(self, op: Op, name: str, thing: str) -> None:
         """Put a thing into a project; it lies in one at most. Raises NotFound, Invalid."""
         op.require("access.write")
-        ref = _thing(thing)
+        ref = check_thing(thing)
         with self._db.write(op) as tx:
             rights_store.bump_epoch(tx)
             was = scopes_store.place(tx, str(ref), self._project(tx, name), op.at_ms)
@@ -72,7 +72,7 @@ class Scopes:
     def take(self, op: Op, name: str, thing: str) -> None:
         """Take a thing out of a project. Raises NotFound."""
         op.require("access.write")
-        ref = _thing(thing)
+        ref = check_thing(thing)
         with self._db.write(op) as tx:
             rights_store.bump_epoch(tx)
             project = self._project(tx, name)
@@ -118,7 +118,7 @@ class Scopes:
     def put_label(self, op: Op, name: str, thing: str) -> None:
         """Put a label on a thing or a project. Raises NotFound, Invalid."""
         op.require("access.write")
-        ref = _thing(thing, or_project=True)
+        ref = check_thing(thing, or_project=True)
         with self._db.write(op) as tx:
             rights_store.bump_epoch(tx)
             self._label(tx, name)
@@ -131,7 +131,7 @@ class Scopes:
     def take_label(self, op: Op, name: str, thing: str) -> None:
         """Take a label off. Raises NotFound."""
         op.require("access.write")
-        ref = _thing(thing, or_project=True)
+        ref = check_thing(thing, or_project=True)
         with self._db.write(op) as tx:
             rights_store.bump_epoch(tx)
             if not scopes_store.take_label(tx, str(ref), name):
@@ -173,7 +173,7 @@ def check_expiry(op: Op, expires_at_ms: int | None) -> None:
         raise Invalid("expires_at_ms has passed already.", where="expires_at_ms")
 
 
-def _thing(text: str, *, or_project: bool = False) -> Ref:
+def check_thing(text: str, *, or_project: bool = False) -> Ref:
     """The ref of a thing that rights are asked for on. Raises Invalid."""
     ref = Ref.parse(text)
     known = sorted(things.kinds() | ({"project"} if or_project else set()))

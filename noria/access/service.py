@@ -10,13 +10,13 @@ import secrets
 import threading
 
 from noria.access import passwords, rights_store, store, tokens
+from noria.access.attempts import Attempts
 from noria.access.explain import Explain
 from noria.access.groups import Groups, active, an_admin_stays, bind, may_give
+from noria.access.identities import Identities
 from noria.access.model import (
     LOCAL_ADMIN,
     PASSWORD_LENGTH_MIN,
-    SESSION_ABSOLUTE_MS,
-    SESSION_IDLE_MS,
     TOKENS_PER_PRINCIPAL,
     Binding,
     Credentials,
@@ -25,16 +25,21 @@ from noria.access.model import (
     NewPrincipal,
     NewToken,
     Principal,
+    Rotation,
     Setup,
     Token,
     TokenRequest,
     TokenScope,
 )
+from noria.access.oauth import OAuth
+from noria.access.oidc import Oidc, OidcSettings
 from noria.access.policy import ACTIONS, PUBLIC
 from noria.access.proven import ProvenPasswords
 from noria.access.rights import ALL_RIGHTS, NO_LIMIT, NO_RIGHTS, Limit, Rights
 from noria.access.rights_book import RIGHTS_CACHE_S, RightsBook
-from noria.access.scopes import Scopes, check_expiry
+from noria.access.scim import Scim
+from noria.access.scopes import Scopes, check_expiry, check_thing
+from noria.access.sessions import Sessions
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import AlreadyExists, Forbidden, Invalid, NotFound, TooMuch, Unauthenticated
@@ -49,13 +54,22 @@ HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and 35 ms each; a flood of sign-ins mu
 class Access:
     """The access slice's service; also the kernel's Authorizer."""
 
-    def __init__(self, db: Database, *, clock: Clock | None = None, is_loopback: bool = True) -> None:
+    def __init__(
+        self, db: Database, *, clock: Clock | None = None, is_loopback: bool = True, step_up_minutes: float = 15.0,
+        oidc: OidcSettings | None = None, mapped: dict[str, str] | None = None, browser_url: str = "",
+    ) -> None:  # fmt: skip
         self._db = db
         self._clock = clock or SystemClock()
         self._is_loopback = is_loopback
         self._book = RightsBook(db, self._clock)
         self.groups, self.scopes, self.explaining = Groups(db, self._book), Scopes(db, self._book), Explain(db, self._book)
-        self._tokens: dict[str, tuple[float, Actor]] = {}
+        self.sessions = Sessions(db, self._clock, step_up_minutes)
+        self.identities = Identities(db, self.groups, self._book, mapped or {})
+        self.oidc = Oidc(db, self._clock, oidc, self.identities, self.sessions) if oidc else None
+        self.scim = Scim(db, self.groups, self.forget_caches)
+        self.oauth = OAuth(db, self._clock, browser_url)
+        self._attempts = Attempts(self._clock)
+        self._tokens: dict[str, tuple[float, Actor, int | None]] = {}  # when looked at, who, when it ends
         self._limits: dict[str, Limit] = {}  # of tokens that signed in here
         self._has_accounts: tuple[float, bool] | None = None
         self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
@@ -143,7 +157,9 @@ class Access:
     def remembered(self, text: str) -> Actor | None:
         """The actor of a token that was checked a moment ago; None says that it has to be looked up."""
         found = self._tokens.get(text)
-        return found[1] if found and self._clock.monotonic_s() - found[0] < CREDENTIAL_CACHE_S else None
+        if not found or self._clock.monotonic_s() - found[0] >= CREDENTIAL_CACHE_S:
+            return None
+        return found[1] if found[2] is None or self._clock.now_ms() < found[2] else None
 
     def who_has_token(self, text: str) -> Actor:
         """The actor a token stands for. Raises Unauthenticated."""
@@ -151,14 +167,14 @@ class Access:
         known = self.remembered(text)
         if known:
             return known
-        actor, limit = self._check_token(text)
+        actor, row = self._check_token(text)
         if len(self._tokens) > 10_000:
             self._tokens.clear()
-        self._tokens[text] = (now_s, actor)
-        self._keep_limit(actor.token_id or "", limit)
+        self._tokens[text] = (now_s, actor, row.expires_at_ms)
+        self._keep_limit(row.id, _limit(row))
         return actor
 
-    def _check_token(self, text: str) -> tuple[Actor, Limit]:
+    def _check_token(self, text: str) -> tuple[Actor, store.TokenRow]:
         parsed = tokens.parse(text)
         with self._db.read() as tx:
             row = store.token_row(tx, parsed.id if parsed else "")
@@ -183,24 +199,14 @@ class Access:
             on_behalf_of=row.on_behalf_of or None,
             token_id=row.id,
         )
-        return actor, _limit(row)
+        return actor, row
 
     def who_has_session(self, secret: str) -> Actor | None:
         """The user of a browser session, or None when it has ended."""
-        sha, now = tokens.sha256(secret), self._clock.now_ms()
-        with self._db.read() as tx:
-            found = store.session(tx, sha)
-            principal = store.principal(tx, principal_id=found["principal_id"]) if found else None
-        if not found or not principal or not principal.is_active:
-            return None
-        if found["expires_at_ms"] <= now or found["seen_at_ms"] + SESSION_IDLE_MS <= now:
-            return None
-        if now - found["seen_at_ms"] > 60_000:
-            with self._db.system_write() as write:
-                store.touch_session(write, sha, now)
-        return Actor(kind="user", id=principal.id, name=principal.name)
+        found = self.sessions.who(secret)
+        return found[0] if found else None
 
-    def who_has_password(self, credentials: Credentials) -> Principal:
+    def who_has_password(self, credentials: Credentials, address: str = "") -> Principal:
         """Check a password. Raises Unauthenticated with the same words and in the same time for every reason.
 
         One that was right a moment ago, for the hash that is still stored, needs no hashing.
@@ -212,6 +218,7 @@ class Access:
                 principal = store.principal(tx, principal_id=found[0])
                 assert principal is not None
                 return principal
+        self._attempts.check(name[:200], address)
         if not self._hashing.acquire(timeout=5.0):
             raise TooMuch("Too many sign-ins at once.", retry_after_s=5)
         try:
@@ -219,34 +226,28 @@ class Access:
         finally:
             self._hashing.release()
         if not is_right or found is None:
+            self._attempts.wrong(name[:200], address)
             raise Unauthenticated("The name or the password is wrong.")
+        self._attempts.right(name[:200], address)
         self._proven.note(name, password, found[1])
         with self._db.read() as tx:
             principal = store.principal(tx, principal_id=found[0])
         assert principal is not None
         return principal
 
-    def sign_in(self, op: Op, credentials: Credentials) -> str:
-        """Start a session; returns the secret for the cookie. Raises Unauthenticated."""
+    def sign_in(self, op: Op, credentials: Credentials, *, address: str = "", agent: str = "") -> str:
+        """Start a session; returns the secret for the cookie. Raises Unauthenticated, TooMuch."""
         try:
-            principal = self.who_has_password(credentials)
+            principal = self.who_has_password(credentials, address)
         except Unauthenticated:
             self.note_refusal(op, "sign_in", credentials.name[:100])
             raise
-        secret = secrets.token_urlsafe(32)
-        actor_op = op
-        with self._db.write(actor_op) as tx:
-            store.add_session(
-                tx, tokens.sha256(secret), principal.id, at_ms=op.at_ms, expires_at_ms=op.at_ms + SESSION_ABSOLUTE_MS
-            )
-            tx.emit("session.started", Ref("principal", principal.id))
-        return secret
+        with self._db.write(op) as tx:
+            return self.sessions.begin(tx, op, principal.id, method="password", agent=agent)
 
     def sign_out(self, op: Op, secret: str) -> None:
         """End a session; ending one that has ended is no error."""
-        with self._db.write(op) as tx:
-            if store.remove_session(tx, tokens.sha256(secret)):
-                tx.emit("session.ended", op.actor.ref)
+        self.sessions.end(op, secret)
 
     def note_refusal(self, op: Op, action: str, name: str = "") -> None:
         """Record that somebody was refused; at most once a minute per actor and action, so that it cannot flood the log."""
@@ -271,6 +272,7 @@ class Access:
         return Me(
             kind=op.actor.kind, id=op.actor.id, name=op.actor.name, actions=sorted(rights.everywhere),
             roles=sorted(rights.roles), is_local_admin=principal_id == LOCAL_ADMIN,
+            sign_out_url=self.oidc.sign_out_url() if self.oidc and op.actor.authenticated_at_ms is not None else "",
         )  # fmt: skip
 
     def principals(self, op: Op) -> list[Principal]:
@@ -355,14 +357,17 @@ class Access:
     def create_token(self, op: Op, request: TokenRequest) -> NewToken:
         """Make a token for oneself, or, with access.write, for another. Raises Invalid, NotFound, TooMuch, Forbidden."""
         op.require("token.own")
-        if op.actor.token_id and op.actor.kind == "trigger":
-            raise Forbidden("A pipeline step cannot make tokens.")
+        if op.actor.token_id and op.actor.on_behalf_of:
+            raise Forbidden("A short-lived token, such as a pipeline step's, cannot make tokens.")
         check_name(request.name, what="token")
         for action in request.actions:
             if action not in ACTIONS:
                 raise Invalid(
                     f"There is no action {action!r}.", where="actions", hint="docs/reference/actions.md lists them."
                 )
+        for scope in request.scopes:
+            check_thing(scope, or_project=True)
+        self._check_within(op, request)
         days = request.expires_in_days
         if days is not None and not 1 <= days <= 3650:
             raise Invalid("expires_in_days must be between 1 and 3650.", where="expires_in_days")
@@ -376,10 +381,48 @@ class Access:
             token = Token(
                 id=token_id, principal_id=PrincipalId(owner), name=request.name, created_at_ms=op.at_ms,
                 expires_at_ms=None if days is None else op.at_ms + days * 86_400_000, actions=request.actions,
+                scopes=request.scopes,
             )  # fmt: skip
             store.add_token(tx, token, secret_sha256=sha, on_behalf_of="", actor_kind="", actor_name="")
             tx.emit("token.created", Ref("token", token_id), name=request.name, principal=owner)
         return NewToken(token=token, secret=secret)
+
+    def _check_within(self, op: Op, request: TokenRequest) -> None:
+        """A token makes no token that may do more than itself. Raises Forbidden."""
+        limit = self._limit_of(op.actor)
+        is_more = limit.actions and not (request.actions and set(request.actions) <= limit.actions)
+        is_wider = limit.scopes and not (request.scopes and set(request.scopes) <= set(limit.scopes))
+        if is_more or is_wider:
+            raise Forbidden("This token is limited, and cannot make one that may do more.", hint="Sign in to make it.")
+
+    def rotate_token(self, op: Op, token_id: str, rotation: Rotation) -> NewToken:
+        """Replace a token by one that may do the same for as long; the old one works on for the overlap. Raises NotFound, Invalid."""
+        op.require("token.own")
+        if not 0 <= rotation.overlap_hours <= 24 * 30:
+            raise Invalid("overlap_hours must be between 0 and 720.", where="overlap_hours")
+        with self._db.write(op) as tx:
+            row = self._own_token(tx, op, token_id)
+            if row.actor_kind or (row.expires_at_ms is not None and row.expires_at_ms <= op.at_ms):
+                raise Invalid("Only a token that is valid can be rotated.", hint="Make a new one: noria token create.")
+            self._check_within(op, TokenRequest(name=row.name, actions=row.actions, scopes=row.scopes))
+            new_id_, secret, sha = tokens.mint()
+            lasts_ms = None if row.expires_at_ms is None else row.expires_at_ms - row.created_at_ms
+            token = Token(
+                id=new_id_, principal_id=row.principal_id, name=row.name, created_at_ms=op.at_ms,
+                expires_at_ms=None if lasts_ms is None else op.at_ms + lasts_ms, actions=row.actions, scopes=row.scopes,
+            )  # fmt: skip
+            store.add_token(tx, token, secret_sha256=sha, on_behalf_of="", actor_kind="", actor_name="")
+            ends_at_ms = op.at_ms + int(rotation.overlap_hours * 3_600_000)
+            store.end_token(tx, token_id, ends_at_ms)
+            tx.emit("token.rotated", Ref("token", token_id), name=row.name, by=new_id_, old_ends_at_ms=ends_at_ms)
+        self.forget_caches()
+        return NewToken(token=token, secret=secret)
+
+    def _own_token(self, tx: Read, op: Op, token_id: str) -> store.TokenRow:
+        row = store.token_row(tx, token_id)
+        if row is None or (row.principal_id != (op.actor.on_behalf_of or op.actor.id) and not op.can("access.write")):
+            raise NotFound(f"There is no token {token_id[:80]}.", hint="noria token list shows them.")
+        return row
 
     def _owner(self, tx: Write, op: Op, name: str) -> str:
         own = op.actor.on_behalf_of or op.actor.id
@@ -414,9 +457,7 @@ class Access:
     def revoke_token(self, op: Op, token_id: str) -> None:
         op.require("token.own")
         with self._db.write(op) as tx:
-            row = store.token_row(tx, token_id)
-            if row is None or (row.principal_id != (op.actor.on_behalf_of or op.actor.id) and not op.can("access.write")):
-                raise NotFound(f"There is no token {token_id}.")
+            self._own_token(tx, op, token_id)
             store.remove_token(tx, token_id)
             tx.emit("token.revoked", Ref("token", token_id), name=token_id)
         self.forget_caches()
@@ -474,4 +515,4 @@ class Access:
 
 
 def _limit(row: store.TokenRow) -> Limit:
-    return Limit(frozenset(row.actions))
+    return Limit(frozenset(row.actions), tuple(row.scopes))

@@ -6,13 +6,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from noria.access.model import Binding, Principal, Token
+from noria.access.model import SESSION_IDLE_MS, Binding, Pending, Principal, Session, Token
 from noria.access.rights_store import bump_epoch, epoch
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import PrincipalId
 
 _PRINCIPAL_COLUMNS = "id, kind, name, is_active, created_at_ms"
-_TOKEN_COLUMNS = "id, principal_id, name, created_at_ms, expires_at_ms, last_used_at_ms, actions"  # noqa: S105
+_TOKEN_COLUMNS = "id, principal_id, name, created_at_ms, expires_at_ms, last_used_at_ms, actions, scopes"  # noqa: S105
 
 
 class TokenRow(Struct, frozen=True, kw_only=True):
@@ -23,6 +23,9 @@ class TokenRow(Struct, frozen=True, kw_only=True):
     secret_sha256: str
     expires_at_ms: int | None
     actions: list[str]
+    scopes: list[str]
+    name: str
+    created_at_ms: int
     on_behalf_of: str
     actor_kind: str
     actor_name: str
@@ -127,11 +130,11 @@ def unbind(tx: Write, principal_id: str, role: str, scope: str) -> int:
 
 def add_token(tx: Write, token: Token, *, secret_sha256: str, on_behalf_of: str, actor_kind: str, actor_name: str) -> None:
     tx.run(
-        """insert into token (id, principal_id, name, created_at_ms, expires_at_ms, actions, secret_sha256,
+        """insert into token (id, principal_id, name, created_at_ms, expires_at_ms, actions, scopes, secret_sha256,
                               on_behalf_of, actor_kind, actor_name)
-           values (:id, :principal_id, :name, :at_ms, :expires, :actions, :sha, :on_behalf_of, :actor_kind, :actor_name)""",
+           values (:id, :principal_id, :name, :at_ms, :expires, :actions, :scopes, :sha, :on_behalf_of, :actor_kind, :actor_name)""",
         id=token.id, principal_id=token.principal_id, name=token.name, at_ms=token.created_at_ms,
-        expires=token.expires_at_ms, actions=js(token.actions), sha=secret_sha256, on_behalf_of=on_behalf_of,
+        expires=token.expires_at_ms, actions=js(token.actions), scopes=js(token.scopes), sha=secret_sha256, on_behalf_of=on_behalf_of,
         actor_kind=actor_kind, actor_name=actor_name,
     )  # fmt: skip
 
@@ -139,7 +142,7 @@ def add_token(tx: Write, token: Token, *, secret_sha256: str, on_behalf_of: str,
 def token_row(tx: Read, token_id: str) -> TokenRow | None:
     return tx.one(
         TokenRow,
-        """select id, principal_id, secret_sha256, expires_at_ms, actions, on_behalf_of, actor_kind, actor_name
+        """select id, principal_id, secret_sha256, expires_at_ms, actions, scopes, name, created_at_ms, on_behalf_of, actor_kind, actor_name
              from token where id = :id""",
         id=token_id,
     )  # fmt: skip
@@ -149,7 +152,7 @@ def token_rows(tx: Read, now_ms: int, *, limit: int = 20_000) -> list[TokenRow]:
     """Every token that is still valid, with its hash."""
     return tx.all(
         TokenRow,
-        """select id, principal_id, secret_sha256, expires_at_ms, actions, on_behalf_of, actor_kind, actor_name
+        """select id, principal_id, secret_sha256, expires_at_ms, actions, scopes, name, created_at_ms, on_behalf_of, actor_kind, actor_name
              from token where expires_at_ms is null or expires_at_ms > :now order by id limit :limit""",
         now=now_ms, limit=limit,
     )  # fmt: skip
@@ -174,6 +177,14 @@ def tokens(tx: Read, principal_id: str | None) -> list[Token]:
     )
 
 
+def end_token(tx: Write, token_id: str, at_ms: int) -> None:
+    """Let a token expire at a time, unless it does so before."""
+    tx.run(
+        "update token set expires_at_ms = :at_ms where id = :id and (expires_at_ms is null or expires_at_ms > :at_ms)",
+        id=token_id, at_ms=at_ms,
+    )  # fmt: skip
+
+
 def remove_token(tx: Write, token_id: str) -> int:
     return tx.run("delete from token where id = :id", id=token_id)
 
@@ -187,16 +198,98 @@ def touch_token(tx: Write, token_id: str, at_ms: int) -> None:
     tx.run("update token set last_used_at_ms = :at_ms where id = :id", id=token_id, at_ms=at_ms)
 
 
-def add_session(tx: Write, sha: str, principal_id: str, *, at_ms: int, expires_at_ms: int) -> None:
+def add_session(tx: Write, sha: str, principal_id: str, *, at_ms: int, expires_at_ms: int, method: str, agent: str) -> None:
     tx.run(
-        """insert into session (secret_sha256, principal_id, created_at_ms, seen_at_ms, expires_at_ms)
-           values (:sha, :principal_id, :at_ms, :at_ms, :expires)""",
-        sha=sha, principal_id=principal_id, at_ms=at_ms, expires=expires_at_ms,
+        """insert into session (secret_sha256, principal_id, created_at_ms, seen_at_ms, expires_at_ms, method, agent)
+           values (:sha, :principal_id, :at_ms, :at_ms, :expires, :method, :agent)""",
+        sha=sha, principal_id=principal_id, at_ms=at_ms, expires=expires_at_ms, method=method, agent=agent,
     )  # fmt: skip
 
 
+def sessions(tx: Read, *, principal_id: str | None, now_ms: int, limit: int = 1000) -> list[Session]:
+    """Sessions that have not ended, of one user or of all, the latest first."""
+    where, args = ("and s.principal_id = :id", {"id": principal_id}) if principal_id else ("", {})
+    return tx.all(
+        Session,
+        f"""select substr(s.secret_sha256, 1, 16) as id, p.name as principal, s.method, s.agent, s.created_at_ms, s.seen_at_ms,
+                   s.expires_at_ms
+              from session s join principal p on p.id = s.principal_id
+             where s.expires_at_ms > :now and s.seen_at_ms > :seen {where} order by s.seen_at_ms desc limit :limit""",
+        now=now_ms, seen=now_ms - SESSION_IDLE_MS, limit=limit, **args,
+    )  # fmt: skip
+
+
+def session_by_id(tx: Read, session_id: str) -> tuple[str, str] | None:
+    """(hash, principal) of the session that is listed by this id."""
+    rows = tx.tuples(
+        "select secret_sha256, principal_id from session where substr(secret_sha256, 1, 16) = :id limit 1", id=session_id
+    )
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def end_sessions(tx: Write, principal_id: str) -> int:
+    return tx.run("delete from session where principal_id = :id", id=principal_id)
+
+
+# --- identities -------------------------------------------------------------------------------------------------------
+
+
+def identity(tx: Read, issuer: str, subject: str) -> str | None:
+    found = tx.scalar(
+        "select principal_id from identity where issuer = :issuer and subject = :subject", issuer=issuer, subject=subject
+    )
+    return None if found is None else str(found)
+
+
+def add_identity(tx: Write, issuer: str, subject: str, principal_id: str, at_ms: int) -> None:
+    tx.run(
+        "insert into identity (issuer, subject, principal_id, at_ms) values (:issuer, :subject, :principal_id, :at_ms)",
+        issuer=issuer, subject=subject, principal_id=principal_id, at_ms=at_ms,
+    )  # fmt: skip
+
+
+def groups_of(tx: Read, principal_id: str, source: str) -> list[Principal]:
+    """The groups that `source` put somebody into."""
+    return tx.all(
+        Principal,
+        """select p.id, p.kind, p.name, p.is_active, p.created_at_ms
+             from membership m join principal p on p.id = m.group_id
+            where m.member_id = :id and m.source = :source order by p.name limit 10000""",
+        id=principal_id, source=source,
+    )  # fmt: skip
+
+
+def add_pending(tx: Write, state_sha256: str, pending: Pending) -> None:
+    tx.run(
+        """insert into sign_in (state_sha256, browser_sha256, nonce, verifier, next, expires_at_ms)
+           values (:state, :browser, :nonce, :verifier, :next, :expires)""",
+        state=state_sha256, browser=pending.browser_sha256, nonce=pending.nonce, verifier=pending.verifier, next=pending.next,
+        expires=pending.expires_at_ms,
+    )  # fmt: skip
+
+
+def take_pending(tx: Write, state_sha256: str) -> Pending | None:
+    """The sign-in of this state, which is gone afterwards: of two who come with it, one gets it."""
+    return tx.one(
+        Pending,
+        "delete from sign_in where state_sha256 = :state returning browser_sha256, nonce, verifier, next, expires_at_ms",
+        state=state_sha256,
+    )
+
+
+def pending_count(tx: Read) -> int:
+    return int(tx.scalar("select count(*) from sign_in"))
+
+
+def remove_old_pending(tx: Write, now_ms: int) -> None:
+    tx.run("delete from sign_in where expires_at_ms < :now", now=now_ms)
+
+
 def session(tx: Read, sha: str) -> dict[str, Any] | None:
-    found = tx.rows("select principal_id, seen_at_ms, expires_at_ms from session where secret_sha256 = :sha", sha=sha)
+    found = tx.rows(
+        "select principal_id, created_at_ms, seen_at_ms, expires_at_ms, method from session where secret_sha256 = :sha",
+        sha=sha,
+    )
     return found[0] if found else None
 
 

@@ -49,3 +49,29 @@ def grants(principal: str, scope: str | None, as_json: bool) -> None:
     """
     found = api().get("/grants", principal=principal, scope=scope)["items"]
     emit(found, as_json=as_json, columns=["principal", "role", "scope", "expires_at_ms", "granted_by", "reason"])
+
+
+@group.command()
+@json_option
+def sessions(as_json: bool) -> None:
+    """List the browsers that are signed in: your own, or everybody's for an administrator.
+
+    \b
+    Example:
+      noria access sessions
+    """
+    columns = ["id", "principal", "method", "created_at_ms", "seen_at_ms", "agent"]
+    emit(api().get("/sessions")["items"], as_json=as_json, columns=columns)
+
+
+@group.command()
+@click.argument("session_id")
+def revoke(session_id: str) -> None:
+    """Sign a browser out.
+
+    \b
+    Example:
+      noria access revoke 3f9c01d2ab44e5f6
+    """
+    api().delete(f"/sessions/{session_id}")
+    click.echo("That browser is signed out.")

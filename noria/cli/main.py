@@ -32,6 +32,9 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "label": ("noria.cli.label", "Labels that hide things from whoever lacks a clearance."),
     "access": ("noria.cli.access", "Who may do what, and why."),
     "token": ("noria.cli.token", "API tokens."),
+    "trust": ("noria.cli.trust", "Issuers whose tokens stand for service accounts: CI, Kubernetes."),
+    "login": ("noria.cli.login", "Sign this machine in, by your browser."),
+    "logout": ("noria.cli.login:out", "End this machine's sign-in."),
     "import": ("noria.cli.import_", "Bring runs and models in from MLflow, with their ids."),
     "apply": ("noria.cli.apply", "Declare things in YAML: plan and apply."),
     "doctor": ("noria.cli.doctor", "Check this installation and say what to do."),
@@ -48,8 +51,8 @@ class Root(Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in GROUPS:
             return None
-        module = importlib.import_module(GROUPS[name][0])
-        command: click.Command = module.group
+        module, _, attribute = GROUPS[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute or "group")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -89,6 +89,20 @@ def grant(name: str, role: str, scope: str, hours: float | None, reason: str) ->
 
 @group.command()
 @click.argument("name")
+@click.argument("subject")
+def link(name: str, subject: str) -> None:
+    """Let somebody known to the identity provider sign in as an account that is there.
+
+    \b
+    Example:
+      noria user link ada 248289761001
+    """
+    api().post("/identities", {"principal": name, "subject": subject})
+    click.echo(f"{subject} signs in as {name}.")
+
+
+@group.command()
+@click.argument("name")
 @click.argument("role")
 @click.option("--on", "scope", default="", help="The scope of the grant.")
 def revoke(name: str, role: str, scope: str) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noria.client import credentials
 from noria.kernel.errors import (
     AlreadyExists,
     Conflict,
@@ -160,7 +161,7 @@ class Api:
 def connect(url: str | None = None, token: str | None = None, *, home: str | None = None, patience_s: float = 0.0) -> Api:
     """Find a Noria: `url` or NORIA_URL; else the server running on the home folder; else this process on that folder."""
     url = url or os.environ.get("NORIA_URL") or running_server(home)
-    token = token or os.environ.get("NORIA_TOKEN") or ""
+    token = token or os.environ.get("NORIA_TOKEN") or (credentials.saved(url) if url else "")
     headers = {"authorization": f"Bearer {token}"} if token else {}
     if url:
         import httpx

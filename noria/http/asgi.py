@@ -23,7 +23,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
 from noria import __version__
-from noria.access.policy import ACTIONS, PUBLIC
+from noria.access.policy import ACTIONS, PUBLIC, STEP_UP
 from noria.access.service import Access
 from noria.config import Config
 from noria.http import errors
@@ -78,6 +78,7 @@ def asgi(app: Served, *, checks: bool = False) -> ASGI:
         if action != PUBLIC:
             op = app.ops.mint(_open(connection.scope).get("noria_actor", NOBODY))
             await anyio.to_thread.run_sync(app.access.require_somewhere, op, action)
+            app.access.sessions.require_recent(op, action)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> Any:
@@ -118,6 +119,7 @@ def check_routes(handlers: list[Any]) -> None:
         assert isinstance(handler, HTTPRouteHandler), f"{handler} is not a route declared through noria.http.route"
         action = _action_of(handler)
         assert action in ACTIONS or action == PUBLIC, f"{sorted(handler.paths)} declares no known action ({action!r})"
+        assert "quick" not in handler.opt or action not in STEP_UP, f"{action} wants a recent sign-in: not in the quick lane"
 
 
 def _action_of(handler: Any) -> str:

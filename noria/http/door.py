@@ -84,7 +84,7 @@ class Door:
             self._check_origin(scope["method"], headers)
             _check_workspace(scope["path"], headers)
             counted.check_declared(headers)
-            scope["noria_actor"], scope["noria_by_cookie"] = await self._who(headers)
+            scope["noria_actor"], scope["noria_by_cookie"] = await self._who(headers, str((scope.get("client") or ("",))[0]))
             await self._app(scope, counted.receive, answer)
         except NoriaError as error:
             status, content = errors.body(scope["path"], error, op_id)
@@ -117,13 +117,13 @@ class Door:
         if origin and urlsplit(origin).netloc.lower() != headers.get(b"host", b"").decode("latin-1").lower():
             raise Forbidden("A page of another site tried to change something here.")
 
-    async def _who(self, headers: dict[bytes, bytes]) -> tuple[Actor, bool]:
+    async def _who(self, headers: dict[bytes, bytes], address: str) -> tuple[Actor, bool]:
         """The caller, and whether a browser cookie says so."""
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         if authorization:
             known = self._at_once(authorization)
             if known is None:
-                known = await anyio.to_thread.run_sync(self._by_header, authorization)
+                known = await anyio.to_thread.run_sync(self._by_header, authorization, address)
             return known, False
         secret = _cookie(headers.get(b"cookie", b"").decode("latin-1"))
         if secret:
@@ -145,7 +145,7 @@ class Door:
             return INTERNAL
         return self._access.remembered(token)
 
-    def _by_header(self, authorization: str) -> Actor:
+    def _by_header(self, authorization: str, address: str) -> Actor:
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() == "bearer":
             return self._by_token(value.strip())
@@ -156,7 +156,7 @@ class Door:
                 raise Unauthenticated("The Basic credentials cannot be read.") from cause
             if password.startswith("nrk_"):
                 return self._by_token(password)
-            found = self._access.who_has_password(Credentials(name=name, password=password))
+            found = self._access.who_has_password(Credentials(name=name, password=password), address)
             return Actor(kind="user", id=found.id, name=found.name)
         raise Unauthenticated(f"Noria does not know the authorization scheme {scheme!r}.", hint="Use Bearer or Basic.")
 

@@ -22,6 +22,7 @@ log = logging.getLogger("noria.http")
 
 # What reading a body may raise. A text that is not UTF-8 is a UnicodeDecodeError of msgspec's, not one of its own errors.
 _UNREADABLE = (msgspec.ValidationError, msgspec.DecodeError, SerializationException, RecursionError, UnicodeDecodeError)
+SCIM_PREFIX = "/scim/v2/"
 MLFLOW_PREFIXES = (
     "/api/2.0/",
     "/api/3.0/",
@@ -41,12 +42,24 @@ def is_mlflow(path: str) -> bool:
 
 def body(path: str, error: NoriaError, op_id: str) -> tuple[int, dict[str, Any]]:
     """Status and JSON body for `error` on `path`."""
+    if path.startswith(SCIM_PREFIX):
+        return error.status, _scim(error)
     if is_mlflow(path):
         status = 400 if error.code == "already_exists" else error.status
         text = error.message + (f" {error.hint}" if error.hint else "")
         return status, {"error_code": error.mlflow_code, "message": text}
     fields = {"code": error.code, "message": error.message, "hint": error.hint, "where": error.where, "op": op_id}
     return error.status, {"error": {k: v for k, v in fields.items() if v}}
+
+
+def _scim(error: NoriaError) -> dict[str, Any]:
+    """RFC 7644, section 3.12."""
+    kind = {"already_exists": "uniqueness", "invalid": "invalidFilter" if error.where == "filter" else "invalidValue"}.get(
+        error.code
+    )
+    text = error.message + (f" {error.hint}" if error.hint else "")
+    said = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"], "status": str(error.status), "detail": text}
+    return said | ({"scimType": kind} if kind else {})
 
 
 def bug_body(path: str, op_id: str) -> dict[str, Any]:

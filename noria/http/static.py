@@ -14,18 +14,19 @@ import html
 import json
 import mimetypes
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, parse_qsl, quote, quote_plus, unquote
 
 import anyio.to_thread
 from litestar import Request, Response
-from litestar.datastructures import Cookie
+from litestar.params import QueryParameter
 from msgspec import Struct
 
-from noria.access.http import SESSION_COOKIE
+from noria.access.http import address_of, session_cookie
 from noria.access.model import Credentials, Setup
+from noria.access.oidc import safe_path
 from noria.access.policy import PUBLIC
 from noria.access.service import Access
 from noria.http.route import Routes, get, post
@@ -165,8 +166,20 @@ class Site:
         return list(found)
 
 
+@lru_cache(maxsize=1)
+def the_site() -> Site:
+    """The UI of this installation."""
+    return Site()
+
+
+def sign_in_page(site: Site, access: Access, next_path: str, error: NoriaError | None = None) -> Response[bytes]:
+    """The sign-in form, with what went wrong."""
+    fields, more = _fields(next_path=next_path), _provider(access, next_path)
+    return _form(site, "Sign in", "/login", fields, "Sign in", error=error, more=more)
+
+
 def routes(access: Access, site: Site | None = None) -> Routes:
-    site = site or Site()
+    site = site or the_site()
 
     @get("/static/{digest:str}/{path:path}", action=PUBLIC, include_in_schema=False)
     async def read_static(digest: str, path: str) -> Response[bytes]:
@@ -189,22 +202,22 @@ def routes(access: Access, site: Site | None = None) -> Routes:
         return Response(index, media_type="text/html; charset=utf-8", headers=headers)
 
     @get("/login", action=PUBLIC, include_in_schema=False)
-    async def login_page() -> Response[bytes]:
+    async def login_page(where: Annotated[str, QueryParameter(name="next")] = "/") -> Response[bytes]:
         """The sign-in form."""
-        return _form(site, "Sign in", "/login", _fields(), "Sign in")
+        return sign_in_page(site, access, where)
 
     @post("/login", action=PUBLIC, include_in_schema=False)
     async def login(op: Op, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Sign in with the form."""
-        fields = await _read_form(request)
+        fields = await read_form(request)
         credentials = Credentials(name=fields.get("name", ""), password=fields.get("password", ""))
         try:
-            secret = await anyio.to_thread.run_sync(access.sign_in, op, credentials)
+            sign_in = partial(access.sign_in, address=address_of(request), agent=request.headers.get("user-agent", ""))
+            secret = await anyio.to_thread.run_sync(sign_in, op, credentials)
         except NoriaError as error:
-            return _form(site, "Sign in", "/login", _fields(), "Sign in", error=error)
-        is_tls = request.url.scheme == "https"
-        cookie = Cookie(SESSION_COOKIE, value=secret, httponly=True, samesite="lax", secure=is_tls, path="/")
-        return Response(b"", status_code=303, headers={"location": "/"}, cookies=[cookie])
+            return sign_in_page(site, access, fields.get("next", "/"), error)
+        location = safe_path(fields.get("next", "/"))
+        return Response(b"", status_code=303, headers={"location": location}, cookies=[session_cookie(request, secret)])
 
     @get("/setup", action=PUBLIC, include_in_schema=False)
     async def setup_page(code: str = "") -> Response[bytes]:
@@ -214,7 +227,7 @@ def routes(access: Access, site: Site | None = None) -> Routes:
     @post("/setup", action=PUBLIC, include_in_schema=False)
     async def set_up_by_form(op: Op, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Make the first administrator with the form."""
-        fields = await _read_form(request)
+        fields = await read_form(request)
         setup = Setup(code=fields.get("code", ""), name=fields.get("name", ""), password=fields.get("password", ""))
         try:
             await anyio.to_thread.run_sync(access.set_up, op, setup)
@@ -225,8 +238,18 @@ def routes(access: Access, site: Site | None = None) -> Routes:
     return [read_static, read_page, login_page, login, setup_page, set_up_by_form]
 
 
-def _fields(code: str = "") -> str:
+def _provider(access: Access, next_path: str) -> str:
+    """The way to the identity provider, when there is one."""
+    if access.oidc is None:
+        return ""
+    address = f"/login/oidc?next={quote(safe_path(next_path), safe='')}"
+    return f'<p><a class="button" href="{html.escape(address)}">Sign in with {html.escape(access.oidc.name)}</a></p>'
+
+
+def _fields(code: str = "", next_path: str = "/") -> str:
     hidden = f'<input type="hidden" name="code" value="{html.escape(code)}">' if code else ""
+    if next_path != "/":
+        hidden += f'<input type="hidden" name="next" value="{html.escape(safe_path(next_path))}">'
     return (
         hidden + '<label for="name">Name</label><input id="name" name="name" required autocomplete="username" autofocus>'
         '<label for="password">Password</label>'
@@ -235,9 +258,32 @@ def _fields(code: str = "") -> str:
 
 
 def _form(
-    site: Site, title: str, action: str, fields: str, button: str, *, error: NoriaError | None = None
+    site: Site, title: str, action: str, fields: str, button: str, *, error: NoriaError | None = None, more: str = ""
 ) -> Response[bytes]:
     said = f'<p role="alert">{html.escape(error.message)} {html.escape(error.hint)}</p>' if error else ""
+    submit = f'<button type="submit" class="button primary">{button}</button>' if button else ""
+    content = f'{said}<form method="post" action="{action}">{fields}{submit}</form>{more}'
+    return _plain(site, title, content, error.status if error else 200)
+
+
+def device_form(site: Site, user_code: str, error: NoriaError | None = None) -> Response[bytes]:
+    """Where somebody approves a program that shows a code."""
+    fields = (
+        "<p>A program wants to sign in as you. Approve it only if you started it and it shows this code.</p>"
+        f'<label for="user_code">Code</label><input id="user_code" name="user_code" required value="{html.escape(user_code)}">'
+        '<button type="submit" class="button primary" name="decision" value="approve">Approve</button>'
+        '<button type="submit" class="button" name="decision" value="refuse">Refuse</button>'
+    )
+    return _form(site, "Approve a program", "/device", fields, "", error=error)
+
+
+def said_page(site: Site, title: str, text: str) -> Response[bytes]:
+    """A page that says one thing."""
+    return _plain(site, title, f"<p>{html.escape(text)}</p>", 200)
+
+
+def _plain(site: Site, title: str, content: str, status: int) -> Response[bytes]:
+    """A page that needs no JavaScript."""
     styles = "".join(
         f'<link rel="stylesheet" href="{site.base}/styles/{name}.css">' for name in ("tokens", "base", "components", "plain")
     )
@@ -245,19 +291,17 @@ def _form(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title} · Noria</title>{styles}</head>"
         f'<body><div class="plain"><main><div class="brand"><img src="{site.base}/mark.svg" alt="">Noria</div>'
-        f'<h1>{title}</h1>{said}<form method="post" action="{action}">{fields}'
-        f'<button type="submit" class="button primary">{button}</button></form></main></div></body></html>'
+        f"<h1>{title}</h1>{content}</main></div></body></html>"
     )
     policy = (
         "default-src 'none'; style-src 'self'; font-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'"
     )
     headers = {"content-security-policy": policy, "cache-control": "no-store"}
-    status = error.status if error else 200
     return Response(page.encode(), status_code=status, media_type="text/html; charset=utf-8", headers=headers)
 
 
-async def _read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
+async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     body = (await request.body())[:FORM_BYTES_MAX]
     return {k: v[0] for k, v in parse_qs(body.decode("utf-8", "replace")).items()}
 

@@ -39,6 +39,12 @@ class Unauthenticated(NoriaError):
     code, status, mlflow_code = "unauthenticated", 401, "UNAUTHENTICATED"
 
 
+class Reauthenticate(Unauthenticated):
+    """The same, for an act that wants a recent sign-in."""
+
+    code = "reauthenticate"
+
+
 class Forbidden(NoriaError):
     """Ask someone; used only when existence is no secret."""
 

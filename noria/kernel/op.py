@@ -25,6 +25,7 @@ class Actor(Struct, frozen=True, kw_only=True):
     name: str
     on_behalf_of: str | None = None  # the principal whose rights count, when it is not `id`
     token_id: str | None = None  # set when a token signed in; its scopes narrow what the actor may do
+    authenticated_at_ms: int | None = None  # set for a browser session: when its user last proved who they are
 
     @property
     def ref(self) -> Ref:

@@ -18,9 +18,9 @@ import { density, me, sayError, theme, zone } from '../lib/store.js';
 
 /** @param {any} props */
 export default function Settings({ query, setQuery }) {
-  return html`<${Page} crumbs=${[['Settings']]} actions=${me.value && !me.value.is_local_admin && html`<button type="button" class="button" onClick=${() => api('/sessions/current', { method: 'DELETE' }).then(() => location.assign('/login'), sayError)}><${Icon} name="log-out" />Sign out</button>`}>
+  return html`<${Page} crumbs=${[['Settings']]} actions=${me.value && !me.value.is_local_admin && html`<button type="button" class="button" onClick=${() => api('/sessions/current', { method: 'DELETE' }).then(() => location.assign(me.value?.sign_out_url || '/login'), sayError)}><${Icon} name="log-out" />Sign out</button>`}>
     <${Tabs} label="Settings" value=${query.get('tab') ?? 'you'} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'you' ? null : t })} tabs=${[
-      { id: 'you', label: 'You', body: () => html`<${You} />` }, { id: 'tokens', label: 'Tokens', body: () => html`<${Tokens} />` }, { id: 'people', label: 'People and services', body: () => html`<${People} />` }, { id: 'webhooks', label: 'Webhooks', body: () => html`<${Webhooks} />` }]} />
+      { id: 'you', label: 'You', body: () => html`<${You} />` }, { id: 'tokens', label: 'Tokens', body: () => html`<div class="stack"><${Tokens} /><${Sessions} /></div>` }, { id: 'people', label: 'People and services', body: () => html`<div class="stack"><${People} /><${Groups} /></div>` }, { id: 'webhooks', label: 'Webhooks', body: () => html`<${Webhooks} />` }]} />
   <//>`;
 }
 
@@ -31,6 +31,19 @@ function You() {
     <${Block} title="How it looks"><div class="stack"><div class="row"><span class="quiet grow">Theme</span><${Segmented} label="Theme" value=${theme.value} options=${[['system', 'System'], ['light', 'Light'], ['dark', 'Dark']]} onChange=${(/** @type {any} */ v) => { theme.value = v; }} /></div>
       <div class="row"><span class="quiet grow">Rows</span><${Segmented} label="Rows" value=${density.value} options=${[['compact', 'Compact'], ['comfortable', 'Comfortable']]} onChange=${(/** @type {any} */ v) => { density.value = v; }} /></div>
       <div class="row"><span class="quiet grow">Times</span><${Segmented} label="Times" value=${zone.value} options=${[['local', 'Local'], ['utc', 'UTC']]} onChange=${(/** @type {any} */ v) => { zone.value = v; }} /></div></div><//></div>`;
+}
+
+function Sessions() {
+  const list = useResource('/sessions', { kinds: ['session.'] });
+  return html`<${Block} title="Browsers that are signed in"><${Show} of=${list}>${(/** @type {any} */ a) => (a.items.length ? html`<${Table} label="Sessions" rows=${a.items} columns=${[{ key: 'p', label: 'Who', cell: (s) => s.principal }, { key: 'm', label: 'By', cell: (s) => (s.method === 'oidc' ? 'identity provider' : 'password') }, { key: 'a', label: 'Browser', cell: (s) => s.agent || '–' }, { key: 'b', label: 'Since', cell: (s) => html`<${Time} at=${s.created_at_ms} />` }, { key: 's', label: 'Last seen', cell: (s) => html`<${Time} at=${s.seen_at_ms} />` }, { key: 'x', label: '', cell: (s) => html`<button type="button" class="button small danger" aria-label=${`Sign out the browser of ${s.principal}`} onClick=${() => remove(`/sessions/${enc(s.id)}`).then(list.reload, sayError)}>Sign out</button>` }]} />` : html`<p class="muted">No browser is signed in.</p>`)}<//><//>`;
+}
+
+function Groups() {
+  const list = useResource('/groups', { kinds: ['group.', 'member.', 'grant.'] });
+  const [adding, setAdding] = useState(false);
+  return html`<${Block} title="Groups" actions=${html`<button type="button" class="button" onClick=${() => setAdding(true)}><${Icon} name="plus" />New group…</button>`}>
+    <${Show} of=${list}>${(/** @type {any} */ a) => (a.items.length ? html`<${Table} label="Groups" rows=${a.items} columns=${[{ key: 'n', label: 'Group', cell: (g) => g.name, sort: (g) => g.name }, { key: 'r', label: 'Roles', cell: (g) => g.roles.join(', ') || '–' }, { key: 'm', label: 'Members', cell: (g) => html`<span class="chips">${g.members.map((/** @type {any} */ m) => html`<${Chip} key=${m.name}>${m.name}<//>`)}</span>` }, { key: 'at', label: 'Since', cell: (g) => html`<${Time} at=${g.created_at_ms} />` }]} />` : html`<p class="muted">There are no groups. What is granted to a group, everybody in it has.</p><${Command} text="noria group create risk-team --role viewer" />`)}<//>
+    ${adding && html`<${Dialog} title="Make a group" deed="Make group" done="Made" onClose=${() => setAdding(false)} act=${async (/** @type {FormData} */ f) => { const name = String(f.get('name')); await post('/groups', { name, roles: f.get('role') ? [String(f.get('role'))] : [] }); list.reload(); }}><${Field} label="Name" name="name" required /><${Field} as="select" label="Role" name="role" options=${[['', 'none'], 'viewer', 'predictor', 'contributor', 'approver', 'deployer', 'maintainer', 'auditor', 'admin']} /><//>`}<//>`;
 }
 
 function Tokens() {
