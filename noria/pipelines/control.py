@@ -44,7 +44,7 @@ class Control:
             return run
         plan = self._pipelines.plan(run)
         tx.emit("pipeline_run.cancel_asked", run_ref(run), pipeline=run.pipeline)
-        run = replace(run, state="cancelling")
+        run = replace(run, state="cancelling", is_paused=False)
         for step in store.steps(tx, run_id):
             if step.state in ("waiting", "ready", "asking"):
                 run = self._transitions.cancel_step(tx, run, plan, step)
