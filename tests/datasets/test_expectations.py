@@ -129,30 +129,15 @@ def test_what_one_commit_must_be_like(flights: Dataset, tmp_path: Path) -> None:
     assert flights.commit(GOOD, expect=RULES).number == 1
 
 
-class SchemaErrors(Exception):
-    """As pandera's."""
-
-    def __init__(self, failure_cases: pd.DataFrame) -> None:
-        super().__init__("failed")
-        self.failure_cases = failure_cases
-
-
-class Schema:
-    """As a pandera schema behaves: validate(frame, lazy=True) raises with every failure in a frame."""
-
-    def validate(self, frame: pd.DataFrame, lazy: bool = False) -> pd.DataFrame:
-        assert lazy
-        wrong = frame[frame["id"] > 3]
-        if len(wrong):
-            rows = [{"column": "id", "check": "less_than_or_equal_to(3)", "failure_case": v} for v in wrong["id"]]
-            raise SchemaErrors(pd.DataFrame(rows))
-        return frame
-
-
 def test_a_schema_of_pandera_is_asked(flights: Dataset) -> None:
+    import pandera.pandas as pa
+
+    schema = pa.DataFrameSchema({"id": pa.Column(int, pa.Check.le(3))})
     with pytest.raises(Invalid, match=r"data.parquet: id: less_than_or_equal_to\(3\); found 4"):
-        flights.commit(GOOD, expect=Schema())
-    assert flights.commit(GOOD.head(4), expect=Schema()).number == 1
+        flights.commit(GOOD, expect=schema)
+    with pytest.raises(Invalid, match="column_in_dataframe; found nothing"):
+        flights.commit(GOOD, expect=pa.DataFrameSchema({"nothing": pa.Column(int)}))
+    assert flights.commit(GOOD.head(4), expect=schema).number == 1
 
 
 @pytest.mark.parametrize(
