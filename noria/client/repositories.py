@@ -278,8 +278,9 @@ class LocalDataset(Dataset):
         found = self.repository.version(self.name, selector_text(theirs))
         with self.repository.writing() as writing:
             made, outcome = merge(
-                self.repository, writing, self.name, found.id, into=into, message=message, strategy=strategy, actor=user()
-            )
+                self.repository, writing, self.name, found.id, into=into, message=message, strategy=strategy, actor=user(),
+                expected=lambda files: self._as_expected(writing, files, self._head(into)[1])[0],
+            )  # fmt: skip
         return LocalVersion(self, made), outcome
 
     def delete(self, selector: str | int) -> Version:

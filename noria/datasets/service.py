@@ -560,9 +560,12 @@ class Datasets:
             )  # fmt: skip
             head = theirs.id if plan.outcome == "fast-forward" else plan.ours
             if plan.new is not None:
-                root = writing.prepare(document, plan.files, plan.new)
+                writing.finish()
+                text, _ = self._as_expected(op, name, wanted.into, self._repository.seen(plan.files))
+                new = msgspec.structs.replace(plan.new, expected=text)
+                root = writing.prepare(document, plan.files, new)
                 with self._changing(op, name):
-                    head = writing.move(document, plan.files, plan.new, root)[0].id
+                    head = writing.move(document, plan.files, new, root)[0].id
             elif plan.outcome == "fast-forward":
                 with self._changing(op, name):
                     self._repository.forward(document, wanted.into, plan.ours, theirs.id)

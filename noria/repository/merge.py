@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from noria.datasets.manifest import Manifest, sort
 from noria.datasets.model import VersionFile
@@ -117,12 +118,16 @@ def plan_merge(
 
 def merge(
     repository: Repository, writing: Writing, name: str, theirs: str, *, into: str = "main", message: str = "",
-    strategy: Strategy = "", actor: str = "",
+    strategy: Strategy = "", actor: str = "", expected: Callable[[Manifest], str] | None = None,
 ) -> tuple[Version, Outcome]:  # fmt: skip
-    """Bring the commit `theirs` into a branch; returns the head of the branch, and what it came to."""
+    """Bring the commit `theirs` into a branch; returns the head of the branch, and what it came to.
+
+    `expected` checks the merged files, raises when they are not as expected, and says what was.
+    """
     plan = plan_merge(repository, writing, name, theirs, into=into, message=message, strategy=strategy, actor=actor)
     if plan.new is not None:
-        return writing.commit(name, plan.files, plan.new)[0], plan.outcome
+        new = replace(plan.new, expected=expected(plan.files)) if expected else plan.new
+        return writing.commit(name, plan.files, new)[0], plan.outcome
     if plan.outcome == "fast-forward":
         repository.forward(name, into, plan.ours, theirs)
     return repository.version(name, theirs if plan.outcome == "fast-forward" else plan.ours), plan.outcome

@@ -129,6 +129,21 @@ def test_what_one_commit_must_be_like(flights: Dataset, tmp_path: Path) -> None:
     assert flights.commit(GOOD, expect=RULES).number == 1
 
 
+def test_a_merge_is_as_expected_or_does_not_happen(flights: Dataset) -> None:
+    """Each side is as it should be, and together they are not."""
+    flights.commit({"a.csv": b"x\n1\n"})
+    flights.branch("trial")
+    flights.expect({"files_max": 2})
+    flights.commit({"a.csv": b"x\n1\n", "b.csv": b"x\n2\n"})
+    flights.commit({"a.csv": b"x\n1\n", "c.csv": b"x\n3\n"}, branch="trial")
+    with pytest.raises(Invalid, match="at most 2 files; found 3"):
+        flights.merge("trial")
+    assert [f.path for f in flights.version().files()] == ["a.csv", "b.csv"]
+    flights.expect({"files_max": 3})
+    made, outcome = flights.merge("trial")
+    assert outcome == "merged" and len(made.files()) == 3
+
+
 def test_a_schema_of_pandera_is_asked(flights: Dataset) -> None:
     import pandera.pandas as pa
 
