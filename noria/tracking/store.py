@@ -34,6 +34,7 @@ _MODEL = """id, experiment_id, name, model_type, source_run_id, status, status_m
             actor"""
 things("experiment", "select id from experiment where workspace = :workspace")
 _NAN = float("nan")
+APART_MAX = 20  # experiments whose runs are looked for one by one
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -64,7 +65,9 @@ def among(tx: Read, column: str, name: str) -> str:
     """SQL for 'column is one of the ids in :name'; any number of them as one bound text, see `ids_text`."""
     if tx.dialect == "sqlite":
         return f"{column} in (select value from json_each(:{name}))"
-    return f"{column} in (select json_array_elements_text(cast(:{name} as json)))"
+    return (
+        f"{column} = any(array(select json_array_elements_text(cast(:{name} as json))))"  # an array is planned as a list is
+    )
 
 
 @contextmanager
@@ -225,20 +228,28 @@ def runs(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Runs as rows with the sort keys k0, k1, …; `experiments` None means all."""
     stage = "r.stage = :stage" if len(stages) == 1 else "r.stage in ('active', 'deleted')"
-    scope, params = "", dict[str, Any]()
-    if experiments is not None and len(experiments) == 1:
-        scope, params = "r.experiment_id = :experiment", {"experiment": experiments[0]}
+    scopes, params = [""], dict[str, Any]()
+    if experiments is not None and 1 <= len(experiments) <= (1 if order.joins else APART_MAX):
+        scopes = [f"r.experiment_id = :experiment{i}" for i in range(len(experiments))]
+        params = {f"experiment{i}": found for i, found in enumerate(experiments)}
     elif experiments is not None:
-        scope, params = among(tx, "r.experiment_id", "experiments"), {"experiments": js(experiments)}
+        scopes, params = [among(tx, "r.experiment_id", "experiments")], {"experiments": js(experiments)}
     if len(stages) == 1:
         params["stage"] = stages[0]
-    clauses = ["r.workspace = :workspace", stage, scope, where.sql, after.sql]
+
+    def rows_of(scope: str, columns: str) -> str:
+        clauses = ["r.workspace = :workspace", stage, scope, where.sql, after.sql]
+        return f"""select {columns} from run r {order.joins}
+                    where {" and ".join(c for c in clauses if c)} order by {order.clause} limit :limit"""
+
+    sql = rows_of(scopes[0], f"{_RUN} {order.columns}")
+    if len(scopes) > 1:
+        # The first of each experiment, by its index, and the first of those: read together, as many runs of other experiments
+        # as came later would be looked at.
+        apart = " union all ".join(f"select * from ({rows_of(scope, 'r.*')}) e{i}" for i, scope in enumerate(scopes))
+        sql = f"select {_RUN} {order.columns} from ({apart}) r order by {order.clause} limit :limit"
     return tx.rows(
-        f"""select {_RUN} {order.columns}
-              from run r {order.joins}
-             where {" and ".join(c for c in clauses if c)}
-             order by {order.clause} limit :limit""",
-        workspace=workspace, limit=limit, **params, **where.params, **order.params, **after.params,
+        sql, workspace=workspace, limit=limit, **params, **where.params, **order.params, **after.params
     )  # fmt: skip
 
 

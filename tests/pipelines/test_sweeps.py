@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import noria
 from noria.client.api import Api
 from noria.kernel.errors import Conflict, Invalid
-from tests.pipelines.processes import Server, ended, until
+from tests.pipelines.processes import ROOT, Server, ended, until
 
 pytestmark = pytest.mark.protocol
 
@@ -76,6 +77,17 @@ def test_the_best_trial_is_what_the_sweep_gives(api: Api, worker: int, flow: Mod
     assert found["params"]["x"] == found["best"]["x"]
     assert {t["params"]["kind"] for t in sweep["trials"]} == {"better", "worse"}
     assert f"Trial {found['trial']} was the best: loss" in sweep["step"]["reason"]
+
+
+def test_the_command_line_lists_trials_the_best_first(api: Api, worker: int, flow: ModuleType, server: Server) -> None:
+    view = ended(api, flow.odd.submit(api=api)["id"])
+    env = {"PYTHONPATH": str(ROOT), "NORIA_URL": server.url, "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "noria.cli.main", "pipeline", "trials", view["run"]["id"]]
+    lines = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    assert lines[0].split()[:4] == ["TRIAL", "VALUE", "X", "OUTCOME"]
+    assert [line.split()[0] for line in lines[1:] if line[:1].isdigit()] == ["4", "2", "0", "1", "3"]
+    wrong = subprocess.run([*command, "nope"], env=env, capture_output=True, text=True, timeout=60)
+    assert wrong.returncode != 0 and "has no sweep 'nope'" in wrong.stderr
 
 
 def test_never_more_trials_at_once_than_asked_for(api: Api, worker: int, flow: ModuleType) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import httpx
+import pytest
 
 from noria.access.model import Grant
 from noria.tracking.model import Point, Run
@@ -176,3 +177,36 @@ def test_views_are_listed_page_by_page_and_bad_ones_refused(noria: Noria) -> Non
     assert save(noria.http, scope="0" * 31 + "1").status_code == 404
     for bad in ({"page": "nonsense"}, {"limit": 0}, {"of": "home"}):
         assert noria.http.get("/api/v1/views", params=bad).status_code == 400, bad
+
+
+@pytest.mark.parametrize("count", [1, 2, 20, 21, 23])
+@pytest.mark.parametrize(
+    "more", [{}, {"order_by": ["attributes.run_name ASC"]}, {"filter": "attributes.run_name LIKE '%3'"}]
+)
+def test_runs_of_some_experiments_come_in_order_however_many_there_are(
+    noria: Noria, count: int, more: dict[str, Any]
+) -> None:
+    """Few experiments are looked through one by one, more of them together: the pages are the same."""
+    called = noria.http.post
+    experiments = [
+        called("/api/2.0/mlflow/experiments/create", json={"name": f"e{i}"}).json()["experiment_id"] for i in range(23)
+    ]
+    made = []
+    for i in range(46):
+        asked = {"experiment_id": experiments[i % 23], "run_name": f"r{i * 7 % 46:02}", "start_time": 1000 + i * 11 % 46}
+        called("/api/2.0/mlflow/runs/create", json=asked)
+        made.append(asked)
+    wanted = [m for m in made if m["experiment_id"] in experiments[:count]]
+    if "filter" in more:
+        wanted = [m for m in wanted if m["run_name"].endswith("3")]
+    by_name = "order_by" in more
+    wanted.sort(key=lambda m: m["run_name"] if by_name else -m["start_time"])
+    found, token = [], ""
+    while True:
+        asked = {"experiment_ids": experiments[:count], "max_results": 3, "page_token": token, **more}
+        answer = called("/api/2.0/mlflow/runs/search", json=asked).json()
+        found += [run["info"]["run_name"] for run in answer.get("runs", [])]
+        token = answer.get("next_page_token", "")
+        if not token:
+            break
+    assert found == [m["run_name"] for m in wanted]
