@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,7 @@ def traffic(noria: Noria, rng: Any, n: int, *, day: int, is_bad: bool) -> list[s
 @pytest.fixture
 def flights(noria: Noria, given_version: Callable[..., ModelVersion]) -> list[ModelVersion]:
     """Two versions of flights; the first answers."""
-    versions = [given_version(), given_version(**{"model.pkl": b"another"})]
+    versions = [given_version(), given_version(**{"model.pkl": pickle.dumps("another")})]
     noria.app.serving.deploy(noria.op(), "flights", "flights@1")
     say_ready(noria)
     return versions
