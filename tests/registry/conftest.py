@@ -26,7 +26,7 @@ signature:
 """
 FILES = {
     "MLmodel": MLMODEL.encode(),
-    "model.pkl": b"\x80\x04not opened",
+    "model.pkl": b"\x80\x04\x8c\x0anot opened\x94.",
     "requirements.txt": b"scikit-learn==1.7.0  # pinned\n-r other.txt\n\nnumpy>=2\n",
     "python_env.yaml": b"python: 3.12\n",
     "serving.json": b'{"dataframe_split": {"columns": ["hour"], "data": [[7.5]]}}',
