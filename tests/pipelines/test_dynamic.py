@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ import pytest
 from noria.access.model import NewPrincipal, TokenRequest
 from noria.client.api import Api, connect
 from noria.kernel.errors import Invalid
-from tests.pipelines.processes import ROOT, Server, ended, until
+from tests.pipelines.processes import ROOT, Server, ended, imported, until
 
 pytestmark = pytest.mark.protocol
 
@@ -42,17 +40,8 @@ def api(server: Server) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    folder = tmp_path_factory.mktemp("code")
-    shutil.copy(Path(__file__).with_name("dynamic.py.txt"), folder / "dynamic.py")
-    sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location("dynamic", folder / "dynamic.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["dynamic"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(folder))
-    sys.modules.pop("dynamic")
+    with imported(Path(__file__).with_name("dynamic.py.txt"), tmp_path_factory.mktemp("code")) as module:
+        yield module
 
 
 def outputs(view: dict[str, Any]) -> dict[str, Any]:

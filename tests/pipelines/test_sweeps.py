@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ import pytest
 import noria
 from noria.client.api import Api
 from noria.kernel.errors import Conflict, Invalid
-from tests.pipelines.processes import ROOT, Server, ended, until
+from tests.pipelines.processes import ROOT, Server, ended, imported, until
 
 pytestmark = pytest.mark.protocol
 
@@ -42,17 +40,8 @@ def api(server: Server) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    folder = tmp_path_factory.mktemp("code")
-    shutil.copy(Path(__file__).with_name("sweeps.py.txt"), folder / "searching.py")
-    sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location("searching", folder / "searching.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["searching"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(folder))
-    sys.modules.pop("searching")
+    with imported(Path(__file__).with_name("sweeps.py.txt"), tmp_path_factory.mktemp("code")) as module:
+        yield module
 
 
 def result(view: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +176,7 @@ def test_an_impossible_sweep_is_refused(api: Api, flow: ModuleType, more: dict[s
     def wrong() -> Any:
         return noria.sweep(flow.sometimes, **more)
 
-    wrong.__module__ = "searching"
+    wrong.__module__ = "sweeps"
     with pytest.raises(Invalid, match=said):
         made = noria.pipeline(name="wrong")(wrong)
         spec, _ = made.trace()

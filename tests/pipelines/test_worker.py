@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ import pytest
 
 from noria.client.api import Api
 from noria.client.pipeline import PipelineFailed
-from tests.pipelines.processes import Server, ended, logs, until
+from tests.pipelines.processes import Server, ended, imported, logs, until
 
 pytestmark = pytest.mark.protocol
 
@@ -45,17 +43,10 @@ def api(server: Server) -> Iterator[Api]:
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """The user's file, imported as a script's steps would be."""
     folder = tmp_path_factory.mktemp("code")
-    shutil.copy(Path(__file__).with_name("flow.py.txt"), folder / "flow.py")
     (folder / "helper.py").write_text("def scaled(value, factor):\n    return value * factor\n")
-    sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location("flow", folder / "flow.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["flow"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(folder))
-    sys.modules.pop("flow"), sys.modules.pop("helper")
+    with imported(Path(__file__).with_name("flow.py.txt"), folder) as module:
+        yield module
+    sys.modules.pop("helper")
 
 
 def notes(folder: Path) -> list[str]:

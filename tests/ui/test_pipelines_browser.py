@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +12,7 @@ import pytest
 
 from noria.access.model import NewPrincipal, TokenRequest
 from noria.client.api import Api, connect
-from tests.pipelines.processes import Server, ended, until
+from tests.pipelines.processes import Server, ended, imported, until
 from tests.ui.conftest import CHROMIUM, complaints, opened
 
 FLOW = Path(__file__).parents[1] / "pipelines" / "sweeps.py.txt"
@@ -50,16 +48,9 @@ def api(server: Server) -> Iterator[Api]:
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     folder = tmp_path_factory.mktemp("code")
-    (folder / "looked_at.py").write_text(FLOW.read_text() + ASKED)
-    sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location("looked_at", folder / "looked_at.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["looked_at"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(folder))
-    sys.modules.pop("looked_at")
+    (folder / "looked_at.py.txt").write_text(FLOW.read_text() + ASKED)
+    with imported(folder / "looked_at.py.txt", folder) as module:
+        yield module
 
 
 def token_of(server: Server, name: str, role: str) -> str:
