@@ -86,6 +86,9 @@ class Sweeps:
             elif params and run.state != "cancelling":
                 run = self._transitions.add_trials(tx, run, plan, again, len(now), params)
             else:  # enough, stopped, or a grid without further points
+                if error:
+                    log.warning("the sweep %s makes no more trials: %s", step_id, error)
+                    self._transitions.note(tx, again, f"no more trials: {error}")
                 run = self._transitions.release(tx, run, plan, again)
             self._transitions.settle(tx, run, plan)
         return bool(params)

@@ -14,7 +14,8 @@ import pytest
 import noria
 from noria.client.api import Api
 from noria.kernel.errors import Conflict, Invalid
-from tests.pipelines.processes import ROOT, Server, ended, imported, until
+from noria.pipelines import sampling
+from tests.pipelines.processes import ROOT, Server, ended, imported, logs, until
 
 pytestmark = pytest.mark.protocol
 
@@ -109,6 +110,23 @@ def test_a_sweep_without_a_number_fails_and_says_so(api: Api, worker: int, flow:
     view = ended(api, flow.hopeless.submit(api=api)["id"])
     assert view["run"]["state"] == "failed"
     assert "No trial gave a number: 3 trials, 3 without a number." in view["run"]["error"]
+
+
+def test_a_sampler_that_breaks_ends_the_sweep_with_what_there_is_and_says_so(
+    api: Api, worker: int, flow: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proper = sampling.propose
+
+    def breaks(sweep: Any, trials: list[Any], count: int) -> Any:
+        if len(trials) >= 2:
+            raise Invalid("The sampler is gone.", hint="Bring it back.")
+        return proper(sweep, trials, count)
+
+    monkeypatch.setattr(sampling, "propose", breaks)
+    view = ended(api, flow.odd.submit(api=api)["id"])
+    assert result(view) == {"best": 0.0, "trial": 0}
+    assert len(sweep_of(api, view)["trials"]) == 2
+    assert "no more trials: The sampler is gone. Bring it back." in logs(api, view, "sometimes")
 
 
 def test_it_ends_early_when_nothing_better_comes(api: Api, worker: int, flow: ModuleType) -> None:
