@@ -48,8 +48,8 @@ class Kind(Struct, frozen=True, kw_only=True):
 
 # In the order in which they are applied: rules first, then what they guard, then what watches it.
 KINDS: tuple[Kind, ...] = (
-    Kind(name="Policy", path="/policies", spec="noria.governance.model:PolicyBody", change="put"),
-    Kind(name="Webhook", path="/webhooks", spec="noria.governance.model:NewWebhook", change="put"),
+    Kind(name="Policy", path="/policies", spec="noria.governance.policy_model:PolicyBody", change="put"),
+    Kind(name="Webhook", path="/webhooks", spec="noria.governance.webhook_model:NewWebhook", change="put"),
     Kind(name="Endpoint", path="/endpoints", spec="noria.declare.model:EndpointSpec", change="deploy"),
     Kind(name="Schedule", path="/schedules", spec="noria.pipelines.model:NewSchedule", change="replace"),
     Kind(name="Trigger", path="/triggers", spec="noria.pipelines.model:NewTrigger", change="replace"),

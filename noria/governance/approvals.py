@@ -16,22 +16,18 @@ from msgspec.structs import replace
 
 from noria.access.policy import ACTIONS, ROLES
 from noria.access.service import Access
-from noria.governance import store
-from noria.governance.model import (
+from noria.governance import approval_store
+from noria.governance.approval_model import (
     APPROVAL_DAYS,
     APPROVAL_DAYS_MAX,
-    APPROVERS_MAX,
-    COMMENT_LENGTH_MAX,
     DAY_MS,
-    EVIDENCE_BYTES,
     OVERRIDE_REASON_LENGTH_MIN,
     Approval,
     ApprovalRequest,
     ApprovalState,
     Vote,
-    author_names,
-    evidence_bytes,
 )
+from noria.governance.conditions import APPROVERS_MAX, COMMENT_LENGTH_MAX, EVIDENCE_BYTES, author_names, evidence_bytes
 from noria.kernel.db import Database, Write
 from noria.kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from noria.kernel.ids import Ref, new_id
@@ -81,17 +77,17 @@ class Approvals:
             expires_at_ms=op.at_ms + expires_in_days * DAY_MS, closed_at_ms=None, is_emergency=False,
         )  # fmt: skip
         with self._db.write(op) as tx:
-            found = store.pending(tx, op.workspace, str(subject), action, digest)
+            found = approval_store.pending(tx, op.workspace, str(subject), action, digest)
             if found is not None and found.expires_at_ms <= op.at_ms:
                 self._expire(tx, found, op.at_ms)
                 found = None
-            if found is None and store.add_approval(tx, op.workspace, approval):
+            if found is None and approval_store.add_approval(tx, op.workspace, approval):
                 tx.emit(
                     "approval.requested", Ref("approval", approval.id), about=str(subject), action=action, digest=digest,
                     required=required,
                 )  # fmt: skip
                 return approval
-            found = found or store.pending(tx, op.workspace, str(subject), action, digest)
+            found = found or approval_store.pending(tx, op.workspace, str(subject), action, digest)
         if found is not None and found.requested_by == op.actor.label:
             return found
         raise Conflict(
@@ -161,7 +157,9 @@ class Approvals:
         with self._db.write(op) as tx:
             found = self._held(tx, op, approval_id)
             vote = Vote(principal_id=op.actor.id, actor=op.actor.label, decision="override", comment=reason, at_ms=op.at_ms)
-            store.add_vote(tx, found.id, vote)  # whoever voted before keeps that vote; the fact below names them anyway
+            approval_store.add_vote(
+                tx, found.id, vote
+            )  # whoever voted before keeps that vote; the fact below names them anyway
             until = op.at_ms + (found.expires_at_ms - found.created_at_ms)
             self._close(tx, found, "granted", op.at_ms, until, is_emergency=True)
             about = {"about": found.subject, "action": found.action, "digest": found.digest}
@@ -200,7 +198,7 @@ class Approvals:
         vote = Vote(
             principal_id=op.actor.id, actor=op.actor.label, decision=decision, comment=comment, at_ms=op.at_ms, roles=roles,  # type: ignore[arg-type]
         )  # fmt: skip
-        if not store.add_vote(tx, found.id, vote):
+        if not approval_store.add_vote(tx, found.id, vote):
             raise Conflict(f"{op.actor.name} has answered already.", ref=f"approval:{found.id}")
         votes = sum(v.decision == "approve" for v in found.votes) + (decision == "approve")
         tx.emit(
@@ -211,8 +209,8 @@ class Approvals:
 
     def _held(self, tx: Write, op: Op, approval_id: str) -> Approval:
         """The pending approval, with its row locked. Raises NotFound, Conflict."""
-        store.hold_approval(tx, approval_id)
-        found = store.approval(tx, op.workspace, approval_id)
+        approval_store.hold_approval(tx, approval_id)
+        found = approval_store.approval(tx, op.workspace, approval_id)
         if found is None or not op.can("approval.read", Ref.parse(found.subject)):
             raise NotFound(f"There is no approval {approval_id}.")
         now = _as_of(found, op.at_ms)
@@ -225,7 +223,7 @@ class Approvals:
     def _close(
         self, tx: Write, found: Approval, state: ApprovalState, at_ms: int, expires_at_ms: int, *, is_emergency: bool = False
     ) -> None:
-        moved = store.close_approval(
+        moved = approval_store.close_approval(
             tx, found.id, was=found.state, state=state, at_ms=at_ms, expires_at_ms=expires_at_ms, is_emergency=is_emergency
         )
         if not moved:
@@ -242,7 +240,7 @@ class Approvals:
         size, before = check_limit(limit), decode_token(page, size=1)[0] if page else None
         scopes = op.visible("approval.read")
         with self._db.read() as tx:
-            found = store.approvals(
+            found = approval_store.approvals(
                 tx, op.workspace, state=state, subject=subject, scopes=scopes, before=before, limit=size
             )  # fmt: skip
         items = [a for a in (_as_of(a, op.at_ms) for a in found) if not state or a.state == state]
@@ -258,7 +256,7 @@ class Approvals:
 
     def _read(self, op: Op, approval_id: str) -> Approval:
         with self._db.read() as tx:
-            found = store.approval(tx, op.workspace, approval_id)
+            found = approval_store.approval(tx, op.workspace, approval_id)
         if found is None:
             raise NotFound(f"There is no approval {approval_id}.")
         return _as_of(found, op.at_ms)
@@ -269,12 +267,12 @@ class Approvals:
         """Let what is past its time expire."""
         now = self._ops.clock.now_ms()
         with self._db.read() as tx:
-            found = store.due(tx, now, limit=EXPIRE_AT_ONCE)
+            found = approval_store.due(tx, now, limit=EXPIRE_AT_ONCE)
         for workspace, approval_id in found:
             op = self._ops.system("approvals")
             with self._db.write(op) as write:
-                store.hold_approval(write, approval_id)
-                approval = store.approval(write, workspace, approval_id)
+                approval_store.hold_approval(write, approval_id)
+                approval = approval_store.approval(write, workspace, approval_id)
                 if approval is not None and _as_of(approval, op.at_ms).state == "expired" != approval.state:
                     self._expire(write, approval, op.at_ms)
 

@@ -20,21 +20,16 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from noria.governance import siem, store, verify
+from noria.governance import audit_store, leaves, siem, verify
 from noria.governance.anchors import Anchor, tell
+from noria.governance.audit_model import AuditReport, AuditStatus, Checkpoint, ConsistencyProof, InclusionProof
 from noria.governance.keys import Signer, load_public, load_signer
-from noria.governance.model import (
-    AuditFault,
-    AuditReport,
-    AuditStatus,
-    Checkpoint,
-    ConsistencyProof,
-    InclusionProof,
-)
+from noria.governance.leaves import FACTS_PER_BATCH, leaf_bytes
+from noria.governance.live import ANCHOR_PREFIX, CHECKPOINTS_COMPARED, verify_database
+from noria.governance.tree import combine, consistency_ranges, inclusion_ranges, peak_positions, perfect_parts, position
 from noria.governance.verify import Note, Tree
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Read
@@ -47,74 +42,9 @@ from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 
 log = logging.getLogger("noria.audit")
 
-FACTS_PER_BATCH = 1_000
 ANCHOR_EVERY_S = 60.0
 COMPLAIN_EVERY_S = 60.0
-ANCHOR_PREFIX = "audit/checkpoints"
-ANCHORS_COMPARED = 1_000
-CHECKPOINTS_COMPARED = 10_000
 _PREFIX = re.compile(r"^[a-z_]+\.\*\Z")
-
-
-def leaf_bytes(row: dict[str, Any]) -> bytes:
-    """The leaf of a fact: see the module. `row` holds the nine columns, `data` as text."""
-    return json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def position(level: int, index: int) -> int:
-    """Where node `index` of `level` stands in order."""
-    return (2 * index + 1) * (1 << level) - 1
-
-
-def peak_positions(size: int) -> list[int]:
-    """Where the roots of the perfect subtrees of a tree of `size` leaves stand, largest first."""
-    found, start = [], 0
-    for level in reversed(range(size.bit_length())):
-        if size >> level & 1:
-            found.append(position(level, start >> level))
-            start += 1 << level
-    return found
-
-
-def perfect_parts(first: int, last: int) -> list[int]:
-    """The positions of the perfect nodes that make up the subtree over leaves `first` to `last` (exclusive)."""
-    # A subtree of RFC 6962 starts at a multiple of a power of two no smaller than its size, so its nodes are shifted ones.
-    return [p + 2 * first for p in peak_positions(last - first)]
-
-
-def combine(parts: list[bytes]) -> bytes:
-    """The root over perfect nodes, largest first."""
-    return Tree(0, parts).root()
-
-
-def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
-    """The subtrees whose hashes prove leaf `index` of `size`, from the leaf up: PATH of RFC 6962, 2.1.1."""
-    first, last, found = 0, size, list[tuple[int, int]]()
-    while last - first > 1:
-        split = first + (1 << (last - first - 1).bit_length() - 1)
-        if index < split:
-            found.append((split, last))
-            last = split
-        else:
-            found.append((first, split))
-            first = split
-    return found[::-1]
-
-
-def consistency_ranges(old: int, size: int) -> list[tuple[int, int]]:
-    """The subtrees whose hashes prove that `size` leaves only added to `old`: PROOF of RFC 6962, 2.1.2."""
-    first, last, whole, found = 0, size, True, list[tuple[int, int]]()
-    while old != last:
-        split = first + (1 << (last - first - 1).bit_length() - 1)
-        if old <= split:
-            found.append((split, last))
-            last = split
-        else:
-            found.append((first, split))
-            first, whole = split, False
-    if not whole:
-        found.append((first, last))
-    return found[::-1]
 
 
 class Audit:
@@ -152,8 +82,8 @@ class Audit:
         """
         with self._lock:
             with self._db.read() as tx:
-                size, last = store.tree_size(tx), last_seq(tx)
-                latest = store.checkpoints(tx, limit=1)
+                size, last = audit_store.tree_size(tx), last_seq(tx)
+                latest = audit_store.checkpoints(tx, limit=1)
             if size == last and (size == 0 or (latest and latest[0].size == size)):
                 return None
             if last < size:
@@ -174,19 +104,19 @@ class Audit:
     def _append(self, size: int) -> int:
         """Seal one batch after `size`; returns the new size. Another sealer being faster is no error."""
         with self._db.system_write() as tx:
-            if store.tree_size(tx) != size:
-                return store.tree_size(tx)
+            if audit_store.tree_size(tx) != size:
+                return audit_store.tree_size(tx)
             tree = self._tree(tx, size)
-            rows = store.raw_events(tx, size, limit=FACTS_PER_BATCH)
+            rows = audit_store.raw_events(tx, size, limit=FACTS_PER_BATCH)
             made = []
             for row in rows:
                 if row["seq"] != tree.size + 1:
                     raise Conflict(f"Fact {tree.size + 1} is missing.", hint="noria audit verify")
                 for level, index, node in tree.append(verify.leaf_hash(leaf_bytes(row))):
                     made.append({"pos": position(level, index), "hash": node.hex()})
-            if not store.set_tree_size(tx, size, tree.size):
+            if not audit_store.set_tree_size(tx, size, tree.size):
                 raise Conflict("Another server sealed at the same time.", hint="The next turn goes on from there.")
-            store.add_nodes(tx, made)
+            audit_store.add_nodes(tx, made)
             return tree.size
 
     def _sign(self, signer: Signer, size: int) -> Checkpoint:
@@ -198,7 +128,7 @@ class Audit:
             size=size, root=root.hex(), at_ms=at_ms, origin=signer.origin, note=signer.checkpoint(size, root)
         )
         with self._db.system_write() as tx:
-            store.add_checkpoint(tx, checkpoint)
+            audit_store.add_checkpoint(tx, checkpoint)
         self._signed = (size, root)
         now_s = self._ops.clock.monotonic_s()
         if now_s - self._anchored_s >= ANCHOR_EVERY_S:
@@ -231,7 +161,7 @@ class Audit:
     def _tree(tx: Read, size: int) -> Tree:
         """The tree at `size`, from its log2(size) nodes."""
         positions = peak_positions(size)
-        found = store.nodes(tx, positions)
+        found = audit_store.nodes(tx, positions)
         if len(found) != len(positions):
             raise Conflict("Nodes of the sealed tree are missing.", hint="noria audit verify")
         return Tree(size, [found[p] for p in positions])
@@ -247,7 +177,7 @@ class Audit:
         exact, prefixes = _kinds(kinds)
         size, before = check_limit(limit), decode_token(page, size=1)[0] if page else None
         with self._db.read() as tx:
-            found = store.facts(
+            found = audit_store.facts(
                 tx, before=before, limit=size, kinds=exact, prefixes=prefixes, subject=subject, actor=actor,
                 from_ms=from_ms, to_ms=to_ms,
             )  # fmt: skip
@@ -257,8 +187,8 @@ class Audit:
         """How far the log is sealed."""
         op.require("audit.read")
         with self._db.read() as tx:
-            latest = store.checkpoints(tx, limit=1)
-            count, size = last_seq(tx), store.tree_size(tx)
+            latest = audit_store.checkpoints(tx, limit=1)
+            count, size = last_seq(tx), audit_store.tree_size(tx)
         return AuditStatus(
             facts=count, sealed=size, checkpoint=latest[0] if latest else None, public_key=load_public(self._home)
         )
@@ -268,15 +198,15 @@ class Audit:
         op.require("audit.read")
         size, before = check_limit(limit), decode_token(page, size=1)[0] if page else None
         with self._db.read() as tx:
-            found = store.checkpoints(tx, before=before, limit=size)
+            found = audit_store.checkpoints(tx, before=before, limit=size)
         return Page(found, encode_token(found[-1].size) if len(found) == size else None)
 
     def proof(self, op: Op, seq: int) -> InclusionProof:
         """That fact `seq` is in the signed log. Raises NotFound (no such fact, or not sealed yet)."""
         op.require("audit.read")
         with self._db.read() as tx:
-            rows = store.raw_events(tx, seq - 1, upto=seq, limit=1)
-            latest = store.checkpoints(tx, limit=1)
+            rows = audit_store.raw_events(tx, seq - 1, upto=seq, limit=1)
+            latest = audit_store.checkpoints(tx, limit=1)
             if not rows or not latest or latest[0].size < seq:
                 raise NotFound(f"Fact {seq} is not in a checkpoint (yet).", hint="Sealing takes a second.")
             path = self._hashes(tx, inclusion_ranges(seq - 1, latest[0].size))
@@ -292,8 +222,8 @@ class Audit:
         if not 0 < first <= second:
             raise Invalid("first must be at least 1 and at most second.", where="first")
         with self._db.read() as tx:
-            if second > store.tree_size(tx):
-                raise NotFound(f"Only {store.tree_size(tx)} facts are sealed.")
+            if second > audit_store.tree_size(tx):
+                raise NotFound(f"Only {audit_store.tree_size(tx)} facts are sealed.")
             path = self._hashes(tx, consistency_ranges(first, second))
             roots = [self._tree(tx, size).root().hex() for size in (first, second)]
         return ConsistencyProof(
@@ -304,7 +234,7 @@ class Audit:
     def _hashes(tx: Read, ranges: list[tuple[int, int]]) -> list[bytes]:
         """The hash of each subtree, with one read."""
         parts = [perfect_parts(first, last) for first, last in ranges]
-        found = store.nodes(tx, [p for part in parts for p in part])
+        found = audit_store.nodes(tx, [p for part in parts for p in part])
         return [combine([found[p] for p in part]) for part in parts]
 
     # --- exporting --------------------------------------------------------------------------------------------------
@@ -314,7 +244,7 @@ class Audit:
         op.require("audit.export")
         self.seal()
         with self._db.read() as tx:
-            latest = store.checkpoints(tx, limit=1)
+            latest = audit_store.checkpoints(tx, limit=1)
         if not latest:
             raise NotFound("There is nothing to export yet.")
         with self._db.write(op) as write:
@@ -324,29 +254,29 @@ class Audit:
     def export_lines(self, op: Op, size: int) -> Iterator[bytes]:
         """The leaves of the first `size` facts, one a line."""
         op.require("audit.export")
-        return (leaf + b"\n" for leaf in _leaves(self._db, size))
+        return (leaf + b"\n" for leaf in leaves.leaves(self._db, size))
 
     def export_ocsf(self, op: Op, size: int) -> Iterator[bytes]:
         """The first `size` facts as OCSF events, one a line."""
         op.require("audit.export")
-        return (msgspec.json.encode(siem.to_ocsf(row)) + b"\n" for row in _rows(self._db, size))
+        return (msgspec.json.encode(siem.to_ocsf(row)) + b"\n" for row in leaves.rows(self._db, size))
 
     def export_cloudevents(self, op: Op, size: int) -> Iterator[bytes]:
         """The first `size` facts as CloudEvents, one a line."""
         op.require("audit.export")
         origin = load_public(self._home).partition("+")[0] or "noria"
-        return (msgspec.json.encode(siem.to_cloudevent(row, origin)) + b"\n" for row in _rows(self._db, size))
+        return (msgspec.json.encode(siem.to_cloudevent(row, origin)) + b"\n" for row in leaves.rows(self._db, size))
 
     def export_hashes(self, op: Op, size: int) -> Iterator[bytes]:
         """The sealed leaf hashes of the first `size` facts, one a line."""
         op.require("audit.export")
-        return (b"".join(h.hex().encode() + b"\n" for h in batch) for batch in _sealed_hashes(self._db, size))
+        return (b"".join(h.hex().encode() + b"\n" for h in batch) for batch in leaves.sealed_hashes(self._db, size))
 
     def export_checkpoints(self, op: Op, size: int) -> Iterator[bytes]:
         """Checkpoints up to `size`, one `{"note": …}` a line, newest first; the latest ten thousand."""
         op.require("audit.export")
         with self._db.read() as tx:
-            found = store.checkpoints(tx, before=size + 1, limit=CHECKPOINTS_COMPARED)
+            found = audit_store.checkpoints(tx, before=size + 1, limit=CHECKPOINTS_COMPARED)
         return (json.dumps({"note": c.note}, ensure_ascii=False).encode() + b"\n" for c in found)
 
     def public_key(self, op: Op) -> str:
@@ -362,132 +292,6 @@ class Audit:
         """
         op.require("audit.read")
         return verify_database(self._db, self._blobs, load_public(self._home), self._anchors)
-
-
-def verify_database(
-    db: Database, blobs: BlobStore, public_key: str, anchors: Sequence[Anchor] = ()
-) -> AuditReport:  # fmt: skip
-    """Verify the facts in `db` against its sealed tree, its checkpoints and the anchors in `blobs`. Changes nothing."""
-    started_s = db.clock.monotonic_s()
-    with db.read() as tx:
-        checkpoints = store.checkpoints(tx, limit=CHECKPOINTS_COMPARED)
-        count, last = store.facts_count(tx)
-        sealed = store.tree_size(tx)
-    notes, faults = _notes(checkpoints, blobs, anchors)
-    warnings: list[AuditFault] = []
-    root = ""
-    if count != last:
-        faults.append(
-            AuditFault(kind="numbering", seq=None, message=f"There are {count} facts, but the last is number {last}.")
-        )
-    if notes and not public_key:
-        faults.append(AuditFault(kind="signature", seq=None, message="The public key of this home is missing."))
-    elif notes:
-        newest = max(notes, key=lambda n: n.size)
-        hashes = [h for batch in _sealed_hashes(db, newest.size) for h in batch]
-        result = verify.verify_log(
-            _leaves(db, newest.size), newest, verify.parse_key(public_key), hashes=hashes, checkpoints=notes
-        )
-        root = result.root
-        if result.is_intact and _root(hashes) != newest.root:
-            faults.append(AuditFault(kind="hashes", seq=None, message="The facts are intact, but the stored tree is not."))
-        faults += [_fault(f) for f in result.faults]
-        warnings += [_fault(w) for w in result.warnings]
-        faults += _old_faults(notes, hashes, newest) if result.is_intact else []
-    elif sealed:
-        faults.append(AuditFault(kind="signature", seq=None, message="Facts were sealed, but every checkpoint is gone."))
-    return AuditReport(
-        is_intact=not faults, facts=count, sealed=sealed, unsealed=max(0, last - sealed), root=root, faults=faults,
-        warnings=warnings, took_ms=int((db.clock.monotonic_s() - started_s) * 1000),
-    )  # fmt: skip
-
-
-def _leaves(db: Database, size: int) -> Iterator[bytes]:
-    """Leaves of the facts there are, up to number `size`; a missing number is skipped, as a reader would see it."""
-    return (leaf_bytes(row) for row in _rows(db, size))
-
-
-def _rows(db: Database, size: int) -> Iterator[dict[str, Any]]:
-    at = 0
-    while at < size:
-        with db.read() as tx:
-            rows = store.raw_events(tx, at, upto=size, limit=FACTS_PER_BATCH)
-        if not rows:
-            return
-        yield from rows
-        at = rows[-1]["seq"]
-
-
-def _sealed_hashes(db: Database, size: int) -> Iterator[list[bytes]]:
-    at = 0
-    while at < size:
-        with db.read() as tx:
-            found = store.leaves(tx, at, limit=min(FACTS_PER_BATCH, size - at))
-        if not found:
-            return
-        yield [h for _, h in found]
-        at = found[-1][0] + 1
-
-
-def _notes(
-    checkpoints: list[Checkpoint], blobs: BlobStore, anchors: Sequence[Anchor]
-) -> tuple[list[Note], list[AuditFault]]:  # fmt: skip
-    """The checkpoints of the table, those among the blobs and in anchors elsewhere, and what is wrong with them."""
-    notes: dict[int, Note] = {}
-    faults: list[AuditFault] = []
-    texts = [(f"checkpoint {c.size}", c.note) for c in checkpoints]
-    for key in list(blobs.keys(ANCHOR_PREFIX))[-ANCHORS_COMPARED:]:
-        texts.append((f"anchor {key.rsplit('/', 1)[-1].lstrip('0')}", blobs.get_at(key).decode("utf-8", "replace")))
-    for name, text in texts:
-        try:
-            note = verify.parse_note(text)
-        except verify.Unreadable:
-            faults.append(AuditFault(kind="signature", seq=None, message=f"The {name} cannot be read."))
-            continue
-        if (other := notes.setdefault(note.size, note)).root != note.root:
-            message = f"The {name} gives another root for {note.size} facts than the one beside it."
-            faults.append(AuditFault(kind="signature", seq=None, message=message))
-            log.error("two checkpoints for %d facts: %s and %s", note.size, other.root.hex(), note.root.hex())
-    for anchor in anchors:
-        try:
-            said = anchor.notes()
-        except (OSError, verify.Unreadable) as error:
-            faults.append(
-                AuditFault(kind="signature", seq=None, message=f"The anchor {anchor.name} cannot be read: {error}.")
-            )
-            continue
-        for note in said:
-            if notes.setdefault(note.size, note).root != note.root:
-                message = f"The anchor {anchor.name} has another root for {note.size} facts: there were two histories."
-                faults.append(AuditFault(kind="checkpoint", seq=None, message=message))
-                break
-    return list(notes.values()), faults
-
-
-def _old_faults(notes: list[Note], hashes: list[bytes], newest: Note) -> list[AuditFault]:
-    """Older checkpoints that the log, though intact as it stands, does not continue: there were two histories."""
-    wanted, tree = {n.size: n for n in notes if n is not newest}, Tree()
-    for leaf in hashes:
-        tree.append(leaf)
-        note = wanted.get(tree.size)
-        if note is not None and note.root != tree.root():
-            return [
-                AuditFault(
-                    kind="checkpoint", seq=None, message=f"The checkpoint at {note.size} facts was of another history."
-                )
-            ]
-    return []
-
-
-def _root(hashes: list[bytes]) -> bytes:
-    tree = Tree()
-    for leaf in hashes:
-        tree.append(leaf)
-    return tree.root()
-
-
-def _fault(found: verify.Fault) -> AuditFault:
-    return AuditFault(kind=found.kind, seq=None if found.at is None else found.at + 1, message=found.message)
 
 
 def _kinds(text: str) -> tuple[list[str], list[str]]:

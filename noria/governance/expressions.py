@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from noria.governance.model import Judged
+from noria.governance.conditions import Judged
 from noria.kernel.errors import Invalid
 
 EXPRESSION_BYTES = 8 << 10

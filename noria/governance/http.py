@@ -8,29 +8,21 @@ from litestar import Response
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
+from noria.governance.approval_model import Approval, ApprovalRequest, Decision
 from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
-from noria.governance.model import (
-    Approval,
-    ApprovalRequest,
-    AuditReport,
-    AuditStatus,
-    Checkpoint,
-    ConsistencyProof,
-    Decision,
-    Delivery,
-    InclusionProof,
+from noria.governance.audit_model import AuditReport, AuditStatus, Checkpoint, ConsistencyProof, InclusionProof
+from noria.governance.policies import Policies, spec_from
+from noria.governance.policy_model import (
     JudgedVerdict,
-    NewWebhook,
     Policy,
     PolicyBody,
     PolicyReplay,
     PolicyReplayAnswer,
     Trial,
     TrialAnswer,
-    Webhook,
 )
-from noria.governance.policies import Policies, spec_from
+from noria.governance.webhook_model import Delivery, NewWebhook, Webhook
 from noria.governance.webhooks import Webhooks
 from noria.http.route import Routes, delete, get, post, put
 from noria.kernel.errors import Invalid

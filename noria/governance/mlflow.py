@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from noria.governance.mlflow_hooks import HookChange, MlflowHooks
-from noria.governance.model import Webhook
+from noria.governance.webhook_model import Webhook
 from noria.http.route import Routes, delete, get, patch, post
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op

@@ -11,8 +11,8 @@ import re
 from msgspec import Struct
 from msgspec.structs import replace
 
-from noria.governance import mlflow_events, sending, store
-from noria.governance.model import Webhook
+from noria.governance import mlflow_events, sending, webhook_store
+from noria.governance.webhook_model import Webhook
 from noria.governance.webhooks import WEBHOOKS_MAX, Webhooks, without_query
 from noria.kernel.db import Database, Write
 from noria.kernel.errors import AlreadyExists, Invalid, NotFound, TooMuch, Unavailable
@@ -70,7 +70,7 @@ class MlflowHooks:
         if not new.name or not new.url or not new.events:
             raise Invalid("A webhook has a name, a url and events.", where="events")
         with self._db.write(op) as tx:
-            if len(store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
+            if len(webhook_store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
                 raise TooMuch(f"There are {WEBHOOKS_MAX} webhooks already.", hint="Delete one first.")
             self._require_free(tx, op, new.name)
             made = Webhook(
@@ -87,10 +87,10 @@ class MlflowHooks:
         found = self.hook(op, hook_id)
         check(new)
         with self._db.write(op) as tx:
-            secret = store.webhook_secret(tx, found.name) if new.secret is None else new.secret
+            secret = webhook_store.webhook_secret(tx, found.name) if new.secret is None else new.secret
             if new.name and new.name != found.name:
                 self._require_free(tx, op, new.name)
-                store.rename_webhook(tx, op.workspace, found.name, new.name)
+                webhook_store.rename_webhook(tx, op.workspace, found.name, new.name)
             events = new.events or found.events
             enabled = found.enabled if new.enabled is None else new.enabled
             made = replace(
@@ -115,7 +115,7 @@ class MlflowHooks:
         check(HookChange(events=[event]))
         message = mlflow_events.Message(event, mlflow_events.EVENTS[event][1])
         with self._db.read() as tx:
-            secret = store.webhook_secret(tx, found.name)
+            secret = webhook_store.webhook_secret(tx, found.name)
         try:
             answer = self._webhooks.send_mlflow(found, message, secret, delivery_id=new_id(op.at_ms), at_ms=op.at_ms)
         except (Invalid, Unavailable) as error:
@@ -123,11 +123,11 @@ class MlflowHooks:
         return Tried(success=answer.status < 400, status=answer.status, body=answer.body)
 
     def _require_free(self, tx: Write, op: Op, name: str) -> None:
-        if store.webhook(tx, op.workspace, name):
+        if webhook_store.webhook(tx, op.workspace, name):
             raise AlreadyExists(f"There is already a webhook named {name!r}.", hint="Pick another name.")
 
     def _save(self, tx: Write, op: Op, hook: Webhook, secret: str) -> None:
-        store.save_webhook(tx, op.workspace, hook, secret)
+        webhook_store.save_webhook(tx, op.workspace, hook, secret)
         tx.emit(
             "webhook.saved", Ref("webhook", hook.name), url=without_query(hook.url), kinds=hook.kinds, enabled=hook.enabled,
             allow_private=hook.allow_private,

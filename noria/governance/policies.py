@@ -16,18 +16,22 @@ from typing import Any, Literal
 import msgspec
 
 from noria.access.policy import ACTIONS
-from noria.governance import scan_store, store
+from noria.governance import approval_store, policy_store, scan_store
 from noria.governance.allowed import RULES
-from noria.governance.expressions import check_expression, judge_expression
-from noria.governance.model import (
+from noria.governance.conditions import (
     EVIDENCE_BYTES,
-    POLICIES_MAX,
-    REPLAY_MAX,
     ApproverNotAuthor,
     Cel,
     Judged,
-    JudgedVerdict,
     MinApprovals,
+    evidence_bytes,
+    judge_conditions,
+)
+from noria.governance.expressions import check_expression, judge_expression
+from noria.governance.policy_model import (
+    POLICIES_MAX,
+    REPLAY_MAX,
+    JudgedVerdict,
     Policy,
     PolicyBody,
     PolicyReplay,
@@ -38,8 +42,6 @@ from noria.governance.model import (
     TrialAnswer,
     applies,
     check_policy,
-    evidence_bytes,
-    judge_conditions,
 )
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Invalid, NotFound, TooMuch
@@ -71,9 +73,9 @@ class Policies:
             return []
 
         def keep(tx: Write) -> None:
-            store.add_verdicts(tx, op.workspace, judged)
+            policy_store.add_verdicts(tx, op.workspace, judged)
             if shown:
-                store.keep_evidence(tx, digest, shown, at_ms=op.at_ms)
+                policy_store.keep_evidence(tx, digest, shown, at_ms=op.at_ms)
             kept = [{"policy": v.policy, "allowed": v.allowed, "mode": v.mode, "reason": v.reason} for v in judged]
             is_allowed = all(v.allowed or v.mode == "warn" for v in judged)
             tx.emit(
@@ -92,7 +94,7 @@ class Policies:
     ) -> tuple[list[JudgedVerdict], str, bytes]:
         """The verdicts of the policies that apply, the digest of the evidence they are about, and the evidence."""
         evidence = _with_scan(tx, evidence)
-        policies = [p for p in store.policies_for(tx, op.workspace, action) if applies(p.match, evidence)]
+        policies = [p for p in policy_store.policies_for(tx, op.workspace, action) if applies(p.match, evidence)]
         found = scan_verdict(evidence) if action == SCANNED_ACTION else None
         if not policies and found is None:
             return [], "", b""
@@ -147,9 +149,9 @@ class Policies:
         approvals: dict[str, list[Judged]] = {}
         if actions and isinstance(digest, str) and digest:
             if then_ms is None:
-                granted = store.granted(tx, op.workspace, digest, op.at_ms)
+                granted = approval_store.granted(tx, op.workspace, digest, op.at_ms)
             else:
-                granted = store.granted_then(tx, op.workspace, digest, then_ms)
+                granted = approval_store.granted_then(tx, op.workspace, digest, then_ms)
             for of_action in actions:
                 wanted = {policy.action, of_action}
                 approvals[of_action] = [
@@ -177,24 +179,24 @@ class Policies:
         op.require("policy.write")
         _check(spec)
         with self._db.write(op) as tx:
-            found = store.policy(tx, op.workspace, spec.name)
+            found = policy_store.policy(tx, op.workspace, spec.name)
             if found is not None and _spec_of(found) == spec:
                 return found
-            if found is None and store.policies_count(tx) >= POLICIES_MAX:
+            if found is None and policy_store.policies_count(tx) >= POLICIES_MAX:
                 raise TooMuch(f"There are {POLICIES_MAX} policies already.", hint="Delete one first.")
             policy = Policy(
                 name=spec.name, version=found.version + 1 if found else 1, action=spec.action, conditions=spec.conditions,
                 match=spec.match, mode=spec.mode, enabled=spec.enabled, message=spec.message,
                 created_at_ms=found.created_at_ms if found else op.at_ms, updated_at_ms=op.at_ms, actor=op.actor.label,
             )  # fmt: skip
-            store.save_policy(tx, op.workspace, policy)
+            policy_store.save_policy(tx, op.workspace, policy)
             tx.emit("policy.saved", Ref("policy", spec.name), version=policy.version, spec=msgspec.to_builtins(spec))
         return policy
 
     def policies(self, op: Op) -> list[Policy]:
         op.require("policy.read")
         with self._db.read() as tx:
-            return store.policies(tx, op.workspace)
+            return policy_store.policies(tx, op.workspace)
 
     def policy(self, op: Op, name: str) -> Policy:
         """Raises NotFound."""
@@ -207,7 +209,7 @@ class Policies:
         op.require("policy.write")
         with self._db.write(op) as tx:
             found = self._found(tx, op, name)
-            store.delete_policy(tx, op.workspace, name)
+            policy_store.delete_policy(tx, op.workspace, name)
             tx.emit("policy.deleted", Ref("policy", name), version=found.version)
 
     def try_(self, op: Op, name: str, trial: Trial) -> TrialAnswer:
@@ -229,7 +231,7 @@ class Policies:
             raise Invalid(f"limit must be between 1 and {REPLAY_MAX}.", where="limit")
         with self._db.read() as tx:
             rule = _spec_of(self._found(tx, op, name)) if asked.rule is None else _check(spec_from(name, asked.rule))
-            decided = store.decided(tx, op.workspace, rule.action, limit=asked.limit)
+            decided = policy_store.decided(tx, op.workspace, rule.action, limit=asked.limit)
             items = []
             for d in decided:
                 if not applies(rule.match, d.evidence):
@@ -255,11 +257,11 @@ class Policies:
         size = check_limit(limit)
         before = decode_token(page, size=1)[0] if page else None
         with self._db.read() as tx:
-            found = store.verdicts(tx, op.workspace, subject=subject, policy=policy, before=before, limit=size)
+            found = policy_store.verdicts(tx, op.workspace, subject=subject, policy=policy, before=before, limit=size)
         return Page(found, encode_token(found[-1].id) if len(found) == size else None)
 
     def _found(self, tx: Read, op: Op, name: str) -> Policy:
-        found = store.policy(tx, op.workspace, name)
+        found = policy_store.policy(tx, op.workspace, name)
         if found is None:
             raise NotFound(f"There is no policy {name}.", ref=f"policy:{name}")
         return found

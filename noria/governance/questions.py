@@ -12,8 +12,9 @@ import msgspec
 from blake3 import blake3
 
 from noria.access.policy import ROLES
-from noria.governance import store
-from noria.governance.model import EVIDENCE_BYTES, Approval, author_names, evidence_bytes
+from noria.governance import approval_store
+from noria.governance.approval_model import Approval
+from noria.governance.conditions import EVIDENCE_BYTES, author_names, evidence_bytes
 from noria.kernel.db import Read, Write
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import DEFAULT_WORKSPACE, Ref, new_id
@@ -45,8 +46,10 @@ class Questions:
             requested_by=run.actor, authors=sorted(author_names(run.actor) | {run.owner} - {""}), comment=question.prompt,
             created_at_ms=tx.op.at_ms, expires_at_ms=until_ms, closed_at_ms=None, is_emergency=False,
         )  # fmt: skip
-        if not store.add_approval(tx, tx.op.workspace, approval):  # only the same question of the same step can be there
-            found = store.pending(tx, tx.op.workspace, approval.subject, ACTION, digest)
+        if not approval_store.add_approval(
+            tx, tx.op.workspace, approval
+        ):  # only the same question of the same step can be there
+            found = approval_store.pending(tx, tx.op.workspace, approval.subject, ACTION, digest)
             assert found is not None
             return found.id
         tx.emit(
@@ -57,7 +60,7 @@ class Questions:
 
     def answer(self, tx: Read, question_id: str) -> Answer | None:
         """What was said; None while the question is open."""
-        found = store.approval(tx, DEFAULT_WORKSPACE, question_id)
+        found = approval_store.approval(tx, DEFAULT_WORKSPACE, question_id)
         if found is None:
             return Answer(approved=False, by=[], comment="", reason="The question is gone.")
         yes = [v for v in found.votes if v.decision in ("approve", "override")]
@@ -77,11 +80,11 @@ class Questions:
     def withdraw(self, tx: Write, question_id: str) -> None:
         """Take a question back that is still open."""
         assert tx.op is not None
-        store.hold_approval(tx, question_id)
-        found = store.approval(tx, tx.op.workspace, question_id)
+        approval_store.hold_approval(tx, question_id)
+        found = approval_store.approval(tx, tx.op.workspace, question_id)
         if found is None or found.state != "pending":
             return
-        store.close_approval(
+        approval_store.close_approval(
             tx, found.id, was="pending", state="withdrawn", at_ms=tx.op.at_ms, expires_at_ms=found.expires_at_ms
         )
         tx.emit("approval.withdrawn", Ref("approval", found.id), about=found.subject, action=found.action)

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from noria.governance import mlflow_events, sending, store
-from noria.governance.model import Delivery, NewWebhook, Webhook, check_kinds, matches_kind
+from noria.governance import mlflow_events, sending, webhook_store
+from noria.governance.webhook_model import Delivery, NewWebhook, Webhook, check_kinds, matches_kind
 from noria.kernel import signing
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
@@ -45,7 +45,7 @@ class Webhooks:
     def webhooks(self, op: Op) -> list[Webhook]:
         op.require("webhook.read")
         with self._db.read() as tx:
-            return store.webhooks(tx, op.workspace)
+            return webhook_store.webhooks(tx, op.workspace)
 
     def webhook(self, op: Op, name: str) -> Webhook:
         """Raises NotFound."""
@@ -69,15 +69,15 @@ class Webhooks:
         if new.secret:
             signing.check_secret(new.secret)
         with self._db.write(op) as tx:
-            found = next((h for h in store.webhooks(tx, op.workspace) if h.name == name), None)
+            found = next((h for h in webhook_store.webhooks(tx, op.workspace) if h.name == name), None)
             if found and found.format == "mlflow" and new.kinds != found.kinds:
                 raise Invalid(
                     f"{name} gets MLflow's messages of {', '.join(found.kinds)}.", where="kinds",
                     hint="Change its events through MLflow's API, the rest here.",
                 )  # fmt: skip
-            if found is None and len(store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
+            if found is None and len(webhook_store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
                 raise TooMuch(f"There are {WEBHOOKS_MAX} webhooks already.", hint="Delete one first.")
-            secret = new.secret or (store.webhook_secret(tx, name) if found else signing.new_secret())
+            secret = new.secret or (webhook_store.webhook_secret(tx, name) if found else signing.new_secret())
             # A webhook that was off hears of what happens from now on, not of all it missed.
             from_seq = found.from_seq if found and found.enabled else last_seq(tx)
             hook = Webhook(
@@ -88,7 +88,7 @@ class Webhooks:
                 hook = replace(
                     hook, format=found.format, id=found.id, description=found.description, events=found.events
                 )  # fmt: skip
-            store.save_webhook(tx, op.workspace, hook, secret)
+            webhook_store.save_webhook(tx, op.workspace, hook, secret)
             tx.emit(
                 "webhook.saved", Ref("webhook", name), url=without_query(new.url), kinds=new.kinds, enabled=new.enabled,
                 allow_private=new.allow_private,
@@ -100,7 +100,7 @@ class Webhooks:
         op.require("webhook.write")
         with self._db.write(op) as tx:
             self._found(tx, op, name)
-            store.delete_webhook(tx, op.workspace, name)
+            webhook_store.delete_webhook(tx, op.workspace, name)
             tx.emit("webhook.deleted", Ref("webhook", name))
 
     def deliveries(self, op: Op, name: str, *, limit: int | None = None, page: str = "") -> Page[Delivery]:
@@ -109,11 +109,11 @@ class Webhooks:
         size, before = check_limit(limit), decode_token(page, size=1)[0] if page else None
         with self._db.read() as tx:
             self._found(tx, op, name)
-            found = store.deliveries(tx, name, before=before, limit=size)
+            found = webhook_store.deliveries(tx, name, before=before, limit=size)
         return Page(found, encode_token(found[-1].id) if len(found) == size else None)
 
     def _found(self, tx: Read, op: Op, name: str) -> Webhook:
-        found = store.webhook(tx, op.workspace, name)
+        found = webhook_store.webhook(tx, op.workspace, name)
         if found is None:
             raise NotFound(f"There is no webhook {name}.", ref=f"webhook:{name}")
         return found
@@ -122,7 +122,7 @@ class Webhooks:
 
     def interest(self, tx: Read) -> frozenset[str]:
         """What the webhooks that are on wait for; and that there is another one."""
-        patterns = store.patterns_wanted(tx)
+        patterns = webhook_store.patterns_wanted(tx)
         return frozenset({kind for kind in FACTS if matches_kind(patterns, kind)} | {"webhook.saved"})
 
     def handle(self, event: Event) -> None:
@@ -130,7 +130,7 @@ class Webhooks:
         if event.kind.startswith(("job.", "webhook.")):
             return
         with self._db.read() as tx:
-            hooks = store.enabled_webhooks(tx, event.workspace, event.seq)
+            hooks = webhook_store.enabled_webhooks(tx, event.workspace, event.seq)
         wanted = [h for h in hooks if matches_kind(h.kinds, event.kind) and _concerns(h, event)]
         if not wanted:
             return
@@ -141,16 +141,16 @@ class Webhooks:
                     id=new_id(op.at_ms), webhook=hook.name, seq=event.seq, state="queued", attempts=0, status=None, error="",
                     answer="", created_at_ms=op.at_ms, done_at_ms=None,
                 )  # fmt: skip
-                if store.add_delivery(write, delivery):
+                if webhook_store.add_delivery(write, delivery):
                     Jobs.submit(write, JOB_KIND, {"delivery": delivery.id}, subject=Ref("webhook", hook.name))
 
     def deliver(self, job: JobContext) -> None:
         """The job: one POST. Raises Unavailable to be called again later, Invalid when that is hopeless."""
         with self._db.read() as tx:
-            delivery = store.delivery(tx, job.args["delivery"])
-            hook = store.webhook(tx, job.op.workspace, delivery.webhook) if delivery else None
+            delivery = webhook_store.delivery(tx, job.args["delivery"])
+            hook = webhook_store.webhook(tx, job.op.workspace, delivery.webhook) if delivery else None
             event = event_at(tx, delivery.seq) if delivery else None
-            secret = store.webhook_secret(tx, hook.name) if hook else ""
+            secret = webhook_store.webhook_secret(tx, hook.name) if hook else ""
         if delivery is None or delivery.state != "queued":
             return
         if hook is None or event is None or not hook.enabled:
@@ -213,7 +213,9 @@ class Webhooks:
         done = None if state == "queued" else self._ops.clock.now_ms()
         kept = answer.replace("\x00", "")[:ANSWER_KEPT].encode("utf-8", "replace").decode()
         with self._db.system_write() as tx:
-            store.note_attempt(tx, delivery.id, state=state, status=status, error=error, answer=kept, done_at_ms=done)
+            webhook_store.note_attempt(
+                tx, delivery.id, state=state, status=status, error=error, answer=kept, done_at_ms=done
+            )
 
 
 def _concerns(hook: Webhook, event: Event) -> bool:

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noria.governance import audit, verify
+from noria.governance import audit, audit_store, tree, verify
 from noria.governance.keys import KEY_FILE
+from noria.governance.leaves import leaf_bytes
 from noria.kernel.clock import ManualClock
 from noria.kernel.errors import Conflict, Unavailable
 from tests.conftest import Noria
@@ -99,8 +100,8 @@ def test_tampering_with_fact_and_stored_tree_alike_is_bounded_by_older_checkpoin
         noria.settle()
     tamper(noria, EDIT)
     with noria.app.db.read() as tx:
-        row = audit.store.raw_events(tx, 4, upto=5, limit=1)[0]
-    forged = verify.leaf_hash(audit.leaf_bytes(row)).hex()
+        row = audit_store.raw_events(tx, 4, upto=5, limit=1)[0]
+    forged = verify.leaf_hash(leaf_bytes(row)).hex()
     tamper(noria, f"update audit_node set hash = '{forged}' where pos = 8")
     fault = verified(noria)["faults"][0]
     assert fault["kind"] == "changed" and fault["seq"] <= 5 and "between" in fault["message"]
@@ -297,20 +298,20 @@ def mth(leaves: list[bytes]) -> bytes:
 @given(st.integers(1, 70), st.data())
 def test_trees_proofs_and_consistency_agree_with_the_definition(size: int, data: st.DataObject) -> None:
     leaves = [verify.leaf_hash(bytes([i])) for i in range(size)]
-    tree, nodes = verify.Tree(), dict[int, bytes]()
+    grown, nodes = verify.Tree(), dict[int, bytes]()
     for leaf in leaves:
-        nodes |= {audit.position(level, index): node for level, index, node in tree.append(leaf)}
-    assert tree.root() == mth(leaves)
-    assert audit.combine([nodes[p] for p in audit.peak_positions(size)]) == tree.root()
+        nodes |= {tree.position(level, index): node for level, index, node in grown.append(leaf)}
+    assert grown.root() == mth(leaves)
+    assert tree.combine([nodes[p] for p in tree.peak_positions(size)]) == grown.root()
 
     index, old = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
-    path = [audit.combine([nodes[p] for p in audit.perfect_parts(*r)]) for r in audit.inclusion_ranges(index, size)]
-    assert verify.verify_inclusion(leaves[index], index, size, path, tree.root())
-    assert not verify.verify_inclusion(verify.leaf_hash(b"other"), index, size, path, tree.root())
-    between = [audit.combine([nodes[p] for p in audit.perfect_parts(*r)]) for r in audit.consistency_ranges(old, size)]
-    assert verify.verify_consistency(old, size, between, mth(leaves[:old]), tree.root())
+    path = [tree.combine([nodes[p] for p in tree.perfect_parts(*r)]) for r in tree.inclusion_ranges(index, size)]
+    assert verify.verify_inclusion(leaves[index], index, size, path, grown.root())
+    assert not verify.verify_inclusion(verify.leaf_hash(b"other"), index, size, path, grown.root())
+    between = [tree.combine([nodes[p] for p in tree.perfect_parts(*r)]) for r in tree.consistency_ranges(old, size)]
+    assert verify.verify_consistency(old, size, between, mth(leaves[:old]), grown.root())
     forged = mth([*leaves[: old - 1], verify.leaf_hash(b"forged")])
-    assert not verify.verify_consistency(old, size, between, forged, tree.root())
+    assert not verify.verify_consistency(old, size, between, forged, grown.root())
 
 
 def test_proofs_over_the_api(noria: Noria) -> None:
@@ -364,7 +365,7 @@ def test_ed25519_agrees_with_cryptography(message: bytes, bit: int) -> None:
 def test_a_leaf_is_canonical_json() -> None:
     row = {"seq": 1, "at_ms": 5, "kind": "a.b", "subject": "s:é\u2028", "actor": "user:\x01\"\\", "op_id": "0",
            "cause": None, "workspace": "w", "data": '{"x":1.0,"y":1e400}'}  # fmt: skip
-    assert audit.leaf_bytes(row) == (
+    assert leaf_bytes(row) == (
         '{"actor":"user:\\u0001\\"\\\\","at_ms":5,"cause":null,"data":"{\\"x\\":1.0,\\"y\\":1e400}","kind":"a.b",'
         '"op_id":"0","seq":1,"subject":"s:é\u2028","workspace":"w"}'
     ).encode()  # fmt: skip

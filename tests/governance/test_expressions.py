@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from noria.governance import expressions
+from noria.governance.conditions import Judged
 from noria.governance.expressions import judge_expression
-from noria.governance.model import Judged
 from noria.kernel.errors import Forbidden
 from tests.conftest import Noria
 from tests.governance.test_policies import EVIDENCE, approved, gate, put

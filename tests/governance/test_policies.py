@@ -6,17 +6,8 @@ from typing import Any
 
 import pytest
 
-from noria.governance.model import (
-    Judged,
-    Match,
-    Metric,
-    MinApprovals,
-    PolicySpec,
-    SameHoldout,
-    applies,
-    judge_conditions,
-    number_at,
-)
+from noria.governance.conditions import Judged, Metric, MinApprovals, SameHoldout, judge_conditions, number_at
+from noria.governance.policy_model import Match, PolicySpec, applies
 from noria.kernel.errors import Forbidden
 from noria.kernel.ids import Ref
 from noria.kernel.op import Actor, Op

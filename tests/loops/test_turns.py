@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from noria.governance.model import MinApprovals, PolicySpec
+from noria.governance.conditions import MinApprovals
+from noria.governance.policy_model import PolicySpec
 from noria.kernel.events import cause_chain
 from tests.conftest import Noria
 from tests.loops.conftest import Crash, Given

@@ -1,0 +1,77 @@
+"""The nouns of the sealed log: checkpoints, proofs, and what verification found."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from noria.kernel.facts import Fact, fact
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """A signed statement that the log's first `size` facts give `root`. `note` is the C2SP signed note itself."""
+
+    size: int
+    root: str
+    at_ms: int
+    origin: str
+    note: str
+
+
+class AuditStatus(Struct, frozen=True, kw_only=True):
+    """How far the log is sealed and by which key."""
+
+    facts: int
+    sealed: int
+    checkpoint: Checkpoint | None
+    public_key: str
+
+
+class AuditFault(Struct, frozen=True, kw_only=True):
+    """Something wrong with the log; `seq` names the first bad fact when one can be named."""
+
+    kind: str
+    seq: int | None
+    message: str
+
+
+class AuditReport(Struct, frozen=True, kw_only=True):
+    """What verification of the live log found."""
+
+    is_intact: bool
+    facts: int
+    sealed: int
+    unsealed: int
+    root: str
+    faults: list[AuditFault]
+    warnings: list[AuditFault]
+    took_ms: int
+
+
+class InclusionProof(Struct, frozen=True, kw_only=True):
+    """Proof that a fact is in the log of a checkpoint: hash `leaf`, then up along `path` (RFC 9162, 2.1.3)."""
+
+    seq: int
+    index: int
+    size: int
+    leaf: str  # the exact bytes of the leaf, as text
+    leaf_hash: str
+    path: list[str]
+    root: str
+    checkpoint: str
+
+
+class ConsistencyProof(Struct, frozen=True, kw_only=True):
+    """Proof that the log at `second` only added to the log at `first` (RFC 9162, 2.1.4)."""
+
+    first: int
+    second: int
+    path: list[str]
+    first_root: str
+    second_root: str
+
+
+@fact("audit.exported")
+class AuditExported(Fact):
+    """Somebody took a copy of the audit log."""
+
+    size: int

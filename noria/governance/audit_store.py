@@ -1,0 +1,112 @@
+"""The rows of the sealed log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noria.governance.audit_model import Checkpoint
+from noria.kernel.db import Read, Write
+from noria.kernel.events import Event
+
+NODES_PER_READ = 500  # below the bound-parameter limit of either database
+
+
+_EVENT = "seq, at_ms, kind, subject, actor, op_id, cause, workspace, data"
+
+
+def raw_events(tx: Read, after: int, *, upto: int | None = None, limit: int) -> list[dict[str, Any]]:
+    """Facts as they are stored: `data` is the text in the row, which is what the leaf commits to."""
+    bound = "and seq <= :upto" if upto is not None else ""
+    args = {"upto": upto} if upto is not None else {}
+    return tx.rows(f"select {_EVENT} from event where seq > :after {bound} order by seq limit :limit",
+                   after=after, limit=limit, **args)  # fmt: skip
+
+
+def facts_count(tx: Read) -> tuple[int, int]:
+    """How many facts there are and the number of the last: the same, unless something was removed."""
+    row = tx.rows("select count(*) as n, coalesce(max(seq), 0) as last from event")[0]
+    return int(row["n"]), int(row["last"])
+
+
+def facts(
+    tx: Read, *, before: int | None, limit: int, kinds: list[str], prefixes: list[str], subject: str, actor: str,
+    from_ms: int | None, to_ms: int | None,
+) -> list[Event]:  # fmt: skip
+    """Facts, newest first, narrowed."""
+    where, args = ["1 = 1"], dict[str, Any]()
+    kind_clauses = ["kind in :kinds"] if kinds else []
+    for i, prefix in enumerate(prefixes):  # a range, not `like`: the index serves it and nothing needs escaping
+        kind_clauses.append(f"(kind >= :low{i} and kind < :high{i})")
+        args |= {f"low{i}": prefix, f"high{i}": prefix + "\U0010ffff"}
+    if kind_clauses:
+        where.append("(" + " or ".join(kind_clauses) + ")")
+    for clause, name, value in (
+        ("kind in :kinds", "kinds", kinds), ("seq < :before", "before", before), ("subject = :subject", "subject", subject),
+        ("actor = :actor", "actor", actor), ("at_ms >= :from_ms", "from_ms", from_ms), ("at_ms < :to_ms", "to_ms", to_ms),
+    ):  # fmt: skip
+        if value is not None and value not in ("", []):
+            args[name] = value
+            if name != "kinds":
+                where.append(clause)
+    return tx.all(
+        Event, f"select {_EVENT} from event where {' and '.join(where)} order by seq desc limit :limit", limit=limit, **args
+    )
+
+
+def tree_size(tx: Read) -> int:
+    return int(tx.scalar("select size from audit_tree where id = 1") or 0)
+
+
+def set_tree_size(tx: Write, was: int, now: int) -> bool:
+    """Compare and set; False when another sealer was faster."""
+    if was == 0:
+        return tx.run("insert into audit_tree (id, size) values (1, :now) on conflict (id) do nothing", now=now) == 1
+    return tx.run("update audit_tree set size = :now where id = 1 and size = :was", now=now, was=was) == 1
+
+
+def nodes(tx: Read, positions: list[int]) -> dict[int, bytes]:
+    """The hashes at these positions."""
+    found: dict[int, bytes] = {}
+    for at in range(0, len(positions), NODES_PER_READ):
+        rows = tx.rows("select pos, hash from audit_node where pos in :positions",
+                       positions=positions[at : at + NODES_PER_READ])  # fmt: skip
+        found |= {int(r["pos"]): bytes.fromhex(r["hash"]) for r in rows}
+    return found
+
+
+def leaves(tx: Read, first: int, *, limit: int) -> list[tuple[int, bytes]]:
+    """(index, hash) of sealed leaves from index `first` on: the even positions."""
+    rows = tx.rows(
+        "select pos, hash from audit_node where pos >= :first and pos % 2 = 0 order by pos limit :limit",
+        first=2 * first, limit=limit,
+    )  # fmt: skip
+    return [(int(r["pos"]) // 2, bytes.fromhex(r["hash"])) for r in rows]
+
+
+def add_nodes(tx: Write, made: list[dict[str, Any]]) -> None:
+    tx.many("insert into audit_node (pos, hash) values (:pos, :hash)", made)
+
+
+_CHECKPOINT = "size, root, at_ms, origin, note"
+
+
+def add_checkpoint(tx: Write, checkpoint: Checkpoint) -> None:
+    tx.run(
+        f"""insert into checkpoint ({_CHECKPOINT}) values (:size, :root, :at_ms, :origin, :note)
+            on conflict (size) do nothing""",
+        size=checkpoint.size, root=checkpoint.root, at_ms=checkpoint.at_ms, origin=checkpoint.origin, note=checkpoint.note,
+    )  # fmt: skip
+
+
+def checkpoints(tx: Read, *, before: int | None = None, limit: int) -> list[Checkpoint]:
+    """Newest first."""
+    where = "where size < :before" if before is not None else ""
+    args = {"before": before} if before is not None else {}
+    return tx.all(
+        Checkpoint, f"select {_CHECKPOINT} from checkpoint {where} order by size desc limit :limit", limit=limit, **args
+    )
+
+
+def checkpoint_at(tx: Read, size: int) -> Checkpoint | None:
+    """The smallest checkpoint that covers `size` facts."""
+    return tx.one(Checkpoint, f"select {_CHECKPOINT} from checkpoint where size >= :size order by size limit 1", size=size)
