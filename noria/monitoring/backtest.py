@@ -12,7 +12,7 @@ from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
-from noria.monitoring import store
+from noria.monitoring import answers_store, segments_store
 from noria.monitoring.alerts import Said, stands
 from noria.monitoring.baselines import Reference
 from noria.monitoring.metrics import metric_of
@@ -59,8 +59,8 @@ def backtest(db: Database, blobs: BlobStore, op: Op, request: BacktestRequest, r
     if not 0 < request.days <= DAYS_MAX:
         raise Invalid(f"days is above 0 and at most {DAYS_MAX}.", where="days")
     with db.read() as tx:
-        mark = store.watermark(tx, spec.endpoint)
-        streams = [s.id for s in store.streams(tx, spec.endpoint)]
+        mark = segments_store.watermark(tx, spec.endpoint)
+        streams = [s.id for s in answers_store.streams(tx, spec.endpoint)]
         if mark is None:
             return Backtest(from_ms=0, to_ms=0, windows=[], alerts=[], over=0, note="The endpoint has not answered yet.")
         to_ms = request.to_ms if request.to_ms is not None else mark.event_at_ms + 1

@@ -22,13 +22,15 @@ from noria.kernel.db import Database, Read, js
 from noria.kernel.errors import Conflict, Forbidden, NoriaError
 from noria.kernel.op import Op, Ops
 from noria.kernel.paging import Page
-from noria.monitoring import store
+from noria.monitoring import answers_store, canaries_store, segments_store, sketches_store
+from noria.monitoring.answers_store import Labelled, Stream
+from noria.monitoring.canaries_store import CanaryTestRow
 from noria.monitoring.metrics.base import wilson
 from noria.monitoring.metrics.psi import psi
 from noria.monitoring.model import SCORE, ArmEvidence, Judgement
+from noria.monitoring.segments_store import Watermark
 from noria.monitoring.sequential import CanaryTest
 from noria.monitoring.sketches import Sketch, align, merge_profiles
-from noria.monitoring.store import CanaryTestRow, Labelled, Stream, Watermark
 from noria.serving.model import Canary, Endpoint, Guard
 
 log = logging.getLogger("noria.monitoring")
@@ -152,9 +154,9 @@ class CanaryJudge:
         look.state.action = judgement.action
         row = msgspec.structs.replace(look.row, judgements=judgement.number, state=msgspec.to_builtins(look.state))
         with self._db.write(op) as tx:
-            if not store.put_canary_test(tx, row, was_label_seq=look.was_label_seq):
+            if not canaries_store.put_canary_test(tx, row, was_label_seq=look.was_label_seq):
                 return False
-            store.add_judgement(
+            canaries_store.add_judgement(
                 tx, canary.id, judgement.number, canary.endpoint, op.at_ms, judgement.event_at_ms, js(judgement)
             )
         look.judgement = judgement
@@ -176,12 +178,12 @@ class CanaryJudge:
 
 def _look(tx: Read, canary: Canary) -> Look | None:
     """Read the labels since the last look into the test, and decide. None while there is nothing to look at."""
-    streams = {s.revision_id: s for s in store.streams(tx, canary.endpoint)}
+    streams = {s.revision_id: s for s in answers_store.streams(tx, canary.endpoint)}
     mine, theirs = streams.get(canary.revision_id), streams.get(canary.champion_revision_id)
-    mark = store.watermark(tx, canary.endpoint)
+    mark = segments_store.watermark(tx, canary.endpoint)
     if mine is None or theirs is None or mark is None:
         return None
-    row = store.canary_test(tx, canary.id)
+    row = canaries_store.canary_test(tx, canary.id)
     was_label_seq = row.label_seq if row else None
     if row is None:
         row, state = _begin(tx, canary, [mine.id, theirs.id], mark)
@@ -190,7 +192,7 @@ def _look(tx: Read, canary: Canary) -> Look | None:
     _note_step(state, canary, mark)
     loss_of = LOSSES.get(canary.guard.metric)
     test = CanaryTest.from_dict(state.test)
-    labels = store.labelled_after(tx, [mine.id, theirs.id], row.label_seq, limit=LABELS_PER_LOOK) if loss_of else []
+    labels = answers_store.labelled_after(tx, [mine.id, theirs.id], row.label_seq, limit=LABELS_PER_LOOK) if loss_of else []
     # A segment holds one arm, so that labels may come in blocks of one arm. Within a look they are taken in the order of their truth,
     # which knows no arm; across looks that is not possible, and blocks of 600 cost half the power but no false alarm.
     for label in sorted(labels, key=lambda found: (found.truth_at_ms, found.prediction_id)):
@@ -252,7 +254,7 @@ def _in_words(guard: Guard, test: CanaryTest, state: TestState) -> str:
 
 
 def _begin(tx: Read, canary: Canary, stream_ids: Sequence[int], mark: Watermark) -> tuple[CanaryTestRow, TestState]:
-    first = store.first_label_since(tx, stream_ids, canary.stepped_at_ms)
+    first = answers_store.first_label_since(tx, stream_ids, canary.stepped_at_ms)
     state = TestState(
         test=CanaryTest.start(canary.guard.max_worse).as_dict(), champion=Arm(), canary=Arm(),
         shares=[(canary.stepped_at_ms, canary.weight)], step=canary.step, step_from_ms=mark.event_at_ms,
@@ -314,7 +316,7 @@ LOSSES: dict[str, Callable[[Labelled], float | None]] = {"brier": _brier, "accur
 
 def _distribution(tx: Read, mine: Stream, theirs: Stream, canary: Canary) -> tuple[str, float | None]:
     """Without any label: are the canary's answers plainly broken, and how far are its scores from the champion's?"""
-    first = store.first_event_at(tx, [mine.id], 0)
+    first = answers_store.first_event_at(tx, [mine.id], 0)
     if first is None:
         return "", None
     a, b = (_scores(tx, stream, first) for stream in (theirs, mine))
@@ -332,9 +334,9 @@ def _distribution(tx: Read, mine: Stream, theirs: Stream, canary: Canary) -> tup
 
 def _scores(tx: Read, stream: Stream, from_ms: int) -> Sketch:
     """The scores of a stream from the bucket of `from_ms` on."""
-    mark = store.watermark(tx, stream.endpoint)
+    mark = segments_store.watermark(tx, stream.endpoint)
     bucket_ms = mark.bucket_ms if mark else 1
-    profile = merge_profiles(store.sketches(tx, [stream.id], from_ms // bucket_ms * bucket_ms, 1 << 62))
+    profile = merge_profiles(sketches_store.sketches(tx, [stream.id], from_ms // bucket_ms * bucket_ms, 1 << 62))
     return profile.columns.get(SCORE, Sketch(labels={}))
 
 

@@ -22,11 +22,12 @@ from noria.kernel.events import Event
 from noria.kernel.ids import Ref
 from noria.kernel.op import Ops
 from noria.kernel.ticks import Ticks
-from noria.monitoring import store
+from noria.monitoring import answers_store, monitors_store, segments_store, sketches_store
+from noria.monitoring.answers_store import InferenceRow, TruthRow
 from noria.monitoring.model import BUCKET_MS, PREDICTION, SCORE
 from noria.monitoring.segments import Inferences, Truths, number, predicted, read_inferences, read_truths
+from noria.monitoring.segments_store import Watermark
 from noria.monitoring.sketches import Profile, merge_profiles, profiles_by_bucket
-from noria.monitoring.store import InferenceRow, TruthRow, Watermark
 
 BY_ID, BY_KEY = "id", "key"
 
@@ -45,7 +46,7 @@ class Ingest:
     def handle(self, event: Event) -> None:
         endpoint, digest = str(event.data["endpoint"]), str(event.data["digest"])
         with self._db.read() as tx:
-            if store.is_taken(tx, digest):
+            if segments_store.is_taken(tx, digest):
                 return
         data = self._blobs.get(digest)
         if event.kind == "segment.written":
@@ -57,19 +58,19 @@ class Ingest:
         """Take the rows of one inference segment; returns how many answers were new."""
         op = self._ops.system(self.name, cause=seq)
         with self._db.write(op) as tx:
-            segment_id = store.take_segment(tx, digest, endpoint, "inference", len(rows.prediction_ids), seq)
+            segment_id = segments_store.take_segment(tx, digest, endpoint, "inference", len(rows.prediction_ids), seq)
             if segment_id is None or not rows.prediction_ids:
                 return 0
-            mark = store.lock_watermark(tx, endpoint, bucket_ms=BUCKET_MS, event_at_ms=int(rows.event_at_ms.max()))
+            mark = segments_store.lock_watermark(tx, endpoint, bucket_ms=BUCKET_MS, event_at_ms=int(rows.event_at_ms.max()))
             added = 0
             for is_shadow in np.unique(rows.is_shadow).tolist():
                 mark, count = _add_stream(tx, mark, rows, segment_id, is_shadow=is_shadow)
                 added += count
             upto = int(rows.event_at_ms.max())
             mark = msgspec.structs.replace(mark, event_at_ms=max(upto, mark.event_at_ms), seq=seq)
-            store.move_watermark(tx, mark)
-            store.note_skipped(tx, segment_id, len(rows.prediction_ids) - added)
-            store.open_again(tx, endpoint, int(rows.event_at_ms.min()), upto)
+            segments_store.move_watermark(tx, mark)
+            segments_store.note_skipped(tx, segment_id, len(rows.prediction_ids) - added)
+            monitors_store.open_again(tx, endpoint, int(rows.event_at_ms.min()), upto)
         self._tell(endpoint, mark)
         return added
 
@@ -77,18 +78,18 @@ class Ingest:
         """Take the rows of one truth segment; returns how many answers got a truth or another one."""
         op = self._ops.system(self.name, cause=seq)
         with self._db.write(op) as tx:
-            segment_id = store.take_segment(tx, digest, endpoint, "truth", len(rows.values), seq)
+            segment_id = segments_store.take_segment(tx, digest, endpoint, "truth", len(rows.values), seq)
             if segment_id is None or not rows.values:
                 return 0
-            mark = store.lock_watermark(tx, endpoint, bucket_ms=BUCKET_MS, event_at_ms=0)
+            mark = segments_store.lock_watermark(tx, endpoint, bucket_ms=BUCKET_MS, event_at_ms=0)
             by_id, by_key = _truth_rows(rows)
-            store.add_truths(tx, endpoint, [msgspec.structs.asdict(t) for t in (*by_id, *by_key)])
+            answers_store.add_truths(tx, endpoint, [msgspec.structs.asdict(t) for t in (*by_id, *by_key)])
             mark, changed = _label(tx, mark, by_id, by_key)
             # Truth does not move the event time: it says nothing about how far the traffic has come.
-            store.move_watermark(tx, msgspec.structs.replace(mark, seq=seq))
+            segments_store.move_watermark(tx, msgspec.structs.replace(mark, seq=seq))
             if changed:
                 times = [row.event_at_ms for row in changed]
-                store.open_again(tx, endpoint, min(times), max(times))
+                monitors_store.open_again(tx, endpoint, min(times), max(times))
         self._tell(endpoint, mark)
         return len(changed)
 
@@ -101,9 +102,9 @@ class Ingest:
 
 def _add_stream(tx: Write, mark: Watermark, rows: Inferences, segment_id: int, *, is_shadow: bool) -> tuple[Watermark, int]:
     """Insert the answers of one role with the truths that wait for them, and add them to the sketches."""
-    stream_id = store.stream_of(tx, mark.endpoint, rows.revision_id, is_shadow, rows.model_version)
+    stream_id = answers_store.stream_of(tx, mark.endpoint, rows.revision_id, is_shadow, rows.model_version)
     mine = np.flatnonzero(rows.is_shadow == is_shadow).tolist()
-    known = {p for p, _ in store.known_predictions(tx, [rows.prediction_ids[i] for i in mine], [stream_id])}
+    known = {p for p, _ in answers_store.known_predictions(tx, [rows.prediction_ids[i] for i in mine], [stream_id])}
     fresh: dict[str, int] = {}
     for i in mine:  # an answer recorded twice counts once
         if rows.prediction_ids[i] not in known:
@@ -127,7 +128,7 @@ def _add_stream(tx: Write, mark: Watermark, rows: Inferences, segment_id: int, *
             "truth_at_ms": chosen.at_ms if chosen else None, "truth_by": chosen.named_by if chosen else None,
             "label_seq": label_seq if chosen else None,
         })  # fmt: skip
-    store.add_inferences(tx, inserts)
+    answers_store.add_inferences(tx, inserts)
     _add_sketches(tx, stream_id, rows, np.asarray(kept), mark.bucket_ms)
     counted = 0 if is_shadow else len(kept)
     return msgspec.structs.replace(
@@ -141,20 +142,20 @@ def _add_sketches(tx: Write, stream_id: int, rows: Inferences, kept: Any, bucket
     columns: dict[str, Any] = {SCORE: rows.scores[kept], PREDICTION: predicted(rows)[kept]}
     columns |= {name: values[kept] for name, values in rows.inputs.items()}
     fresh = profiles_by_bucket(starts, columns)
-    found = store.sketches_at(tx, stream_id, sorted(fresh))
+    found = sketches_store.sketches_at(tx, stream_id, sorted(fresh))
     merged: dict[int, Profile] = {s: merge_profiles([found[s], p]) if s in found else p for s, p in fresh.items()}
-    store.put_sketches(tx, stream_id, merged)
+    sketches_store.put_sketches(tx, stream_id, merged)
 
 
 def sketch_again(tx: Write, endpoint: str, bucket_ms: int, parts: Iterable[tuple[int, Inferences]]) -> None:
     """Replace the sketches of an endpoint by ones of `bucket_ms`, from the segments they came from."""
-    streams = store.streams(tx, endpoint, shadows=True)
-    store.forget_sketches(tx, [s.id for s in streams])
+    streams = answers_store.streams(tx, endpoint, shadows=True)
+    sketches_store.forget_sketches(tx, [s.id for s in streams])
     for segment_id, rows in parts:
         for stream in streams:
             if stream.revision_id != rows.revision_id:
                 continue
-            kept = store.rows_taken(tx, segment_id, stream.id)
+            kept = segments_store.rows_taken(tx, segment_id, stream.id)
             if kept:
                 _add_sketches(tx, stream.id, rows, np.asarray(kept), bucket_ms)
 
@@ -163,8 +164,8 @@ class _Waiting:
     """The truths that came before their answers."""
 
     def __init__(self, tx: Read, endpoint: str, ids: Sequence[str], keys: Sequence[str | None]) -> None:
-        self._by_id = store.truths(tx, endpoint, BY_ID, ids)
-        self._by_key = store.truths(tx, endpoint, BY_KEY, sorted({k for k in keys if k}))
+        self._by_id = answers_store.truths(tx, endpoint, BY_ID, ids)
+        self._by_key = answers_store.truths(tx, endpoint, BY_KEY, sorted({k for k in keys if k}))
 
     def truth_of(self, prediction_id: str, key: str, event_at_ms: int) -> TruthRow | None:
         return choose(self._by_id.get(prediction_id, []), self._by_key.get(key, []), event_at_ms)
@@ -194,20 +195,20 @@ def _label(
     tx: Write, mark: Watermark, by_id: list[TruthRow], by_key: list[TruthRow]
 ) -> tuple[Watermark, list[InferenceRow]]:
     """Give truths to the answers that are there; returns those that changed. New labels are numbered in the order they came."""
-    streams = store.streams(tx, mark.endpoint, shadows=True)
+    streams = answers_store.streams(tx, mark.endpoint, shadows=True)
     shadows = {s.id for s in streams if s.is_shadow}
     ids = list(dict.fromkeys(t.name for t in by_id))
     keys = list(dict.fromkeys(t.name for t in by_key))
     stream_ids = [s.id for s in streams]
-    answers = {(a.prediction_id, a.stream_id): a for a in store.inferences_by_id(tx, ids, stream_ids)}
-    answers |= {(a.prediction_id, a.stream_id): a for a in store.inferences_by_key(tx, keys, stream_ids)}
+    answers = {(a.prediction_id, a.stream_id): a for a in answers_store.inferences_by_id(tx, ids, stream_ids)}
+    answers |= {(a.prediction_id, a.stream_id): a for a in answers_store.inferences_by_key(tx, keys, stream_ids)}
     by_name: dict[str, list[InferenceRow]] = defaultdict(list)
     for answer in answers.values():
         by_name[answer.prediction_id].append(answer)
         if answer.key and answer.key != answer.prediction_id:
             by_name[answer.key].append(answer)
-    all_ids = store.truths(tx, mark.endpoint, BY_ID, sorted({a.prediction_id for a in answers.values()}))
-    all_keys = store.truths(tx, mark.endpoint, BY_KEY, keys)
+    all_ids = answers_store.truths(tx, mark.endpoint, BY_ID, sorted({a.prediction_id for a in answers.values()}))
+    all_keys = answers_store.truths(tx, mark.endpoint, BY_KEY, keys)
     label_seq, labels, changed, updates = (
         mark.label_seq,
         mark.labels,
@@ -229,7 +230,7 @@ def _label(
                 "label_seq": label_seq if is_new else answer.label_seq,
             }  # fmt: skip
             changed.append(answer)
-    store.set_truths(tx, list(updates.values()))
+    answers_store.set_truths(tx, list(updates.values()))
     return msgspec.structs.replace(mark, label_seq=label_seq, labels=labels), changed
 
 

@@ -14,14 +14,14 @@ from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Conflict, NoriaError
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op, Ops
-from noria.monitoring import store
+from noria.monitoring import alerts_store, answers_store, monitors_store, segments_store
 from noria.monitoring.alerts import stands
 from noria.monitoring.baselines import Reference, parse_traffic, reference_of
 from noria.monitoring.estimates import LABELS_MIN
 from noria.monitoring.metrics import metric_of
 from noria.monitoring.model import Alert, Monitor, Window
 from noria.monitoring.references import traffic
-from noria.monitoring.store import Watermark
+from noria.monitoring.segments_store import Watermark
 from noria.monitoring.windows import look, next_due
 
 log = logging.getLogger("noria.monitoring")
@@ -40,7 +40,7 @@ class Judge:
 
     def reconcile(self) -> None:
         with self._db.read() as tx:
-            monitors = store.monitors(tx, active=True)
+            monitors = monitors_store.monitors(tx, active=True)
         for monitor in monitors:
             try:
                 self.judge(monitor.name)
@@ -53,25 +53,25 @@ class Judge:
         """Judge what is due of one monitor, in order; returns how many windows were judged."""
         for judged in range(WINDOWS_PER_TURN):
             with self._db.read() as tx:
-                monitor = store.monitor(tx, name)
-                mark = store.watermark(tx, monitor.endpoint) if monitor else None
+                monitor = monitors_store.monitor(tx, name)
+                mark = segments_store.watermark(tx, monitor.endpoint) if monitor else None
                 if monitor is None or mark is None or not monitor.is_active:
                     return judged
-                streams = [s.id for s in store.streams(tx, monitor.endpoint)]
-                reference = reference_of(store.baseline(tx, monitor.id))
+                streams = [s.id for s in answers_store.streams(tx, monitor.endpoint)]
+                reference = reference_of(monitors_store.baseline(tx, monitor.id))
                 is_waiting = metric_of(monitor.spec.metric).needs_reference and not reference.names()
                 if is_waiting:
                     reference = self._earlier_traffic(tx, monitor, streams, mark)
                     if not reference.names():
                         return judged
-                was = next(iter(store.stale_windows(tx, monitor.id, limit=1)), None)
+                was = next(iter(monitors_store.stale_windows(tx, monitor.id, limit=1)), None)
                 start_ms = was.start_ms if was else next_due(tx, monitor, streams, mark.event_at_ms)
                 window = None
                 if start_ms is not None:
                     window = look(tx, self._blobs, monitor, streams, reference, start_ms, at_ms=0, seq=mark.seq)
             if is_waiting:
                 with self._db.write(self._ops.system(self.name, cause=mark.seq or None)) as write:
-                    store.set_baseline(write, monitor.id, reference.as_dict())
+                    monitors_store.set_baseline(write, monitor.id, reference.as_dict())
             if window is None:
                 return judged
             self._conclude(monitor, window, was, mark)
@@ -86,7 +86,7 @@ class Judge:
         from_ms, to_ms = parse_traffic(spec.reference)
         learns = metric_of(spec.metric).kind == "estimate"
         is_early = mark.event_at_ms < to_ms + (spec.lateness_s * 1000 if learns else 0)
-        if is_early or (learns and store.labels_between(tx, streams, from_ms, to_ms) < LABELS_MIN):
+        if is_early or (learns and answers_store.labels_between(tx, streams, from_ms, to_ms) < LABELS_MIN):
             return Reference()
         return traffic(tx, self._blobs, streams, spec.reference, learns=learns)
 
@@ -103,15 +103,15 @@ class Judge:
         if was is not None and not is_news:  # nothing came of the late rows; that is no fact
             window = msgspec.structs.replace(window, judgements=was.judgements)
         with self._db.write(op) as tx:
-            now = store.watermark(tx, monitor.endpoint)
+            now = segments_store.watermark(tx, monitor.endpoint)
             if now is None or now.seq != mark.seq:  # rows came since we looked; look again next time round
                 window = msgspec.structs.replace(window, is_stale=True)
-            store.put_window(tx, window)
-            said = store.said_since(tx, monitor.id, monitor.counted_from_ms, monitor.spec.n)
+            monitors_store.put_window(tx, window)
+            said = monitors_store.said_since(tx, monitor.id, monitor.counted_from_ms, monitor.spec.n)
             is_muted = monitor.muted_until_ms is not None and op.at_ms < monitor.muted_until_ms
             state = stands(monitor.spec, monitor.state, said, is_muted=is_muted)
             upto = max(monitor.judged_until_ms, window.end_ms)
-            if not store.move_monitor(
+            if not monitors_store.move_monitor(
                 tx, monitor, state=state, judged_until_ms=upto, counted_from_ms=monitor.counted_from_ms
             ):
                 raise Conflict(f"Monitor {monitor.name} was judged by somebody else.", ref=monitor_ref(monitor.name))
@@ -133,7 +133,7 @@ class Judge:
                 why=f"{monitor.spec.k} of the last {monitor.spec.n} windows are over the limit. {window.why}",
                 event_at_ms=window.end_ms, opened_at_ms=op.at_ms, owner=monitor.spec.owner,
             )  # fmt: skip
-            store.add_alert(tx, alert)
+            alerts_store.add_alert(tx, alert)
             tx.link(Ref("alert", alert.id), "raised_by", monitor_ref(monitor.name))
             tx.link(Ref("alert", alert.id), "about", Ref("endpoint", monitor.endpoint))
             tx.emit(
@@ -142,10 +142,10 @@ class Judge:
                 event_at_ms=alert.event_at_ms, owner=alert.owner,
             )  # fmt: skip
         elif state != "open" and monitor.state == "open":
-            found = store.open_alert(tx, monitor.id)
+            found = alerts_store.open_alert(tx, monitor.id)
             back = "over the limit" if monitor.spec.clear_limit is None else f"beyond {monitor.spec.clear_limit:g}"
             reason = f"Fewer than {monitor.spec.k} of the last {monitor.spec.n} windows are {back}. {window.why}"
-            if found and store.resolve_alert(
+            if found and alerts_store.resolve_alert(
                 tx, found.id, at_ms=op.at_ms, event_at_ms=window.end_ms, by=op.actor.label, why=reason
             ):
                 tx.emit(

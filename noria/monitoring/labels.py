@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Struct
 
 from noria.kernel.db import Read
-from noria.monitoring import store
+from noria.monitoring import answers_store
 
 
 class LabelWindow(Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Labels(Struct, frozen=True, kw_only=True):
 
 def label_window(tx: Read, streams: list[int], name: str, version: str, start_ms: int, end_ms: int) -> LabelWindow | None:
     """One window; None without answers."""
-    found = [row for s in streams for row in store.label_delays(tx, s, start_ms, end_ms)]
+    found = [row for s in streams for row in answers_store.label_delays(tx, s, start_ms, end_ms)]
     if not found:
         return None
     delays = np.asarray([(truth - event) / 1000 for event, truth in found if truth is not None])

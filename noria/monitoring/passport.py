@@ -10,7 +10,7 @@ from msgspec import Struct
 from noria.kernel.db import Read
 from noria.kernel.events import Event
 from noria.kernel.ids import Ref
-from noria.monitoring import store
+from noria.monitoring import facts_store, monitors_store
 from noria.monitoring.model import Alert, Inference, Monitor, Window
 
 FACTS_MAX = 200
@@ -42,25 +42,27 @@ class Passport(Struct, frozen=True, kw_only=True):
 
 def monitors_then(tx: Read, endpoint: str, event_at_ms: int) -> list[MonitorThen]:
     """What each monitor of an endpoint said about an event time."""
-    return [_then(tx, m, event_at_ms) for m in store.monitors(tx, endpoint=endpoint, limit=50)]
+    return [_then(tx, m, event_at_ms) for m in monitors_store.monitors(tx, endpoint=endpoint, limit=50)]
 
 
 def _then(tx: Read, monitor: Monitor, event_at_ms: int) -> MonitorThen:
-    window = store.window_over(tx, monitor.id, event_at_ms) or store.last_window_before(tx, monitor.id, event_at_ms)
+    window = monitors_store.window_over(tx, monitor.id, event_at_ms) or monitors_store.last_window_before(
+        tx, monitor.id, event_at_ms
+    )
     return MonitorThen(name=monitor.name, metric=monitor.spec.metric, limit=monitor.spec.limit, window=window)
 
 
 def approvals_of(tx: Read, version_id: str, before_ms: int) -> list[Event]:
     """The approvals of a model version, as facts, up to a time (of the wall clock), oldest first."""
     ref = str(Ref("model_version", version_id))
-    granted = store.facts_of_kinds(tx, ("approval.granted", "approval.rejected"), limit=2_000)
+    granted = facts_store.facts_of_kinds(tx, ("approval.granted", "approval.rejected"), limit=2_000)
     return [e for e in granted if e.at_ms <= before_ms and ref in (e.subject, str(e.data.get("subject", "")))]
 
 
 def facts_of(tx: Read, version_id: str, revision_id: str, before_ms: int) -> list[Event]:
     """What is recorded of a model version and its revision up to a time, oldest first."""
     subjects = [str(Ref("model_version", version_id)), str(Ref("revision", revision_id))]
-    return [e for e in store.facts_about(tx, [], subjects, limit=FACTS_MAX) if e.at_ms <= before_ms]
+    return [e for e in facts_store.facts_about(tx, [], subjects, limit=FACTS_MAX) if e.at_ms <= before_ms]
 
 
 def deployer(facts: list[Event], fallback: str) -> str:

@@ -17,7 +17,7 @@ from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
-from noria.monitoring import store
+from noria.monitoring import sketches_store
 from noria.monitoring.baselines import Reference, is_table, parse_traffic, sketch_table
 from noria.monitoring.estimates import learn
 from noria.monitoring.metrics import metric_of
@@ -92,7 +92,7 @@ class References:
 def traffic(tx: Read, blobs: BlobStore, streams: list[int], span: str, *, learns: bool = False) -> Reference:
     """An endpoint's own earlier traffic, `traffic:<from_ms>-<to_ms>`, as a reference; `learns`: from its labelled answers too."""
     from_ms, to_ms = parse_traffic(span)
-    profile = merge_profiles(store.sketches(tx, streams, from_ms, to_ms))
+    profile = merge_profiles(sketches_store.sketches(tx, streams, from_ms, to_ms))
     rows = read_rows(tx, blobs, streams, from_ms, to_ms, limit=LEARNT_MAX if learns else SAMPLE_MAX)
     return Reference(
         source=span, sketches=profile.columns, rows=profile.rows, shape=None if learns else shape_of(rows.inputs),

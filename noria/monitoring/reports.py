@@ -12,7 +12,8 @@ from noria.kernel.db import Database, Read
 from noria.kernel.errors import Forbidden, Invalid, NotFound
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
-from noria.monitoring import store
+from noria.monitoring import answers_store, segments_store, sketches_store
+from noria.monitoring.answers_store import Stream
 from noria.monitoring.baselines import Reference, parse_traffic
 from noria.monitoring.comparison import known
 from noria.monitoring.drift import PSI_MIN, ColumnDrift, Drift, DriftWindow, explained, matrix, together
@@ -25,9 +26,9 @@ from noria.monitoring.realised import realised
 from noria.monitoring.reconstruction import SAMPLE_MAX
 from noria.monitoring.references import LEARNT_MAX, References, traffic
 from noria.monitoring.rows import Rows, read_rows
+from noria.monitoring.segments_store import Watermark
 from noria.monitoring.sketches import merge_profiles
 from noria.monitoring.slices import mask, slices_of
-from noria.monitoring.store import Stream, Watermark
 from noria.monitoring.windows import answers_of, performance
 
 WINDOWS_MAX = 60
@@ -244,13 +245,13 @@ class Reports:
         op.require("endpoint.read", on=Ref("endpoint", endpoint))
         _check(span, by)
         with self._db.read() as tx:
-            return store.watermark(tx, endpoint), groups_of(store.streams(tx, endpoint), by)
+            return segments_store.watermark(tx, endpoint), groups_of(answers_store.streams(tx, endpoint), by)
 
     def _reference(self, op: Op, endpoint: str, group: Group, wanted: str) -> Reference:
         if wanted.startswith("traffic:"):
             parse_traffic(wanted)
             with self._db.read() as tx:
-                streams = [s.id for s in store.streams(tx, endpoint)]
+                streams = [s.id for s in answers_store.streams(tx, endpoint)]
                 found = traffic(tx, self._blobs, streams, wanted)
             if not found.rows:
                 raise Invalid("There are no answers in that span.", where="reference")
@@ -280,7 +281,7 @@ class Reports:
                 f"This endpoint's sketches are kept per {bucket_ms // MINUTE_MS} minutes.", where="window_s",
                 hint="Ask for a multiple of that, or make a monitor with this window_s, which keeps finer ones.",
             )  # fmt: skip
-        profile = merge_profiles(store.sketches(tx, group.streams, start_ms, end_ms))
+        profile = merge_profiles(sketches_store.sketches(tx, group.streams, start_ms, end_ms))
         if not profile.rows:
             return None
         rows = read_rows(tx, self._blobs, group.streams, start_ms, end_ms, limit=SAMPLE_MAX)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Read
 from noria.kernel.errors import NotFound
-from noria.monitoring import store
+from noria.monitoring import answers_store, segments_store
 from noria.monitoring.segments import Inferences, read_inferences
 
 Floats = NDArray[np.float64]
@@ -54,11 +54,11 @@ def read_rows(
     tx: Read, blobs: BlobStore, streams: Sequence[int], start_ms: int, end_ms: int, *, limit: int = ROWS_MAX
 ) -> Rows:
     """The answers of [start, end) with their inputs; at most about `limit`."""
-    counted = store.segments_between(tx, streams, start_ms, end_ms)
+    counted = answers_store.segments_between(tx, streams, start_ms, end_ms)
     chosen = _spread(counted, limit)
     parts = []
-    for segment_id, rows in store.answers_in(tx, streams, sorted(chosen), start_ms, end_ms).items():
-        segment = store.segment_at(tx, segment_id)
+    for segment_id, rows in answers_store.answers_in(tx, streams, sorted(chosen), start_ms, end_ms).items():
+        segment = segments_store.segment_at(tx, segment_id)
         assert segment is not None
         try:
             parts.append(_part(read_inferences(blobs.get(segment.digest)), rows))

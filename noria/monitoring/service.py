@@ -19,7 +19,7 @@ from noria.kernel.ids import Ref, check_name, new_id
 from noria.kernel.op import Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.ticks import Ticks
-from noria.monitoring import store
+from noria.monitoring import alerts_store, answers_store, canaries_store, facts_store, monitors_store, segments_store
 from noria.monitoring.backtest import Backtest, BacktestRequest, backtest
 from noria.monitoring.baselines import check_baseline, parse_traffic
 from noria.monitoring.canary import CanaryJudge
@@ -92,7 +92,7 @@ class Monitoring:
         _check_spec(spec)
         reference = self.references.of_monitor(op, spec)
         with self._db.read() as tx:
-            mark = store.watermark(tx, spec.endpoint)
+            mark = segments_store.watermark(tx, spec.endpoint)
         bucket_ms = math.gcd(mark.bucket_ms if mark else BUCKET_MS, spec.window_s * 1000, spec.origin_ms)
         if mark and bucket_ms != mark.bucket_ms and metric_of(spec.metric).kind != "performance":
             self._make_finer(op, spec.endpoint, bucket_ms)
@@ -101,11 +101,13 @@ class Monitoring:
             counted_from_ms=_counted_from(spec, mark), created_at_ms=op.at_ms, actor=op.actor.label,
         )  # fmt: skip
         with self._db.write(op) as tx:
-            if not store.add_monitor(tx, made, reference.as_dict()):
+            if not monitors_store.add_monitor(tx, made, reference.as_dict()):
                 raise AlreadyExists(f"There is a monitor {spec.name!r}.", where="name", hint="Pick another name.")
             if mark is None and bucket_ms != BUCKET_MS:
-                fresh = store.lock_watermark(tx, spec.endpoint, bucket_ms=bucket_ms, event_at_ms=0)
-                store.move_watermark(tx, msgspec.structs.replace(fresh, bucket_ms=math.gcd(bucket_ms, fresh.bucket_ms)))
+                fresh = segments_store.lock_watermark(tx, spec.endpoint, bucket_ms=bucket_ms, event_at_ms=0)
+                segments_store.move_watermark(
+                    tx, msgspec.structs.replace(fresh, bucket_ms=math.gcd(bucket_ms, fresh.bucket_ms))
+                )
             tx.link(monitor_ref(spec.name), "watches", Ref("endpoint", spec.endpoint))
             tx.emit("monitor.created", monitor_ref(spec.name), endpoint=spec.endpoint, metric=spec.metric)
         return made
@@ -115,8 +117,8 @@ class Monitoring:
         found = self.monitor(op, name)
         op.require("monitor.write", on=Ref("endpoint", found.endpoint))
         with self._db.write(op) as tx:
-            store.end_monitor(tx, found.id)
-            alert = store.open_alert(tx, found.id)
+            monitors_store.end_monitor(tx, found.id)
+            alert = alerts_store.open_alert(tx, found.id)
             if alert:
                 self._resolve(tx, op, found, alert, "the monitor was removed")
             tx.unlink(monitor_ref(name), "watches", Ref("endpoint", found.endpoint))
@@ -126,13 +128,13 @@ class Monitoring:
         """The monitors that the caller may see, by name."""
         visible = op.visible("monitor.read")
         with self._db.read() as tx:
-            found = store.monitors(tx, endpoint=endpoint)
+            found = monitors_store.monitors(tx, endpoint=endpoint)
         return [m for m in found if visible is None or {str(monitor_ref(m.name)), f"endpoint:{m.endpoint}"} & set(visible)]
 
     def monitor(self, op: Op, name: str) -> Monitor:
         """One monitor. Raises NotFound."""
         with self._db.read() as tx:
-            found = store.monitor(tx, name)
+            found = monitors_store.monitor(tx, name)
         if found is None or not _may_see(op, found):
             raise NotFound(f"There is no monitor {name!r}.", hint="noria monitor list shows those there are.")
         return found
@@ -142,7 +144,7 @@ class Monitoring:
         found, size = self.monitor(op, name), check_limit(limit)
         before = int(decode_token(page, size=1)[0]) if page else None
         with self._db.read() as tx:
-            rows = store.windows(tx, found.id, before_ms=before, limit=size)
+            rows = monitors_store.windows(tx, found.id, before_ms=before, limit=size)
         return Page(rows, encode_token(rows[-1].start_ms) if len(rows) == size else None)
 
     def mute(self, op: Op, name: str, mute: Mute) -> Monitor:
@@ -157,7 +159,7 @@ class Monitoring:
         if not mute.reason.strip():
             raise Invalid("Say why nobody is to be told.", where="reason")
         with self._db.write(op) as tx:
-            store.mute_monitor(tx, found.id, until_ms=until_ms, reason=mute.reason.strip(), by=op.actor.label)
+            monitors_store.mute_monitor(tx, found.id, until_ms=until_ms, reason=mute.reason.strip(), by=op.actor.label)
             tx.emit(
                 "monitor.muted", monitor_ref(name), endpoint=found.endpoint, until_ms=until_ms, reason=mute.reason.strip()
             )
@@ -170,7 +172,7 @@ class Monitoring:
         if found.muted_until_ms is None or found.muted_until_ms <= op.at_ms:
             raise Conflict(f"The monitor {name} is not muted.", ref=monitor_ref(name))
         with self._db.write(op) as tx:
-            store.mute_monitor(tx, found.id, until_ms=None, reason="", by="")
+            monitors_store.mute_monitor(tx, found.id, until_ms=None, reason="", by="")
             tx.emit("monitor.unmuted", monitor_ref(name), endpoint=found.endpoint)
         return self.monitor(op, name)
 
@@ -184,10 +186,10 @@ class Monitoring:
     def _make_finer(self, op: Op, endpoint: str, bucket_ms: int) -> None:
         """Sketch an endpoint's answers again in finer buckets, from their segments."""
         with self._db.read() as tx:
-            segments = store.inference_segments(tx, endpoint, 0, limit=100_000)
+            segments = segments_store.inference_segments(tx, endpoint, 0, limit=100_000)
         with self._db.write(op) as tx:
-            mark = store.lock_watermark(tx, endpoint, bucket_ms=bucket_ms, event_at_ms=0)
-            store.move_watermark(tx, msgspec.structs.replace(mark, bucket_ms=bucket_ms))
+            mark = segments_store.lock_watermark(tx, endpoint, bucket_ms=bucket_ms, event_at_ms=0)
+            segments_store.move_watermark(tx, msgspec.structs.replace(mark, bucket_ms=bucket_ms))
             parts = ((s.id, read_inferences(self._blobs.get(s.digest))) for s in segments)
             sketch_again(tx, endpoint, bucket_ms, parts)
 
@@ -203,7 +205,7 @@ class Monitoring:
             raise Invalid(f"An alert is never {state!r}.", where="state", hint="Use open or resolved.")
         before = decode_token(page, size=2) if page else None
         with self._db.read() as tx:
-            found = store.alerts(
+            found = alerts_store.alerts(
                 tx, monitor=monitor, endpoint=endpoint, state=state, limit=size,
                 before=(int(before[0]), str(before[1])) if before else None,
             )  # fmt: skip
@@ -213,11 +215,11 @@ class Monitoring:
         """An alert with the facts that led to it and what it led to. Raises NotFound."""
         op.require("monitor.read")
         with self._db.read() as tx:
-            found = store.alert(tx, alert_id)
+            found = alerts_store.alert(tx, alert_id)
             if found is None:
                 raise NotFound(f"There is no alert {alert_id!r}.")
             opened = [
-                e for e in store.facts_about(tx, ["alert.opened"], [str(monitor_ref(found.monitor))])
+                e for e in facts_store.facts_about(tx, ["alert.opened"], [str(monitor_ref(found.monitor))])
                 if e.data.get("alert") == alert_id
             ]  # fmt: skip
             before = cause_chain(tx, opened[0].seq) if opened else []
@@ -228,29 +230,31 @@ class Monitoring:
     def resolve(self, op: Op, alert_id: str, reason: str) -> Alert:
         """Close an open alert by hand; only windows after this one count towards the next. Raises NotFound, Conflict."""
         with self._db.read() as tx:
-            found = store.alert(tx, alert_id)
+            found = alerts_store.alert(tx, alert_id)
         op.require("monitor.write", on=Ref("endpoint", found.endpoint) if found else None)
         if found is None:
             raise NotFound(f"There is no alert {alert_id!r}.")
         if not reason.strip():
             raise Invalid("Say why the alert is closed.", where="reason")
         with self._db.write(op) as tx:
-            monitor = store.monitor(tx, found.monitor)
+            monitor = monitors_store.monitor(tx, found.monitor)
             assert monitor is not None
             self._resolve(tx, op, monitor, found, reason.strip())
-            if not store.move_monitor(
+            if not monitors_store.move_monitor(
                 tx, monitor, state="ok", judged_until_ms=monitor.judged_until_ms, counted_from_ms=monitor.judged_until_ms
             ):
                 raise Conflict("The monitor was removed.")
         with self._db.read() as tx:
-            after = store.alert(tx, alert_id)
+            after = alerts_store.alert(tx, alert_id)
         assert after is not None
         return after
 
     def _resolve(self, tx: Write, op: Op, monitor: Monitor, alert: Alert, reason: str) -> None:
-        mark = store.watermark(tx, alert.endpoint)
+        mark = segments_store.watermark(tx, alert.endpoint)
         event_at_ms = mark.event_at_ms if mark else alert.event_at_ms
-        if not store.resolve_alert(tx, alert.id, at_ms=op.at_ms, event_at_ms=event_at_ms, by=op.actor.label, why=reason):
+        if not alerts_store.resolve_alert(
+            tx, alert.id, at_ms=op.at_ms, event_at_ms=event_at_ms, by=op.actor.label, why=reason
+        ):
             raise Conflict("The alert is already resolved.", ref=Ref("alert", alert.id))
         tx.emit(
             "alert.resolved", monitor_ref(monitor.name), alert=alert.id, monitor=alert.monitor, endpoint=alert.endpoint,
@@ -275,9 +279,9 @@ class Monitoring:
         if not WINDOW_S_MIN <= window_s <= WINDOW_S_MAX:
             raise Invalid(f"window_s must be between {WINDOW_S_MIN} and {WINDOW_S_MAX}.", where="window_s")
         with self._db.read() as tx:
-            mark = store.watermark(tx, endpoint)
-            streams = store.streams(tx, endpoint, shadows=by == "revision")
-            first = store.first_event_at(tx, [s.id for s in streams], from_ms if from_ms is not None else -(1 << 62))
+            mark = segments_store.watermark(tx, endpoint)
+            streams = answers_store.streams(tx, endpoint, shadows=by == "revision")
+            first = answers_store.first_event_at(tx, [s.id for s in streams], from_ms if from_ms is not None else -(1 << 62))
             if mark is None:
                 return Performance(items=[])
             if first is None:
@@ -302,7 +306,9 @@ class Monitoring:
         """What the judge saw of an endpoint's latest canary (or of `canary_id`), oldest first."""
         op.require("endpoint.read", on=Ref("endpoint", endpoint))
         with self._db.read() as tx:
-            texts = store.judgements(tx, endpoint=endpoint, canary_id=canary_id, limit=check_limit(limit, default=1000))
+            texts = canaries_store.judgements(
+                tx, endpoint=endpoint, canary_id=canary_id, limit=check_limit(limit, default=1000)
+            )
         found = [msgspec.json.decode(text, type=Judgement) for text in texts]
         wanted = canary_id or (found[0].canary_id if found else "")
         return [j for j in reversed(found) if j.canary_id == wanted and j.endpoint == endpoint]
@@ -311,12 +317,12 @@ class Monitoring:
         """One answer with its inputs, read from its segment. Raises NotFound."""
         op.require("inference.read")
         with self._db.read() as tx:
-            row = store.inference(tx, prediction_id)
+            row = answers_store.inference(tx, prediction_id)
             if row is None:
                 raise NotFound(
                     f"There is no prediction {prediction_id!r}.", hint="It is known a few seconds after it was answered."
                 )
-            stream, segment = store.stream_at(tx, row.stream_id), store.segment_at(tx, row.segment_id)
+            stream, segment = answers_store.stream_at(tx, row.stream_id), segments_store.segment_at(tx, row.segment_id)
         assert stream is not None
         assert segment is not None
         sent = self._sent(segment.digest, row.row_index)
@@ -340,7 +346,7 @@ class Monitoring:
                 prediction=found, endpoint=endpoint, revision=as_document(revision),
                 deployed_by=deployer(facts, revision.actor), model_version_id=version_id, model_version=version, facts=facts,
                 approvals=approvals_of(tx, version_id, found.at_ms),
-                alerts_then=store.alerts_in_force(tx, found.endpoint, found.event_at_ms),
+                alerts_then=alerts_store.alerts_in_force(tx, found.endpoint, found.event_at_ms),
                 monitors_then=monitors_then(tx, found.endpoint, found.event_at_ms),
             )  # fmt: skip
 
@@ -432,7 +438,7 @@ def _check_reference(spec: MonitorSpec, metric: Metric) -> None:
         raise Invalid(f"The baseline says nothing of {missing[0]!r}.", where="columns")
 
 
-def _counted_from(spec: MonitorSpec, mark: store.Watermark | None) -> int:
+def _counted_from(spec: MonitorSpec, mark: segments_store.Watermark | None) -> int:
     """From which window on a new monitor may raise an alert: the last `n` of history, not all of it."""
     if mark is None:
         return 0
@@ -453,7 +459,7 @@ def _document(read: Callable[[], Any]) -> dict[str, Any] | None:
         return None
 
 
-def _measured(mark: store.Watermark, windows: list[PerformanceWindow]) -> Performance:
+def _measured(mark: segments_store.Watermark, windows: list[PerformanceWindow]) -> Performance:
     return Performance(items=windows, watermark_ms=mark.event_at_ms, predictions=mark.predictions, labels=mark.labels)
 
 
@@ -483,7 +489,7 @@ def _led_to(tx: Read, opened: Event) -> list[Event]:
     for _ in range(STORY_HOPS):
         if not frontier or len(found) >= STORY_FACTS_MAX:
             break
-        fresh = [e for e in store.caused_by(tx, frontier, limit=STORY_FACTS_MAX) if e.seq not in found]
+        fresh = [e for e in facts_store.caused_by(tx, frontier, limit=STORY_FACTS_MAX) if e.seq not in found]
         found |= {e.seq: e for e in fresh}
         frontier = [e.seq for e in fresh]
     return sorted(found.values(), key=lambda e: e.seq)[:STORY_FACTS_MAX]

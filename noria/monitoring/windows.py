@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Read
-from noria.monitoring import store
+from noria.monitoring import answers_store, sketches_store
 from noria.monitoring.baselines import Reference
 from noria.monitoring.comparison import OUTPUTS, compare, known
 from noria.monitoring.fairness import rates
@@ -62,7 +62,7 @@ def is_due(spec: MonitorSpec, start_ms: int, watermark_ms: int) -> bool:
 
 def next_due(tx: Read, monitor: Monitor, streams: list[int], watermark_ms: int) -> int | None:
     """The start of the next window to judge, or None. Windows without any answer are passed over."""
-    first = store.first_event_at(tx, streams, monitor.judged_until_ms)
+    first = answers_store.first_event_at(tx, streams, monitor.judged_until_ms)
     if first is None:
         return None
     start = window_start(monitor.spec, first)
@@ -96,7 +96,7 @@ def look(
         findings = _OF_ROWS[metric.kind](metric, rows, reference, spec)
         predictions, labels, count = rows.of, int(np.isfinite(rows.hit).sum()), len(rows)
     else:
-        profile = merge_profiles(store.sketches(tx, streams, start_ms, end_ms))
+        profile = merge_profiles(sketches_store.sketches(tx, streams, start_ms, end_ms))
         findings = compare(metric, profile, reference, spec)
         predictions = count = profile.rows
         labels = 0
@@ -185,7 +185,7 @@ def read_answers(tx: Read, streams: list[int], start_ms: int, end_ms: int) -> An
     """The answers of [start, end) as columns."""
     parts, ids = [np.empty((0, 4))], [np.empty(0, dtype=np.int64)]
     for stream_id in streams:
-        rows = store.scored(tx, stream_id, start_ms, end_ms)
+        rows = answers_store.scored(tx, stream_id, start_ms, end_ms)
         if rows:
             parts.append(np.array(rows, dtype=np.float64))  # None becomes NaN; a time in milliseconds fits 53 bits
             ids.append(np.full(len(rows), stream_id, dtype=np.int64))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from noria.kernel.errors import Invalid
+from noria.monitoring.answers_store import TruthRow
 from noria.monitoring.ingest import choose
 from noria.monitoring.segments import canonical, read_inferences, read_row, read_truths
-from noria.monitoring.store import TruthRow
 from tests.conftest import Noria
 from tests.monitoring.given import DAY, HOUR, answers, inference_bytes, rows_of, truth_bytes, truths, written
 
