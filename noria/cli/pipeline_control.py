@@ -177,7 +177,7 @@ def replay(run_id: str, step: str, debug: bool) -> None:
       noria pipeline replay 0197c0de4f2a7b5e9d3c1a2b3c4d5e6f train --pdb
     """
     from noria.client.replay import replay as run
-    from noria.pipelines.model import Replay
+    from noria.pipelines.model.runs import Replay
 
     connection = api()
     found = connection.post(f"/step-runs/{_step_of(run_id, step)['id']}/replay")

@@ -20,7 +20,7 @@ from blake3 import blake3
 from msgspec import Struct
 
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import CodeInfo
+from noria.pipelines.model.spec import CodeInfo
 
 FILE_BYTES_MAX = 1 << 20  # larger files are data, not code; Python files are always taken
 ARCHIVE_BYTES_MAX = 32 << 20

@@ -15,7 +15,9 @@ from noria.client.durations import seconds
 from noria.client.tracing import Each, First, Output, condition, tracing
 from noria.kernel.errors import Invalid
 from noria.pipelines.conditions import source_name
-from noria.pipelines.model import FromFirst, FromStep, Question, Source, StepSpec, Truth
+from noria.pipelines.model.conditions import Truth
+from noria.pipelines.model.sources import FromFirst, FromStep, Source
+from noria.pipelines.model.spec import Question, StepSpec
 
 _MISSING: Any = object()
 

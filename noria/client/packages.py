@@ -15,7 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import EnvironmentSpec
+from noria.pipelines.model.spec import EnvironmentSpec
 
 RESOLVE_TIMEOUT_S = 300.0
 PYTHON_LEAST = (3, 11)  # Noria's own

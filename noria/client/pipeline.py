@@ -23,7 +23,10 @@ from noria.client.packages import Uv
 from noria.client.sizes import size_bytes
 from noria.client.tracing import Each, NeedsValue, Output, Param, Trace, current, is_json
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import DEFAULT_QUEUE, ParamSpec, PipelineSpec, Source, Start
+from noria.pipelines.model.queues import DEFAULT_QUEUE
+from noria.pipelines.model.sources import Source
+from noria.pipelines.model.spec import ParamSpec, PipelineSpec
+from noria.pipelines.model.starts import Start
 
 __all__ = ["Pipeline", "PipelineFailed", "Step", "pipeline", "step"]
 

@@ -17,7 +17,8 @@ from blake3 import blake3
 
 from noria.client.api import Api
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import Replay, pickles
+from noria.pipelines.model.runs import Replay
+from noria.pipelines.model.values import pickles
 
 
 def replay(api: Api, given: Replay, url: str, folder: Path, *, debug: bool) -> Any:

@@ -19,7 +19,7 @@ from noria.client.following import PipelineFailed, follow
 from noria.client.rebuild import command_of, compile_lock, rebuild
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import new_id
-from noria.pipelines.model import EnvironmentSpec, PipelineSpec
+from noria.pipelines.model.spec import EnvironmentSpec, PipelineSpec
 
 Say = Callable[[str], None]
 OWN_METRICS = "system/"  # of the machine, not of what ran on it

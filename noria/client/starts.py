@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from noria.client.durations import seconds
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import Condition, Files, OnFact, OnTime
+from noria.pipelines.model.starts import Condition, Files, OnFact, OnTime
 
 _OPERATIONS = ("=", "!=", ">", ">=", "<", "<=", "like")
 

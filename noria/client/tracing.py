@@ -20,24 +20,10 @@ from blake3 import blake3
 from noria.client.closure import closure_digest
 from noria.kernel.errors import Invalid
 from noria.pipelines import conditions
-from noria.pipelines.model import (
-    INLINE_BYTES_MAX,
-    Compare,
-    Every,
-    FromBlob,
-    FromDict,
-    FromFirst,
-    FromList,
-    FromParam,
-    FromStep,
-    FromValue,
-    Not,
-    Some,
-    Source,
-    StepSpec,
-    Test,
-    Truth,
-)
+from noria.pipelines.model.conditions import Compare, Every, Not, Some, Test, Truth
+from noria.pipelines.model.limits import INLINE_BYTES_MAX
+from noria.pipelines.model.sources import FromBlob, FromDict, FromFirst, FromList, FromParam, FromStep, FromValue, Source
+from noria.pipelines.model.spec import StepSpec
 from noria.pipelines.space import SweepSpec
 
 if TYPE_CHECKING:

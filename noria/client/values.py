@@ -12,7 +12,8 @@ import msgspec
 from blake3 import blake3
 
 from noria.client.tracing import is_json
-from noria.pipelines.model import STEPS_MAX, Json, Many, Named, Part, Pickle, Value
+from noria.pipelines.model.limits import STEPS_MAX
+from noria.pipelines.model.values import Json, Many, Named, Part, Pickle, Value
 
 PARTS_BYTES_MIN = 1 << 20  # a list larger than this is kept by its items, so that a step that is given one loads only that
 

@@ -36,7 +36,7 @@ import msgspec
 from noria.client.environment import environment
 from noria.client.pipeline import Step
 from noria.client.values import Job, Result, decode, encode
-from noria.pipelines.model import Value
+from noria.pipelines.model.values import Value
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 ORPHANS_WAIT_S = 5.0

@@ -51,8 +51,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="Policy", path="/policies", spec="noria.governance.policy_model:PolicyBody", change="put"),
     Kind(name="Webhook", path="/webhooks", spec="noria.governance.webhook_model:NewWebhook", change="put"),
     Kind(name="Endpoint", path="/endpoints", spec="noria.declare.model:EndpointSpec", change="deploy"),
-    Kind(name="Schedule", path="/schedules", spec="noria.pipelines.model:NewSchedule", change="replace"),
-    Kind(name="Trigger", path="/triggers", spec="noria.pipelines.model:NewTrigger", change="replace"),
+    Kind(name="Schedule", path="/schedules", spec="noria.pipelines.model.schedules:NewSchedule", change="replace"),
+    Kind(name="Trigger", path="/triggers", spec="noria.pipelines.model.triggers:NewTrigger", change="replace"),
     Kind(name="Monitor", path="/monitors", spec="noria.monitoring.model:MonitorSpec", change="replace"),
     Kind(name="Loop", path="/loops", spec="noria.loops.model:LoopSpec", change="put"),
 )

@@ -18,7 +18,9 @@ from noria.governance.conditions import EVIDENCE_BYTES, author_names, evidence_b
 from noria.kernel.db import Read, Write
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import DEFAULT_WORKSPACE, Ref, new_id
-from noria.pipelines.model import Answer, PipelineRun, Question, StepRun
+from noria.pipelines.model.runs import PipelineRun
+from noria.pipelines.model.spec import Answer, Question
+from noria.pipelines.model.steps import StepRun
 
 ACTION = "pipeline.run"  # what is asked: may the run go on
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from noria.kernel.db import Database
 from noria.kernel.op import Ops
-from noria.pipelines import store
+from noria.pipelines import pipeline_store, run_store, step_store
 from noria.pipelines.service import Pipelines
 from noria.pipelines.transitions import Transitions, lock_run
 
@@ -27,7 +27,7 @@ class Admission:
 
     def reconcile(self) -> None:
         with self._db.read() as tx:
-            slots = store.slots_waiting(tx)
+            slots = run_store.slots_waiting(tx)
         for slot, pipeline in slots:
             while self._admit(slot, pipeline):
                 pass
@@ -35,19 +35,19 @@ class Admission:
     def _admit(self, slot: str, pipeline: str) -> bool:
         """Let the run in that has waited longest; False when there is none or no room."""
         with self._db.read() as tx:
-            first = store.first_waiting(tx, slot)
+            first = run_store.first_waiting(tx, slot)
         if first is None:
             return False
         op = self._pipelines.because(self._ops.system("pipelines"), first)
         with self._db.write(op) as tx:
-            store.lock_pipeline(tx, pipeline)
+            pipeline_store.lock_pipeline(tx, pipeline)
             run = lock_run(tx, first)
             plan = self._pipelines.plan(run)
             limit = plan.spec.concurrency
             if run.state != "waiting" or run.is_paused:
                 return True  # somebody was quicker; look again
-            if limit is not None and len(store.active_in(tx, slot)) >= limit:
+            if limit is not None and len(run_store.active_in(tx, slot)) >= limit:
                 return False
-            run = self._transitions.make_ready(tx, replace(run, state="queued"), plan, store.idle(tx, run.id))
+            run = self._transitions.make_ready(tx, replace(run, state="queued"), plan, step_store.idle(tx, run.id))
             self._transitions.settle(tx, run, plan)
         return True

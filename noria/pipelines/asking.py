@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from noria.kernel.db import Read, Write
 from noria.kernel.events import Event
 from noria.kernel.ids import Ref
-from noria.pipelines.model import Answer, PipelineRun, Question, StepRun
+from noria.pipelines.model.runs import PipelineRun
+from noria.pipelines.model.spec import Answer, Question
+from noria.pipelines.model.steps import StepRun
 
 if TYPE_CHECKING:
     from noria.pipelines.service import Pipelines

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from noria.kernel.db import Read, Write, js
-from noria.pipelines.model import Backfill, BackfillPart
+from noria.pipelines.model.backfills import Backfill, BackfillPart
 
 _BACKFILL = """id, pipeline, version, param, first, last, step, params, parallel, state, owner, actor, created_at_ms,
                ended_at_ms, error"""

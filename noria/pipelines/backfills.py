@@ -19,15 +19,9 @@ from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.pipelines import backfill_store as store
 from noria.pipelines import graph
-from noria.pipelines.model import (
-    BACKFILL_PARALLEL_MAX,
-    BACKFILL_PARTS_MAX,
-    PART_ENDED,
-    RUN_ENDED,
-    Backfill,
-    BackfillPart,
-    NewBackfill,
-)
+from noria.pipelines.model.backfills import PART_ENDED, Backfill, BackfillPart, NewBackfill
+from noria.pipelines.model.limits import BACKFILL_PARALLEL_MAX, BACKFILL_PARTS_MAX
+from noria.pipelines.model.runs import RUN_ENDED
 from noria.pipelines.service import Pipelines, owner_of, visible_names
 
 _STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}

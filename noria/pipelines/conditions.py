@@ -10,21 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import (
-    Compare,
-    Every,
-    FromFirst,
-    FromParam,
-    FromStep,
-    FromValue,
-    Json,
-    Not,
-    Some,
-    Source,
-    Test,
-    Truth,
-    Value,
-)
+from noria.pipelines.model.conditions import Compare, Every, Not, Some, Test, Truth
+from noria.pipelines.model.sources import FromFirst, FromParam, FromStep, FromValue, Source
+from noria.pipelines.model.values import Json, Value
 
 DEPTH_MAX = 32
 SHOWN_LENGTH_MAX = 60

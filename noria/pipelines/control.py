@@ -14,9 +14,11 @@ from noria.kernel.db import Database, Write
 from noria.kernel.errors import Conflict, Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op, Ops
-from noria.pipelines import graph, store
+from noria.pipelines import graph, pipeline_store, run_store, step_store
 from noria.pipelines.graph import Plan
-from noria.pipelines.model import RUN_ENDED, STEP_ENDED, Pipeline, PipelineRun, StepRun, StepSpec
+from noria.pipelines.model.runs import RUN_ENDED, PipelineRun
+from noria.pipelines.model.spec import Pipeline, StepSpec
+from noria.pipelines.model.steps import STEP_ENDED, StepRun
 from noria.pipelines.transitions import Transitions, lock_run, renewed, run_ref
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Control:
         plan = self._pipelines.plan(run)
         tx.emit("pipeline_run.cancel_asked", run_ref(run), pipeline=run.pipeline)
         run = replace(run, state="cancelling", is_paused=False)
-        for step in store.steps(tx, run_id):
+        for step in step_store.steps(tx, run_id):
             if step.state in ("waiting", "ready", "asking"):
                 run = self._transitions.cancel_step(tx, run, plan, step)
         return self._transitions.settle(tx, run, plan)
@@ -53,7 +55,7 @@ class Control:
     def pass_over_in(self, tx: Write, run: PipelineRun, plan: Plan, reason: str) -> PipelineRun:
         """A run that was not let in: it ends before it began, and says why."""
         run = replace(run, state="cancelling", error=reason)
-        for step in store.steps(tx, run.id):
+        for step in step_store.steps(tx, run.id):
             run = self._transitions.cancel_step(tx, run, plan, replace(step, reason=reason))
         return self._transitions.settle(tx, run, plan)
 
@@ -65,21 +67,21 @@ class Control:
         known = self._pipelines.step_run(op, "pipeline.cancel", step_run_id)
         with self._db.write(op) as tx:
             run = lock_run(tx, known.run_id)
-            step = store.step(tx, step_run_id) or known
+            step = step_store.step(tx, step_run_id) or known
             if step.state in STEP_ENDED:
                 raise Conflict(f"The step {step.name} is {step.state} already.", ref=Ref("step_run", step.id))
             tx.emit("step_run.cancel_asked", Ref("step_run", step.id), run_id=run.id, step=step.name)
             run = self._stop(tx, run, self._pipelines.plan(run), replace(step, stop_by=op.actor.label))
             self._transitions.settle(tx, run, self._pipelines.plan(run))
-            return store.step(tx, step_run_id) or step
+            return step_store.step(tx, step_run_id) or step
 
     def _stop(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> PipelineRun:
         """What waits stops here; what runs is stopped by its worker; a map stops with its elements."""
         if step.state != "running":
             return self._transitions.cancel_step(tx, run, plan, step)
-        store.save_step(tx, step)
+        step_store.save_step(tx, step)
         if step.kind in ("map", "sweep"):
-            for each in store.elements(tx, step.id):
+            for each in step_store.elements(tx, step.id):
                 if each.state not in STEP_ENDED:
                     run = self._stop(tx, run, plan, replace(each, stop_by=step.stop_by))
         return run
@@ -95,9 +97,9 @@ class Control:
                 raise Conflict(f"The run is {run.state}; there is nothing to pause.", ref=run_ref(run))
             if run.is_paused:
                 return run
-            for step in store.steps(tx, run_id):
+            for step in step_store.steps(tx, run_id):
                 if step.state == "ready":
-                    store.save_step(tx, replace(step, state="waiting"))
+                    step_store.save_step(tx, replace(step, state="waiting"))
             tx.emit("pipeline_run.paused", run_ref(run), pipeline=run.pipeline)
             return self._transitions.settle(tx, replace(run, is_paused=True), self._pipelines.plan(run))
 
@@ -110,7 +112,7 @@ class Control:
                 return run
             plan = self._pipelines.plan(run)
             tx.emit("pipeline_run.unpaused", run_ref(run), pipeline=run.pipeline)
-            run = self._transitions.make_ready(tx, replace(run, is_paused=False), plan, store.idle(tx, run_id))
+            run = self._transitions.make_ready(tx, replace(run, is_paused=False), plan, step_store.idle(tx, run_id))
             return self._transitions.settle(tx, run, plan)
 
     def pause_pipeline(self, op: Op, name: str, is_paused: bool) -> Pipeline:
@@ -118,7 +120,7 @@ class Control:
         self._pipelines.pipeline(op, name)
         op.require("trigger.write", on=Ref("pipeline", name))
         with self._db.write(op) as tx:
-            if store.pause_pipeline(tx, name, is_paused):
+            if pipeline_store.pause_pipeline(tx, name, is_paused):
                 tx.emit("pipeline.paused" if is_paused else "pipeline.unpaused", Ref("pipeline", name))
         return self._pipelines.pipeline(op, name)
 
@@ -141,19 +143,19 @@ class Control:
             )  # fmt: skip
         with self._db.write(op) as tx:
             if found.slot:
-                store.lock_pipeline(tx, found.pipeline)
+                pipeline_store.lock_pipeline(tx, found.pipeline)
             run = lock_run(tx, run_id)
             if run.state not in ("failed", "cancelled") and not (start and run.state == "succeeded"):
                 raise Conflict(
                     f"The run is {run.state}; only a failed or cancelled one can be resumed.", ref=run_ref(run),
                     hint="Name a step to start from." if run.state == "succeeded" else "",
                 )  # fmt: skip
-            again, elements = to_repeat(plan, store.steps(tx, run_id), start, op.at_ms)
+            again, elements = to_repeat(plan, step_store.steps(tx, run_id), start, op.at_ms)
             for step in again:
-                store.save_step(tx, step)
-            store.put_elements(tx, elements)
+                step_store.save_step(tx, step)
+            step_store.put_elements(tx, elements)
             limit = plan.spec.concurrency
-            is_full = bool(run.slot) and limit is not None and len(store.active_in(tx, run.slot)) >= limit
+            is_full = bool(run.slot) and limit is not None and len(run_store.active_in(tx, run.slot)) >= limit
             run = replace(
                 run, state="waiting" if is_full else "running", version=number, error="", ended_at_ms=None, is_paused=False, outputs={},
                 remaining=len(again) + len(elements),
@@ -175,13 +177,13 @@ class Control:
     def answered(self, approval_id: str) -> None:
         """A question may have been answered: if it was, its step ends. Asked again it does nothing."""
         with self._db.read() as tx:
-            known = store.step_of_question(tx, approval_id)
+            known = step_store.step_of_question(tx, approval_id)
         if known is None or known.state != "asking":
             return
         op = self._pipelines.because(self._ops.system("pipelines"), known.run_id)
         with self._db.write(op) as tx:
             run = lock_run(tx, known.run_id)
-            step = store.step(tx, known.id)
+            step = step_store.step(tx, known.id)
             answer = self._transitions.answer_to(tx, approval_id)
             if step is None or step.state != "asking" or step.approval_id != approval_id or answer is None:
                 return

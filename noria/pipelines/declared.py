@@ -11,8 +11,11 @@ from msgspec.structs import replace
 from noria.kernel.db import Write
 from noria.kernel.errors import Conflict, Invalid
 from noria.kernel.ids import Ref, check_name
-from noria.pipelines import store
-from noria.pipelines.model import NewSchedule, NewTrigger, OnTime, PipelineSpec, Schedule, Start, Trigger
+from noria.pipelines import schedule_store, trigger_store
+from noria.pipelines.model.schedules import NewSchedule, Schedule
+from noria.pipelines.model.spec import PipelineSpec
+from noria.pipelines.model.starts import OnTime, Start
+from noria.pipelines.model.triggers import NewTrigger, Trigger
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.triggers import Triggers
 
@@ -36,8 +39,8 @@ class Declared:
         wanted = named(spec)
         times = {name: start for name, start in wanted.items() if isinstance(start, OnTime)}
         facts = {name: start for name, start in wanted.items() if not isinstance(start, OnTime)}
-        old_times = {s.name: s for s in store.declared_schedules(tx, spec.name)}
-        old_facts = {t.name: t for t in store.declared_triggers(tx, spec.name)}
+        old_times = {s.name: s for s in schedule_store.declared_schedules(tx, spec.name)}
+        old_facts = {t.name: t for t in trigger_store.declared_triggers(tx, spec.name)}
         for name in sorted(old_times.keys() - times.keys()):
             self._schedules.delete_in(tx, name)
         for name in sorted(old_facts.keys() - facts.keys()):

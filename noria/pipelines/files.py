@@ -20,8 +20,10 @@ from noria.kernel.db import Database, Write
 from noria.kernel.errors import Forbidden, Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Ops
-from noria.pipelines import store
-from noria.pipelines.model import FILES_MAX, Files, Trigger
+from noria.pipelines import trigger_store
+from noria.pipelines.model.limits import FILES_MAX
+from noria.pipelines.model.starts import Files
+from noria.pipelines.model.triggers import Trigger
 
 log = logging.getLogger("noria.pipelines")
 
@@ -61,12 +63,12 @@ class Watch:
 
     def begin(self, tx: Write, trigger: Trigger, there: list[Found]) -> None:
         """Note what was there already, in the transaction that makes the trigger or turns it on."""
-        store.forget_files(tx, trigger.id)
-        store.put_files(tx, trigger.id, [(BEGUN, "", True), *((f.path, f.stamp, True) for f in there)])
+        trigger_store.forget_files(tx, trigger.id)
+        trigger_store.put_files(tx, trigger.id, [(BEGUN, "", True), *((f.path, f.stamp, True) for f in there)])
 
     def reconcile(self) -> None:
         with self._db.read() as tx:
-            watching = [t for t in store.triggers_enabled(tx) if t.files]
+            watching = [t for t in trigger_store.triggers_enabled(tx) if t.files]
         for trigger in watching:
             self._look(trigger)
 
@@ -79,7 +81,7 @@ class Watch:
             self._complain(trigger, error.message)
             return
         with self._db.read() as tx:
-            known = store.files(tx, trigger.id)
+            known = trigger_store.files(tx, trigger.id)
         if BEGUN not in known:  # declared by code: the first look sees what was there already
             with self._db.system_write() as tx:
                 self.begin(tx, trigger, list(there.values()))
@@ -97,11 +99,11 @@ class Watch:
         if not news and not gone:
             return
         with self._db.write(self._ops.system("pipelines.files")) as tx:
-            now = store.lock_trigger(tx, trigger.name)
+            now = trigger_store.lock_trigger(tx, trigger.name)
             if now is None or not now.is_enabled or now.id != trigger.id:
                 return
-            store.drop_files(tx, trigger.id, gone)
-            store.put_files(tx, trigger.id, news)
+            trigger_store.drop_files(tx, trigger.id, gone)
+            trigger_store.put_files(tx, trigger.id, news)
             for file in arrived:
                 tx.emit(
                     "file.arrived", Ref("trigger", trigger.name), url=f"{trigger.files.url.rstrip('/')}/{file.path}",
@@ -113,7 +115,7 @@ class Watch:
             return
         log.warning("trigger %s cannot look at its files: %s", trigger.name, why)
         with self._db.system_write() as tx:
-            store.note_trigger_error(tx, trigger.id, why)
+            trigger_store.note_trigger_error(tx, trigger.id, why)
 
 
 def look(files: Files) -> list[Found]:

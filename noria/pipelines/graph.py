@@ -15,32 +15,18 @@ from msgspec.structs import replace
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import check_name
 from noria.pipelines import conditions
-from noria.pipelines.model import (
+from noria.pipelines.model.limits import (
     ANSWER_S_MAX,
     CONCURRENCY_MAX,
     PARAMS_BYTES_MAX,
     PROMPT_LENGTH_MAX,
-    RESERVED_NAMES,
     RETRIES_MAX,
     STEPS_MAX,
-    FromBlob,
-    FromDict,
-    FromFirst,
-    FromList,
-    FromParam,
-    FromStep,
-    FromValue,
-    Json,
-    Many,
-    Named,
-    Part,
-    Pickle,
-    PipelineSpec,
-    Source,
-    StepRun,
-    StepSpec,
-    Value,
 )
+from noria.pipelines.model.sources import FromBlob, FromDict, FromFirst, FromList, FromParam, FromStep, FromValue, Source
+from noria.pipelines.model.spec import RESERVED_NAMES, PipelineSpec, StepSpec
+from noria.pipelines.model.steps import StepRun
+from noria.pipelines.model.values import Json, Many, Named, Part, Pickle, Value
 from noria.pipelines.space import SweepSpec, check_sweep
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}\Z")

@@ -16,8 +16,9 @@ from noria.kernel.errors import Invalid, TooLarge, Unauthenticated
 from noria.kernel.ids import Ref
 from noria.kernel.op import Actor, Ops
 from noria.kernel.signing import is_signed, is_signed_plainly
-from noria.pipelines import store
-from noria.pipelines.model import HOOK_BYTES_MAX, Received
+from noria.pipelines import trigger_store
+from noria.pipelines.model.limits import HOOK_BYTES_MAX
+from noria.pipelines.model.triggers import Received
 
 REMEMBERED_MS = 30 * 86_400_000  # GitHub sends again for days, and signs no time
 
@@ -33,8 +34,8 @@ class Hooks:
         if len(body) > HOOK_BYTES_MAX:
             raise TooLarge(f"A message has at most {HOOK_BYTES_MAX >> 10} KiB.")
         with self._db.read() as tx:
-            trigger = store.trigger(tx, name)
-            secret = store.trigger_secret(tx, name) if trigger and trigger.is_hook else ""
+            trigger = trigger_store.trigger(tx, name)
+            secret = trigger_store.trigger_secret(tx, name) if trigger and trigger.is_hook else ""
         now_ms = self._ops.clock.now_ms()
         message_id = _checked(secret, headers, body, now_ms // 1000)
         if not message_id or trigger is None:
@@ -42,7 +43,7 @@ class Hooks:
         content = _content(body)
         actor = Actor(kind="service", id=trigger.id, name=f"hook {name}")
         with self._db.write(self._ops.mint(actor)) as tx:
-            is_new = store.add_message(tx, trigger.id, message_id, now_ms, forget_before_ms=now_ms - REMEMBERED_MS)
+            is_new = trigger_store.add_message(tx, trigger.id, message_id, now_ms, forget_before_ms=now_ms - REMEMBERED_MS)
             if is_new:
                 tx.emit("hook.received", Ref("trigger", name), message=message_id, body=content)
         return Received(is_new=is_new)

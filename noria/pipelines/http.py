@@ -15,41 +15,16 @@ from noria.kernel.op import Op
 from noria.kernel.paging import Page
 from noria.pipelines.backfills import Backfills
 from noria.pipelines.hooks import Hooks
-from noria.pipelines.model import (
-    Backfill,
-    BackfillPart,
-    Beat,
-    Claim,
-    Claimed,
-    Finish,
-    Hello,
-    LogChunk,
-    Logs,
-    NewBackfill,
-    NewSchedule,
-    NewTrigger,
-    Orders,
-    Pipeline,
-    PipelineRun,
-    PipelineRunView,
-    PipelineSpec,
-    PipelineVersion,
-    Queue,
-    QueueRule,
-    Received,
-    Replay,
-    Report,
-    Rerun,
-    Resume,
-    Schedule,
-    StepRun,
-    Submit,
-    Sweep,
-    Switch,
-    Trigger,
-    Verdict,
-    Welcome,
-)
+from noria.pipelines.model.backfills import Backfill, BackfillPart, NewBackfill
+from noria.pipelines.model.queues import Queue, QueueRule
+from noria.pipelines.model.runs import PipelineRun, PipelineRunView, Replay, Rerun, Resume, Submit
+from noria.pipelines.model.schedules import NewSchedule, Schedule
+from noria.pipelines.model.spec import Pipeline, PipelineSpec, PipelineVersion
+from noria.pipelines.model.starts import Switch
+from noria.pipelines.model.steps import Logs, StepRun
+from noria.pipelines.model.sweeps import Report, Sweep, Verdict
+from noria.pipelines.model.triggers import NewTrigger, Received, Trigger
+from noria.pipelines.model.work import Beat, Claim, Claimed, Finish, Hello, LogChunk, Orders, Welcome
 from noria.pipelines.queues import Queues
 from noria.pipelines.schedules import Schedules
 from noria.pipelines.service import Pipelines

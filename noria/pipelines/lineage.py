@@ -13,7 +13,7 @@ from noria.kernel.errors import NotFound
 from noria.kernel.events import Event
 from noria.kernel.ids import Ref
 from noria.kernel.op import Ops
-from noria.pipelines import store
+from noria.pipelines import step_store
 from noria.tracking.service import Tracking
 
 
@@ -41,7 +41,7 @@ class RunLineage:
             return
         with self._db.write(op) as tx:
             # Tags are the client's word: an edge is drawn only to what there is, and what the run itself has read.
-            steps = {step.id: step for step in store.steps(tx, pipeline_run)}
+            steps = {step.id: step for step in step_store.steps(tx, pipeline_run)}
             step = steps.get(tags.get("noria.step_run", ""))
             if step is None:
                 return

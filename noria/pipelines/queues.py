@@ -6,8 +6,8 @@ from noria.kernel.db import Database
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import Ref, check_name
 from noria.kernel.op import Op
-from noria.pipelines import store
-from noria.pipelines.model import DEFAULT_QUEUE, Queue, QueueRule
+from noria.pipelines import queue_store, worker_store
+from noria.pipelines.model.queues import DEFAULT_QUEUE, Queue, QueueRule
 
 PRIORITY_MAX = 1000
 QUOTA_MAX = 100_000
@@ -23,9 +23,9 @@ class Queues:
         """Every queue that has a rule, a worker, or a step that waits or runs; by priority, then by name."""
         op.require("pipeline.read")
         with self._db.read() as tx:
-            rules = store.queue_rules(tx)
-            ready, running = store.queue_counts(tx, "ready"), store.queue_counts(tx, "running")
-            workers = store.workers(tx, op.at_ms - int(self._lease_s * 1000))
+            rules = queue_store.queue_rules(tx)
+            ready, running = queue_store.queue_counts(tx, "ready"), queue_store.queue_counts(tx, "running")
+            workers = worker_store.workers(tx, op.at_ms - int(self._lease_s * 1000))
         served = [name for worker in workers for name in worker.queues]
         found = [
             Queue(
@@ -46,7 +46,7 @@ class Queues:
         if rule.quota is not None and not 0 <= rule.quota <= QUOTA_MAX:
             raise Invalid(f"A quota is between 0 and {QUOTA_MAX} steps.", where="quota", hint="0 lets nothing start.")
         with self._db.write(op) as tx:
-            store.save_queue(tx, name, rule, op.at_ms)
+            queue_store.save_queue(tx, name, rule, op.at_ms)
             tx.emit("queue.changed", Ref("queue", name), priority=rule.priority, quota=rule.quota)
         return next(queue for queue in self.queues(op) if queue.name == name)
 
@@ -54,6 +54,6 @@ class Queues:
         """Take back what was said about a queue. Raises NotFound."""
         op.require("queue.write")
         with self._db.write(op) as tx:
-            if not store.delete_queue(tx, name):
+            if not queue_store.delete_queue(tx, name):
                 raise NotFound(f"Nothing was said about the queue {name!r}.")
             tx.emit("queue.deleted", Ref("queue", name))

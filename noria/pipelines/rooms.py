@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from noria.pipelines.model import PipelineWorker, Queue, Room, StepRun
+from noria.pipelines.model.queues import Queue
+from noria.pipelines.model.steps import StepRun
+from noria.pipelines.model.workers import PipelineWorker, Room
 
 KEPT_AFTER_MS = 30_000  # a step that waits longer than this for room gets it, before younger ones fill it again
 

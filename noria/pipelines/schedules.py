@@ -18,8 +18,9 @@ from noria.kernel.errors import AlreadyExists, Invalid, NoriaError, NotFound
 from noria.kernel.ids import Ref, check_name, new_id
 from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
-from noria.pipelines import graph, store
-from noria.pipelines.model import NewSchedule, PipelineSpec, Schedule
+from noria.pipelines import graph, pipeline_store, schedule_store
+from noria.pipelines.model.schedules import NewSchedule, Schedule
+from noria.pipelines.model.spec import PipelineSpec
 from noria.pipelines.service import Pipelines, owner_of, visible_names
 
 log = logging.getLogger("noria.pipelines")
@@ -48,7 +49,7 @@ class Schedules:
                 raise AlreadyExists(
                     f"There is already a schedule named {new.name!r}.", hint="Delete it or pick another name."
                 )
-            made = store.schedule(tx, new.name)
+            made = schedule_store.schedule(tx, new.name)
         assert made is not None
         return made
 
@@ -64,7 +65,7 @@ class Schedules:
             params=new.params, is_enabled=new.is_enabled, owner=owner_of(op) or "local", created_at_ms=op.at_ms,
             next_at_ms=next_ms, catch_up=new.catch_up, is_declared=is_declared,
         )  # fmt: skip
-        if not store.add_schedule(tx, made):
+        if not schedule_store.add_schedule(tx, made):
             return False
         tx.emit("schedule.created", Ref("schedule", new.name), pipeline=new.pipeline, cron=new.cron, time_zone=new.time_zone)
         return True
@@ -74,22 +75,22 @@ class Schedules:
         size, names = check_limit(limit), visible_names(op, "pipeline.read")
         after = str(decode_token(page, size=1)[0]) if page else ""
         with self._db.read() as tx:
-            found = store.schedules(tx, pipeline=pipeline, names=names, after=after, limit=size)
+            found = schedule_store.schedules(tx, pipeline=pipeline, names=names, after=after, limit=size)
         return Page(found, encode_token(found[-1].name) if len(found) == size else None)
 
     def switch(self, op: Op, name: str, is_enabled: bool) -> Schedule:
         """Turn it on or off; turned on, it starts with the next time from now."""
         found = self._mine(op, name)
         with self._db.write(op) as tx:
-            found = store.schedule(tx, name) or found
+            found = schedule_store.schedule(tx, name) or found
             next_ms = next_time(found.cron, found.time_zone, after_ms=op.at_ms) if is_enabled else found.next_at_ms
-            store.move_schedule(
+            schedule_store.move_schedule(
                 tx, found, next_at_ms=next_ms, last_at_ms=found.last_at_ms, run_id=found.last_run_id, error="",
                 is_enabled=is_enabled,
             )  # fmt: skip
             if found.is_enabled != is_enabled:
                 tx.emit("schedule.changed", Ref("schedule", name), is_enabled=is_enabled)
-            moved = store.schedule(tx, name)
+            moved = schedule_store.schedule(tx, name)
         assert moved is not None
         return moved
 
@@ -100,12 +101,12 @@ class Schedules:
 
     def delete_in(self, tx: Write, name: str) -> None:
         """Remove a schedule in the caller's transaction."""
-        if store.delete_schedule(tx, name):
+        if schedule_store.delete_schedule(tx, name):
             tx.emit("schedule.deleted", Ref("schedule", name))
 
     def _mine(self, op: Op, name: str) -> Schedule:
         with self._db.read() as tx:
-            found = store.schedule(tx, name)
+            found = schedule_store.schedule(tx, name)
         if found is None:
             op.require("trigger.write")
             raise NotFound(f"There is no schedule {name!r}.")
@@ -117,7 +118,7 @@ class Schedules:
         now_ms = self._ops.clock.now_ms()
         for _ in range(CATCH_UP_AT_ONCE):
             with self._db.read() as tx:
-                due = store.schedules_due(tx, now_ms)
+                due = schedule_store.schedules_due(tx, now_ms)
             for schedule in due:
                 self._fire(schedule, now_ms)
             if not any(schedule.catch_up == "all" for schedule in due):
@@ -138,12 +139,12 @@ class Schedules:
                 error = refused.message
                 log.warning("schedule %s could not start %s: %s", schedule.name, schedule.pipeline, error)
         with self._db.write(op) as tx:
-            pipeline = store.pipeline(tx, schedule.pipeline)
+            pipeline = pipeline_store.pipeline(tx, schedule.pipeline)
             if pipeline and pipeline.is_paused:
                 error = error or f"The pipeline {schedule.pipeline} is paused."
             if version is not None and not error:
                 run_id = self._pipelines.submit_in(tx, version, bound, unique=unique)[0].id
-            store.move_schedule(
+            schedule_store.move_schedule(
                 tx, schedule, next_at_ms=next_ms, last_at_ms=at_ms, run_id=run_id, error=error, is_enabled=True
             )
 

@@ -15,33 +15,34 @@ import msgspec
 from blake3 import blake3
 from msgspec.structs import replace
 
+import noria.pipelines.model.facts  # noqa: F401  # so that what it tells is known
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
-from noria.pipelines import conditions, graph, rooms, store
+from noria.pipelines import (
+    attempt_store,
+    conditions,
+    graph,
+    pipeline_store,
+    queue_store,
+    rooms,
+    run_store,
+    step_store,
+    worker_store,
+)
+from noria.pipelines.blobs import digests_in_use
 from noria.pipelines.control import Control
 from noria.pipelines.graph import Plan
-from noria.pipelines.model import (
-    LOG_PAGE_BYTES,
-    STEP_ENDED,
-    WAITING_MAX,
-    Attempt,
-    FromBlob,
-    Logs,
-    Pipeline,
-    PipelineRun,
-    PipelineRunView,
-    PipelineSpec,
-    PipelineVersion,
-    PipelineWorker,
-    Queue,
-    StepRun,
-    StepSpec,
-    StepView,
-)
+from noria.pipelines.model.limits import LOG_PAGE_BYTES, WAITING_MAX
+from noria.pipelines.model.queues import Queue
+from noria.pipelines.model.runs import PipelineRun, PipelineRunView
+from noria.pipelines.model.sources import FromBlob
+from noria.pipelines.model.spec import Pipeline, PipelineSpec, PipelineVersion, StepSpec
+from noria.pipelines.model.steps import STEP_ENDED, Attempt, Logs, StepRun, StepView
+from noria.pipelines.model.workers import PipelineWorker
 from noria.pipelines.transitions import Transitions, run_ref
 
 LEASE_S = 30.0
@@ -75,9 +76,9 @@ class Pipelines:
         self._check_blobs(spec)
         digest = blake3(msgspec.json.encode(spec, order="sorted")).hexdigest()
         with self._db.write(op) as tx:
-            store.lock_pipeline(tx, spec.name)
-            found = store.pipeline(tx, spec.name)
-            latest = store.version(tx, spec.name, found.version) if found else None
+            pipeline_store.lock_pipeline(tx, spec.name)
+            found = pipeline_store.pipeline(tx, spec.name)
+            latest = pipeline_store.version(tx, spec.name, found.version) if found else None
             if found and latest and latest.digest == digest:
                 return found
             made = Pipeline(
@@ -89,8 +90,8 @@ class Pipelines:
                 pipeline=spec.name, number=made.version, digest=digest, created_at_ms=op.at_ms, actor=op.actor.label,
                 owner=made.owner, spec=spec,
             )  # fmt: skip
-            store.save_pipeline(tx, made)
-            store.add_version(tx, version)
+            pipeline_store.save_pipeline(tx, made)
+            pipeline_store.add_version(tx, version)
             if self.declared:
                 self.declared.put_in(tx, spec, latest.spec if latest else None)
             tx.emit(
@@ -101,7 +102,7 @@ class Pipelines:
 
     def digests_in_use(self, tx: Read, digests: list[str]) -> set[str]:
         """Those of `digests` that code, environments or values of steps need; for the collector of unused blobs."""
-        return store.digests_in_use(tx, digests)
+        return digests_in_use(tx, digests)
 
     def _check_blobs(self, spec: PipelineSpec) -> None:
         """A row never names a blob that was not stored first."""
@@ -118,7 +119,7 @@ class Pipelines:
     def pipeline(self, op: Op, name: str) -> Pipeline:
         """A pipeline with its latest spec. Raises NotFound."""
         with self._db.read() as tx:
-            found = store.pipeline(tx, name)
+            found = pipeline_store.pipeline(tx, name)
         _see(op, "pipeline.read", found.name if found else None, f"There is no pipeline {name!r}.")
         assert found is not None
         return replace(found, spec=self.version_of(name, found.version).spec)
@@ -128,7 +129,7 @@ class Pipelines:
         size, names = check_limit(limit), visible_names(op, "pipeline.read")
         after = str(decode_token(page, size=1)[0]) if page else ""
         with self._db.read() as tx:
-            found = store.pipelines(tx, names=names, after=after, limit=size)
+            found = pipeline_store.pipelines(tx, names=names, after=after, limit=size)
         return Page(found, encode_token(found[-1].name) if len(found) == size else None)
 
     def versions(self, op: Op, name: str, *, limit: int | None = None, page: str = "") -> Page[PipelineVersion]:
@@ -137,7 +138,7 @@ class Pipelines:
         size = check_limit(limit)
         before = int(decode_token(page, size=1)[0]) if page else 1 << 60
         with self._db.read() as tx:
-            found = store.versions(tx, name, before=before, limit=size)
+            found = pipeline_store.versions(tx, name, before=before, limit=size)
         return Page(found, encode_token(found[-1].number) if len(found) == size else None)
 
     def latest(self, name: str) -> PipelineVersion:
@@ -152,7 +153,7 @@ class Pipelines:
         """A version; immutable, so it is kept in memory."""
         if (name, number) not in self._versions:
             with self._db.read() as tx:
-                found = store.version(tx, name, number)
+                found = pipeline_store.version(tx, name, number)
             if found is None:
                 raise NotFound(f"The pipeline {name!r} has no version {number}.")
             if len(self._versions) > 200:
@@ -172,7 +173,7 @@ class Pipelines:
         """The operation, led to by the submission of this run."""
         if run_id not in self._submitted:
             with self._db.read() as tx:
-                seq = store.submitted(tx, run_id)
+                seq = run_store.submitted(tx, run_id)
             if seq is None:
                 return op
             if len(self._submitted) > 10_000:
@@ -205,7 +206,7 @@ class Pipelines:
     def _to_submit(self, name: str, number: int | None) -> tuple[PipelineVersion, PipelineSpec]:
         if number is None:
             with self._db.read() as tx:
-                latest = store.pipeline(tx, name)
+                latest = pipeline_store.pipeline(tx, name)
             if latest is None:
                 raise NotFound(f"There is no pipeline {name!r}.", hint="Register it with: noria pipeline run FILE.")
             number = latest.version
@@ -218,7 +219,7 @@ class Pipelines:
         """Start a run in the caller's transaction: (the run, whether it is new). For triggers and schedules."""
         op, spec = tx.op, version.spec
         assert op is not None
-        if unique and (earlier := store.run_by_unique(tx, unique)):
+        if unique and (earlier := run_store.run_by_unique(tx, unique)):
             return earlier, False
         run = PipelineRun(
             id=new_id(op.at_ms), pipeline=spec.name, version=version.number, state="queued", params=bound,
@@ -228,8 +229,8 @@ class Pipelines:
         why_not = ""
         if run.slot:
             run, why_not = self._placed(tx, run, spec)
-        if not store.add_run(tx, run, unique=unique):
-            earlier = store.run_by_unique(tx, unique)
+        if not run_store.add_run(tx, run, unique=unique):
+            earlier = run_store.run_by_unique(tx, unique)
             assert earlier is not None
             return earlier, False
         plan = self.plan(run)
@@ -246,7 +247,7 @@ class Pipelines:
                     **graph.asked(plan.steps[name]),
                 )
             )  # fmt: skip
-        store.add_steps(tx, steps, waits)
+        step_store.add_steps(tx, steps, waits)
         tx.emit("pipeline_run.submitted", run_ref(run), pipeline=spec.name, version=version.number, params=bound)
         tx.link(run_ref(run), "run_of", Ref("pipeline", spec.name))
         if why_not:
@@ -256,10 +257,10 @@ class Pipelines:
 
     def _placed(self, tx: Write, run: PipelineRun, spec: PipelineSpec) -> tuple[PipelineRun, str]:
         """The run where it may go on or has to wait; and why it is passed over, if it is. Holds the pipeline's row."""
-        store.lock_pipeline(tx, spec.name)
-        active = store.active_in(tx, run.slot)
+        pipeline_store.lock_pipeline(tx, spec.name)
+        active = run_store.active_in(tx, run.slot)
         assert spec.concurrency is not None
-        waiting = store.waiting_in(tx, run.slot)
+        waiting = run_store.waiting_in(tx, run.slot)
         if len(active) < spec.concurrency and not waiting:
             return run, ""
         busy = f"{len(active)} of at most {spec.concurrency} runs of {run.slot} go on already"
@@ -274,7 +275,7 @@ class Pipelines:
     def pipeline_run(self, op: Op, run_id: str) -> PipelineRun:
         """One run. Raises NotFound."""
         with self._db.read() as tx:
-            found = store.run(tx, run_id)
+            found = run_store.run(tx, run_id)
         _see(op, "pipeline.read", found.pipeline if found else None, f"There is no pipeline run {run_id!r}.")
         assert found is not None
         return found
@@ -283,12 +284,12 @@ class Pipelines:
         """One run with its steps, their tries and its graph."""
         run = self.pipeline_run(op, run_id)
         with self._db.read() as tx:
-            run = store.run(tx, run_id) or run
-            steps, tries = store.steps(tx, run_id), store.attempts(tx, run_id)
-            rules, busy = store.queue_rules(tx), store.queue_counts(tx, "running")
-            workers = store.workers(tx, op.at_ms - int(self.lease_s * 1000))
-            fact = store.submitted(tx, run_id)
-            before = store.active_in(tx, run.slot) if run.state == "waiting" else []
+            run = run_store.run(tx, run_id) or run
+            steps, tries = step_store.steps(tx, run_id), attempt_store.attempts(tx, run_id)
+            rules, busy = queue_store.queue_rules(tx), queue_store.queue_counts(tx, "running")
+            workers = worker_store.workers(tx, op.at_ms - int(self.lease_s * 1000))
+            fact = run_store.submitted(tx, run_id)
+            before = run_store.active_in(tx, run.slot) if run.state == "waiting" else []
         plan = self.plan(run)
         views = [_view(plan.spec_of(step), step, tries.get(step.id, []), (workers, rules, busy)) for step in steps]
         dag = [(parent, view.step.name) for view in views for parent in view.depends_on if not view.step.parent_id]
@@ -309,7 +310,7 @@ class Pipelines:
         size, names = check_limit(limit), visible_names(op, "pipeline.read")
         before = str(decode_token(page, size=1)[0]) if page else ""
         with self._db.read() as tx:
-            found = store.runs(tx, pipeline=pipeline, state=state, names=names, before=before, limit=size)
+            found = run_store.runs(tx, pipeline=pipeline, state=state, names=names, before=before, limit=size)
         return Page(found, encode_token(found[-1].id) if len(found) == size else None)
 
     def cancel(self, op: Op, run_id: str) -> PipelineRun:
@@ -326,15 +327,15 @@ class Pipelines:
             raise Invalid("offset is a number of bytes.", where="offset")
         step = self.step_run(op, "pipeline.read", step_run)
         with self._db.read() as tx:
-            chunks = store.log_chunks(tx, step_run, offset, LOG_PAGE_BYTES // 1024)
+            chunks = attempt_store.log_chunks(tx, step_run, offset, LOG_PAGE_BYTES // 1024)
         text, upto = _cut(chunks, offset)
         return Logs(text=text, offset=offset, next=upto, done=step.state in STEP_ENDED and upto >= step.log_bytes)
 
     def step_run(self, op: Op, action: str, step_run_id: str) -> StepRun:
         """A step of a run on whose pipeline the caller may do `action`. Raises NotFound, Forbidden."""
         with self._db.read() as tx:
-            step = store.step(tx, step_run_id)
-            run = store.run(tx, step.run_id) if step else None
+            step = step_store.step(tx, step_run_id)
+            run = run_store.run(tx, step.run_id) if step else None
         _see(op, action, run.pipeline if run else None, f"There is no step run {step_run_id!r}.")
         assert step is not None
         return step
@@ -342,7 +343,7 @@ class Pipelines:
     def mine(self, op: Op, action: str, run_id: str) -> PipelineRun:
         """A run on whose pipeline the caller may do `action`. Raises NotFound, Forbidden."""
         with self._db.read() as tx:
-            found = store.run(tx, run_id)
+            found = run_store.run(tx, run_id)
         _see(op, action, found.pipeline if found else None, f"There is no pipeline run {run_id!r}.")
         assert found is not None
         return found

@@ -8,7 +8,8 @@ import msgspec
 
 from noria.kernel.db import Read, Write, js
 from noria.pipelines import graph
-from noria.pipelines.model import Report, StepRun, StepState
+from noria.pipelines.model.steps import StepRun, StepState
+from noria.pipelines.model.sweeps import Report
 from noria.pipelines.space import SweepSpec, Trial, TrialState
 
 _STATES: dict[StepState, TrialState] = {

@@ -15,9 +15,10 @@ from noria.kernel.errors import Conflict, Invalid, TooMuch
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op, Ops
 from noria.kernel.ticks import Ticks
-from noria.pipelines import sampling, space, store, sweep_store
+from noria.pipelines import run_store, sampling, space, step_store, sweep_store
 from noria.pipelines.graph import Plan
-from noria.pipelines.model import STEP_ENDED, Report, StepRun, Sweep, TrialView, Verdict
+from noria.pipelines.model.steps import STEP_ENDED, StepRun
+from noria.pipelines.model.sweeps import Report, Sweep, TrialView, Verdict
 from noria.pipelines.service import Pipelines
 from noria.pipelines.space import REPORTS_MAX, SweepSpec, Trial
 from noria.pipelines.transitions import Transitions, lock_run, run_ref
@@ -52,10 +53,10 @@ class Sweeps:
     def _advance(self, step_id: str, run_id: str) -> bool:
         """Make the trials that a sweep has room for, or let it end; False when there is nothing to do."""
         with self._db.read() as tx:
-            run, step = store.run(tx, run_id), store.step(tx, step_id)
+            run, step = run_store.run(tx, run_id), step_store.step(tx, step_id)
             if run is None or step is None or step.state != "running":
                 return False
-            elements = store.elements(tx, step_id)
+            elements = step_store.elements(tx, step_id)
             spec = self._spec(self._pipelines.plan(run), step)
             trials = sweep_store.trials(tx, spec, elements)
         is_open = sum(each.state not in STEP_ENDED for each in elements)
@@ -74,11 +75,11 @@ class Sweeps:
         op = self._pipelines.because(self._ops.system("pipelines"), run_id)
         with self._db.write(op) as tx:
             run = lock_run(tx, run_id)
-            again = store.step(tx, step_id)
+            again = step_store.step(tx, step_id)
             if again is None or again.state != "running" or (run.is_paused and params):
                 return False
             plan = self._pipelines.plan(run)
-            now = store.elements(tx, step_id)
+            now = step_store.elements(tx, step_id)
             if len(now) != len(elements) or again.waits <= sum(each.state not in STEP_ENDED for each in now):
                 return True  # somebody was quicker; look again
             if error and not now:
@@ -98,9 +99,9 @@ class Sweeps:
         _check_report(report)
         step = self._pipelines.step_run(op, "pipeline.report", step_run_id)
         with self._db.read() as tx:
-            run = store.run(tx, step.run_id)
+            run = run_store.run(tx, step.run_id)
             assert run is not None
-            above = store.step(tx, step.parent_id) if step.parent_id else None
+            above = step_store.step(tx, step.parent_id) if step.parent_id else None
         if (step.state, step.attempt) != ("running", report.attempt):
             raise Conflict("This attempt has ended; its reports are not kept.", ref=Ref("step_run", step.id))
         with self._db.write(op, shared=True) as tx:
@@ -121,7 +122,7 @@ class Sweeps:
         if spec.pruner == "none":
             return False
         with self._db.read() as tx:
-            trials = sweep_store.trials(tx, spec, store.elements(tx, above.id))
+            trials = sweep_store.trials(tx, spec, step_store.elements(tx, above.id))
         return sampling.should_prune(spec, trials, step.item)
 
     def sweep(self, op: Op, step_run_id: str) -> Sweep:
@@ -130,10 +131,10 @@ class Sweeps:
         if step.kind != "sweep":
             raise Invalid(f"{step.name} is no sweep.", where="step")
         with self._db.read() as tx:
-            run = store.run(tx, step.run_id)
+            run = run_store.run(tx, step.run_id)
             assert run is not None
             spec = self._spec(self._pipelines.plan(run), step)
-            elements = store.elements(tx, step.id)
+            elements = step_store.elements(tx, step.id)
             trials = sweep_store.trials(tx, spec, elements)
         found = space.best(spec, trials)
         views = [_view(each, trial) for each, trial in zip(elements, trials, strict=True)]

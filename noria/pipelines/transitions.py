@@ -20,27 +20,17 @@ from msgspec.structs import replace
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import Ref, new_id
-from noria.pipelines import conditions, graph, store, sweep_store
+from noria.pipelines import attempt_store, cache_store, conditions, graph, run_store, step_store, sweep_store
 from noria.pipelines.asking import Asker
 from noria.pipelines.graph import Plan
-from noria.pipelines.model import (
-    LOST_MAX,
-    RETRY_DELAY_MAX_S,
-    RUN_ENDED,
-    STEPS_MAX,
-    Answer,
-    Finish,
-    FromStep,
-    Json,
-    Named,
-    PipelineRun,
-    StepRun,
-    StepSpec,
-    StepState,
-    Test,
-    Truth,
-    Value,
-)
+from noria.pipelines.model.conditions import Test, Truth
+from noria.pipelines.model.limits import LOST_MAX, RETRY_DELAY_MAX_S, STEPS_MAX
+from noria.pipelines.model.runs import RUN_ENDED, PipelineRun
+from noria.pipelines.model.sources import FromStep
+from noria.pipelines.model.spec import Answer, StepSpec
+from noria.pipelines.model.steps import StepRun, StepState
+from noria.pipelines.model.values import Json, Named, Value
+from noria.pipelines.model.work import Finish
 from noria.pipelines.space import best
 
 _POORLY = (("pruned", "given up"), ("failed", "without a number"))
@@ -81,12 +71,12 @@ class Transitions:
             found, step = self._look_up(tx, run, step, spec)
             if found:
                 return self._take_cached(tx, run, plan, step, found)
-        store.save_step(tx, replace(step, state="ready"))
+        step_store.save_step(tx, replace(step, state="ready"))
         return run, []
 
     def _why_passed_over(self, tx: Read, run: PipelineRun, plan: Plan, spec: StepSpec) -> str:
         """Why this step is not to run; empty when it is. Its own conditions are judged in the order they were written."""
-        known = store.results(tx, run.id, graph.parents(spec))
+        known = step_store.results(tx, run.id, graph.parents(spec))
         for test in spec.when:
             for source in conditions.sources(test):
                 if step := conditions.missing(source, known.absent):
@@ -102,7 +92,7 @@ class Transitions:
                 return f"It uses what {step} would have returned, which was passed over."
         return ""
 
-    def _said_no(self, plan: Plan, known: store.Results, test: Test) -> str:
+    def _said_no(self, plan: Plan, known: step_store.Results, test: Test) -> str:
         """The reason when the condition is that people agreed: what they said."""
         if not isinstance(test, Truth) or not isinstance(test.value, FromStep):
             return ""
@@ -119,22 +109,24 @@ class Transitions:
         """The lists of a map are there: one step for each item, in this transaction. Raises Invalid."""
         assert tx.op is not None
         count = graph.lengths(spec, self.inputs(tx, run, spec))
-        kept = {each.item: each for each in store.elements(tx, step.id)}  # of an earlier time; run again under their ids
-        others = store.steps_count(tx, run.id) - len(kept)
+        kept = {
+            each.item: each for each in step_store.elements(tx, step.id)
+        }  # of an earlier time; run again under their ids
+        others = step_store.steps_count(tx, run.id) - len(kept)
         if others + count > STEPS_MAX:
             raise Invalid(
                 f"{step.name} would become {count} steps; a run has at most {STEPS_MAX}, and this one has {others} already. "
                 "Let each step do several items."
             )
         made = [self._element(tx.op.at_ms, step, graph.element(spec, i, plan.maps), i, kept.get(i)) for i in range(count)]
-        store.remove_steps(tx, [each.id for i, each in kept.items() if i >= count])
-        store.put_elements(tx, made)
+        step_store.remove_steps(tx, [each.id for i, each in kept.items() if i >= count])
+        step_store.put_elements(tx, made)
         tx.emit("step_run.expanded", Ref("step_run", step.id), run_id=run.id, step=step.name, count=count)
         step = replace(
             step, state="running", waits=count, started_at_ms=step.started_at_ms or tx.op.at_ms,
             reason=f"It became {count} step{'' if count == 1 else 's'}.",
         )  # fmt: skip
-        store.save_step(tx, step)
+        step_store.save_step(tx, step)
         run = replace(run, remaining=run.remaining + count)
         if not count:
             return self._end(tx, run, plan, step, "succeeded")
@@ -154,14 +146,14 @@ class Transitions:
         Raises Invalid when the run has no room for them.
         """
         assert tx.op is not None and spec.sweep is not None
-        old = store.elements(tx, step.id)
-        others = store.steps_count(tx, run.id) - len(old)
+        old = step_store.elements(tx, step.id)
+        others = step_store.steps_count(tx, run.id) - len(old)
         if others + spec.sweep.trials > STEPS_MAX:
             raise Invalid(
                 f"{step.name} makes {spec.sweep.trials} trials; a run has at most {STEPS_MAX} steps, and this one has {others} others."
             )
-        store.remove_steps(tx, [each.id for each in old])
-        store.save_step(tx, replace(step, state="running", waits=1, started_at_ms=tx.op.at_ms))
+        step_store.remove_steps(tx, [each.id for each in old])
+        step_store.save_step(tx, replace(step, state="running", waits=1, started_at_ms=tx.op.at_ms))
         tx.emit("step_run.expanded", Ref("step_run", step.id), run_id=run.id, step=step.name, count=0)
         return run, []
 
@@ -175,8 +167,8 @@ class Transitions:
             self._element(tx.op.at_ms, step, graph.trial(spec, number, found), number, None)
             for number, found in zip(numbers, params, strict=True)
         ]
-        store.put_elements(tx, trials)
-        store.save_step(tx, replace(step, waits=step.waits + len(trials)))
+        step_store.put_elements(tx, trials)
+        step_store.save_step(tx, replace(step, waits=step.waits + len(trials)))
         tx.emit("step_run.tried", Ref("step_run", step.id), run_id=run.id, step=step.name, trials=list(numbers))
         run = replace(run, remaining=run.remaining + len(trials))
         return self.make_ready(tx, run, plan, [each for each in trials if each.state == "waiting"])
@@ -194,7 +186,7 @@ class Transitions:
         approval = self._asker.ask(
             tx, run, step, spec.question, evidence=evidence, until_ms=until_ms,
         )  # fmt: skip
-        store.save_step(
+        step_store.save_step(
             tx,
             replace(step, state="asking", approval_id=approval, due_at_ms=until_ms, started_at_ms=tx.op.at_ms,
                     reason="It waits for an answer."),
@@ -254,7 +246,7 @@ class Transitions:
     def _requeue(self, tx: Write, run: PipelineRun, step: StepRun) -> None:
         """Nobody holds the step any more, and it is to run again: now, or when its run goes on."""
         state: StepState = "waiting" if run.is_paused else "ready"
-        store.save_step(tx, replace(step, state=state, worker="", lease_until_ms=None))
+        step_store.save_step(tx, replace(step, state=state, worker="", lease_until_ms=None))
 
     def _succeed(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, outputs: Value | None) -> PipelineRun:
         if step.cache_key:
@@ -305,12 +297,12 @@ class Transitions:
                 "step_run.succeeded", Ref("step_run", step.id), run_id=run.id, step=step.name, attempt=step.attempt,
                 cached_from=step.cached_from,
             )  # fmt: skip
-        store.save_step(tx, step)
+        step_store.save_step(tx, step)
         run = replace(run, remaining=run.remaining - 1)
         if step.parent_id:
             return self._end_element(tx, run, plan, step)
         if state in ("succeeded", "skipped"):
-            return run, store.count_down(tx, step.id)
+            return run, step_store.count_down(tx, step.id)
         if run.state == "cancelling":
             return run, []
         word = "failed" if state == "failed" else f"was cancelled by {step.stop_by}"
@@ -318,7 +310,7 @@ class Transitions:
 
     def _end_element(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun) -> Moved:
         """The last element to end ends its map: well if all did, or if the map was told to keep going."""
-        above = store.step(tx, step.parent_id)
+        above = step_store.step(tx, step.parent_id)
         assert above is not None
         return self._one_less(tx, run, plan, above)
 
@@ -326,11 +318,11 @@ class Transitions:
         """A map or a sweep waits for one thing less."""
         above = replace(above, waits=above.waits - 1)
         if above.waits:
-            store.save_step(tx, above)
+            step_store.save_step(tx, above)
             return run, []
         if run.state == "cancelling" or above.stop_by:
             return self._end(tx, run, plan, above, "cancelled")
-        ended = store.elements(tx, above.id)
+        ended = step_store.elements(tx, above.id)
         if above.kind == "sweep":
             return self._end_sweep(tx, run, plan, above, ended)
         failed = [each for each in ended if each.state in ("failed", "cancelled")]
@@ -370,11 +362,11 @@ class Transitions:
         """The step came to a bad end: what needs it is skipped, and the run will have failed."""
         assert tx.op is not None
         skipped = [
-            other for other in store.named_steps(tx, run.id, sorted(plan.below(step.name))) if other.state == "waiting"
+            other for other in step_store.named_steps(tx, run.id, sorted(plan.below(step.name))) if other.state == "waiting"
         ]
         for other in skipped:
             ended = replace(other, state="skipped", ended_at_ms=tx.op.at_ms, reason=f"{step.name} {word}.")
-            store.save_step(tx, ended)
+            step_store.save_step(tx, ended)
         text = f"Step {step.name} {word}" + (f": {step.error}" if step.state == "failed" else ".")
         return replace(run, remaining=run.remaining - len(skipped), error=run.error or text)
 
@@ -387,7 +379,7 @@ class Transitions:
     # --- the cache --------------------------------------------------------------------------------------------------
 
     def _take_cached(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, found: dict[str, Any]) -> Moved:
-        source = store.step(tx, found["step_run_id"])
+        source = step_store.step(tx, found["step_run_id"])
         outputs = msgspec.json.decode(found["outputs"], type=Value)
         step = replace(
             step, outputs=outputs, reads=source.reads if source else [], cached_from=found["step_run_id"],
@@ -403,7 +395,7 @@ class Transitions:
         except Invalid:
             return None, step  # the claim fails it, with the reason
         key = graph.cache_key(run.pipeline, spec, inputs)
-        found = store.cached(tx, key.key)
+        found = cache_store.cached(tx, key.key)
         if found and spec.cache_s and tx.op.at_ms - int(found["created_at_ms"]) > spec.cache_s * 1000:
             found = None
         if found:
@@ -411,7 +403,7 @@ class Transitions:
                 step, cache_key=key.key, started_at_ms=tx.op.at_ms,
                 reason=f"From the cache: the code and the inputs are those of step run {found['step_run_id']}.",
             )  # fmt: skip
-        last = store.last_cached(tx, run.pipeline, step.name)
+        last = cache_store.last_cached(tx, run.pipeline, step.name)
         decoded = last and {"code": last["code"], "inputs": msgspec.json.decode(last["inputs"])}
         return None, replace(step, cache_key=key.key, reason=graph.why_not_cached(key, decoded))
 
@@ -419,7 +411,7 @@ class Transitions:
         assert tx.op is not None
         spec = plan.spec_of(step)
         key = graph.cache_key(run.pipeline, spec, self.inputs(tx, run, spec))
-        store.add_cached(
+        cache_store.add_cached(
             tx, key=key.key, pipeline=run.pipeline, step=step.name, step_run_id=step.id, outputs=js(step.outputs),
             code=key.code, inputs=js(key.inputs), at_ms=tx.op.at_ms,
         )  # fmt: skip
@@ -428,7 +420,7 @@ class Transitions:
 
     def inputs(self, tx: Read, run: PipelineRun, spec: StepSpec) -> dict[str, Value]:
         """What a step is given. Raises Invalid when a part that it names is not there."""
-        known = store.results(tx, run.id, graph.parents(spec))
+        known = step_store.results(tx, run.id, graph.parents(spec))
         return {
             name: graph.resolve(source, run.params, known.values, known.absent) for name, source in spec.inputs.items()
         }  # fmt: skip
@@ -438,7 +430,7 @@ class Transitions:
         assert tx.op is not None
         if run.remaining == 0 and run.state not in RUN_ENDED:
             run = self._end_run(tx, run, plan)
-        store.save_run(tx, run)
+        run_store.save_run(tx, run)
         return run
 
     def _end_run(self, tx: Write, run: PipelineRun, plan: Plan) -> PipelineRun:
@@ -453,7 +445,7 @@ class Transitions:
         if not run.error:
             sources = plan.spec.outputs
             names = {leaf.step for source in sources.values() for leaf in graph.leaves(source) if hasattr(leaf, "step")}
-            known = store.results(tx, run.id, sorted(names))
+            known = step_store.results(tx, run.id, sorted(names))
             try:
                 outputs = {
                     name: graph.resolve(source, run.params, known.values, known.absent) for name, source in sources.items()
@@ -470,7 +462,7 @@ class Transitions:
     def note(self, tx: Write, step: StepRun, text: str) -> None:
         """A line of the scheduler in the step's output."""
         line = f"── {text} ──\n"
-        store.append_log(tx, step.id, line, attempt=None, size_bytes=len(line.encode()))
+        attempt_store.append_log(tx, step.id, line, attempt=None, size_bytes=len(line.encode()))
 
     def link_reads(self, tx: Write, run: PipelineRun, reads: Iterable[str]) -> None:
         for text in sorted(set(reads)):
@@ -485,7 +477,7 @@ def run_ref(run: PipelineRun) -> Ref:
 
 def lock_run(tx: Write, run_id: str) -> PipelineRun:
     """The run, held by this transaction until it ends."""
-    run = store.lock_run(tx, run_id)
+    run = run_store.lock_run(tx, run_id)
     assert run is not None, f"the pipeline run {run_id} vanished"
     return run
 

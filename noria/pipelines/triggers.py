@@ -22,9 +22,11 @@ from noria.kernel.ids import Ref, check_name, new_id
 from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.signing import new_secret
-from noria.pipelines import graph, store
+from noria.pipelines import graph, pipeline_store, run_store, trigger_store
 from noria.pipelines.files import Found, Watch, look
-from noria.pipelines.model import Condition, Files, NewTrigger, PipelineSpec, Trigger
+from noria.pipelines.model.spec import PipelineSpec
+from noria.pipelines.model.starts import Condition, Files
+from noria.pipelines.model.triggers import NewTrigger, Trigger
 from noria.pipelines.service import Pipelines, owner_of, visible_names
 
 log = logging.getLogger("noria.pipelines")
@@ -53,7 +55,7 @@ class Triggers:
                 raise AlreadyExists(
                     f"There is already a trigger named {new.name!r}.", hint="Delete it or pick another name."
                 )
-            made = store.trigger(tx, new.name)
+            made = trigger_store.trigger(tx, new.name)
         assert made is not None
         return replace(made, secret=secret) if secret else made
 
@@ -76,7 +78,7 @@ class Triggers:
             params=new.params, cooldown_s=new.cooldown_s, is_enabled=new.is_enabled, owner=owner_of(op) or "local",
             created_at_ms=op.at_ms, files=new.files, is_hook=new.is_hook, is_declared=is_declared,
         )  # fmt: skip
-        if not store.add_trigger(tx, made, secret=secret):
+        if not trigger_store.add_trigger(tx, made, secret=secret):
             return False
         if made.files and there is not None:
             self._watch.begin(tx, made, there)
@@ -104,7 +106,7 @@ class Triggers:
             raise Invalid(f"The trigger {name} takes no messages.", hint="Make one with is_hook.")
         secret = new_secret()
         with self._db.write(op) as tx:
-            store.put_trigger_secret(tx, name, secret)
+            trigger_store.put_trigger_secret(tx, name, secret)
             tx.emit("trigger.changed", Ref("trigger", name), is_enabled=found.is_enabled)
         return replace(found, secret=secret)
 
@@ -113,19 +115,19 @@ class Triggers:
         size, names = check_limit(limit), visible_names(op, "pipeline.read")
         after = str(decode_token(page, size=1)[0]) if page else ""
         with self._db.read() as tx:
-            found = store.triggers(tx, pipeline=pipeline, names=names, after=after, limit=size)
+            found = trigger_store.triggers(tx, pipeline=pipeline, names=names, after=after, limit=size)
         return Page(found, encode_token(found[-1].name) if len(found) == size else None)
 
     def switch(self, op: Op, name: str, is_enabled: bool) -> Trigger:
         """Turn it on or off. Facts that passed while it was off are not looked at again."""
         there = self._there(self._mine(op, name).files) if is_enabled else []
         with self._db.write(op) as tx:
-            found = store.lock_trigger(tx, name)
+            found = trigger_store.lock_trigger(tx, name)
             if found is None:
                 raise NotFound(f"There is no trigger {name!r}.")
             if found.is_enabled != is_enabled:
                 found = replace(found, is_enabled=is_enabled)
-                store.mark_trigger(tx, found)
+                trigger_store.mark_trigger(tx, found)
                 if is_enabled and found.files:
                     self._watch.begin(tx, found, there)
                 tx.emit("trigger.changed", Ref("trigger", name), is_enabled=is_enabled)
@@ -138,12 +140,12 @@ class Triggers:
 
     def delete_in(self, tx: Write, name: str) -> None:
         """Remove a trigger in the caller's transaction."""
-        if store.delete_trigger(tx, name):
+        if trigger_store.delete_trigger(tx, name):
             tx.emit("trigger.deleted", Ref("trigger", name))
 
     def _mine(self, op: Op, name: str) -> Trigger:
         with self._db.read() as tx:
-            found = store.trigger(tx, name)
+            found = trigger_store.trigger(tx, name)
         if found is None:
             op.require("trigger.write")
             raise NotFound(f"There is no trigger {name!r}.")
@@ -152,13 +154,13 @@ class Triggers:
 
     def interest(self, tx: Read) -> frozenset[str]:
         """What the triggers that are on wait for; and that there is another one."""
-        wanted = {kind for trigger in store.triggers_enabled(tx) for kind in trigger.kinds}
+        wanted = {kind for trigger in trigger_store.triggers_enabled(tx) for kind in trigger.kinds}
         return frozenset(wanted | {"trigger.created", "trigger.changed"})
 
     def handle(self, event: Event) -> None:
         """Start what this fact starts."""
         with self._db.read() as tx:
-            found = [t for t in store.triggers_enabled(tx) if matches(t, event)]
+            found = [t for t in trigger_store.triggers_enabled(tx) if matches(t, event)]
         for trigger in found:
             if event.at_ms >= trigger.created_at_ms:
                 self._fire(trigger, event)
@@ -168,7 +170,7 @@ class Triggers:
         actor = Actor(kind="trigger", id=trigger.id, name=trigger.name, on_behalf_of=trigger.owner)
         op = self._ops.mint(actor, cause=event.seq)
         with self._db.read() as tx:
-            if store.run_by_unique(tx, unique):
+            if run_store.run_by_unique(tx, unique):
                 return
             is_own = any(e.actor.startswith(own) for e in cause_chain(tx, event.seq))
         error, version, bound = "", None, dict[str, Any]()
@@ -182,20 +184,20 @@ class Triggers:
             error = refused.message
             log.warning("trigger %s did not start %s for fact %d: %s", trigger.name, trigger.pipeline, event.seq, error)
         with self._db.write(op) as tx:
-            now = store.lock_trigger(tx, trigger.name)
+            now = trigger_store.lock_trigger(tx, trigger.name)
             if now is None or not now.is_enabled:
                 return
-            pipeline = store.pipeline(tx, trigger.pipeline)
+            pipeline = pipeline_store.pipeline(tx, trigger.pipeline)
             if pipeline and pipeline.is_paused:
                 error = error or f"The pipeline {trigger.pipeline} is paused; fact {event.seq} was passed over."
             is_cooling = now.last_at_ms is not None and op.at_ms - now.last_at_ms < now.cooldown_s * 1000
             if error or is_cooling or version is None:
                 why = error or f"It is cooling down since its last run; fact {event.seq} was passed over."
-                store.mark_trigger(tx, replace(now, skipped=now.skipped + 1, error=why))
+                trigger_store.mark_trigger(tx, replace(now, skipped=now.skipped + 1, error=why))
                 return
             run, is_new = self._pipelines.submit_in(tx, version, bound, unique=unique)
             if is_new:
-                store.mark_trigger(tx, replace(now, last_at_ms=op.at_ms, last_run_id=run.id, error=""))
+                trigger_store.mark_trigger(tx, replace(now, last_at_ms=op.at_ms, last_run_id=run.id, error=""))
 
 
 def _kinds(new: NewTrigger) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from noria.pipelines.model import Queue
+from noria.pipelines.model.queues import Queue
 
 
 class Waiting(Struct, frozen=True):

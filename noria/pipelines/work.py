@@ -17,29 +17,15 @@ from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch
 from noria.kernel.ids import Ref, check_name
 from noria.kernel.op import Op, Ops
 from noria.kernel.ticks import Ticks
-from noria.pipelines import graph, rooms, store
+from noria.pipelines import attempt_store, claim_store, graph, queue_store, rooms, run_store, step_store, worker_store
 from noria.pipelines.graph import Plan
-from noria.pipelines.model import (
-    DEFAULT_QUEUE,
-    LOG_BYTES_MAX,
-    QUEUES_MAX,
-    Assignment,
-    Beat,
-    Claim,
-    Claimed,
-    Finish,
-    Held,
-    Hello,
-    LogChunk,
-    Orders,
-    PipelineRun,
-    PipelineWorker,
-    Replay,
-    Room,
-    StepRun,
-    Value,
-    Welcome,
-)
+from noria.pipelines.model.limits import LOG_BYTES_MAX, QUEUES_MAX
+from noria.pipelines.model.queues import DEFAULT_QUEUE
+from noria.pipelines.model.runs import PipelineRun, Replay
+from noria.pipelines.model.steps import StepRun
+from noria.pipelines.model.values import Value
+from noria.pipelines.model.work import Assignment, Beat, Claim, Claimed, Finish, Held, Hello, LogChunk, Orders, Welcome
+from noria.pipelines.model.workers import PipelineWorker, Room
 from noria.pipelines.service import Pipelines, owner_of
 from noria.pipelines.transitions import Transitions, lock_run
 from noria.pipelines.turns import in_turn
@@ -85,9 +71,9 @@ class Work:
         for name in hello.queues:
             check_name(name, what="queue")
         with self._db.write(op) as tx:
-            store.save_worker(tx, hello, op.at_ms)
+            worker_store.save_worker(tx, hello, op.at_ms)
         with self._db.read() as tx:
-            orphans = store.held_by_name(tx, hello.name, hello.worker) if hello.name else []
+            orphans = claim_store.held_by_name(tx, hello.name, hello.worker) if hello.name else []
         for step in orphans:
             self._lose(step)
         from noria import __version__
@@ -98,10 +84,10 @@ class Work:
         """A worker stops; what it held is free again."""
         op.require("pipeline.work")
         with self._db.write(op) as tx:
-            store.gone_worker(tx, beat.worker)
+            worker_store.gone_worker(tx, beat.worker)
         for held in beat.held:
             with self._db.read() as tx:
-                step = store.step(tx, held.step_run_id)
+                step = step_store.step(tx, held.step_run_id)
             if step and step.state == "running" and (step.worker, step.attempt) == (beat.worker, held.attempt):
                 self._lose(step)
 
@@ -113,9 +99,9 @@ class Work:
         op.require("pipeline.work")
         op = self._ops.mint(op.actor)  # a long poll is older than its answer
         with self._db.read() as tx:
-            worker = store.worker(tx, claim.worker)
+            worker = worker_store.worker(tx, claim.worker)
             is_gone = worker is not None and worker.seen_at_ms == 0  # it said goodbye; this request was on its way before
-            if before := store.given_for(tx, claim.worker, claim.key) if claim.key else None:
+            if before := claim_store.given_for(tx, claim.worker, claim.key) if claim.key else None:
                 candidates = [before]
             else:
                 candidates = [] if is_gone else self._in_turn(tx, worker, op.at_ms, CANDIDATES)
@@ -131,21 +117,21 @@ class Work:
     def _in_turn(self, tx: Read, worker: PipelineWorker | None, now_ms: int, each: int) -> list[tuple[str, str]]:
         """(step, run) ids that this worker may take, in the order of their turns."""
         names = worker.queues if worker else [DEFAULT_QUEUE]
-        waiting = store.waiting_for(tx, now_ms, each, self._room(tx, worker, now_ms), names)
-        if len(waiting) > 1 or (waiting and store.queue_rules(tx)):
-            waiting = in_turn(waiting, store.running(tx), store.queue_rules(tx))
+        waiting = claim_store.waiting_for(tx, now_ms, each, self._room(tx, worker, now_ms), names)
+        if len(waiting) > 1 or (waiting and queue_store.queue_rules(tx)):
+            waiting = in_turn(waiting, claim_store.running(tx), queue_store.queue_rules(tx))
         return [(step.id, step.run_id) for step in waiting[:each]]
 
     def _room(self, tx: Read, worker: PipelineWorker | None, now_ms: int) -> Room:
         """What is free on a worker. When a step has waited long for more than that, room is kept for it."""
         whole = rooms.whole(worker)
-        used = store.promised(tx, worker.id) if worker else {}
+        used = claim_store.promised(tx, worker.id) if worker else {}
         free = rooms.free(whole, used)
         if free == whole:
             return free
         return replace(
             free,
-            kept_for_ms=store.longest_left_out(
+            kept_for_ms=claim_store.longest_left_out(
                 tx, now_ms - rooms.KEPT_AFTER_MS, whole, free, worker.queues if worker else [DEFAULT_QUEUE]
             ),
         )
@@ -157,7 +143,7 @@ class Work:
         """
         step = self._pipelines.step_run(op, "pipeline.run", step_run_id)
         with self._db.read() as tx:
-            run = store.run(tx, step.run_id)
+            run = run_store.run(tx, step.run_id)
             assert run is not None
             plan = self._pipelines.plan(run)
             spec = plan.spec_of(step)
@@ -181,15 +167,15 @@ class Work:
         """Make the worker the holder of a ready step; None when somebody else was quicker or it cannot run."""
         op = tx.op
         assert op is not None
-        step = store.step(tx, step_id)
+        step = step_store.step(tx, step_id)
         if step is None or step.state != "ready" or step.due_at_ms > op.at_ms or run.state not in ("queued", "running"):
             return None
-        rule = store.lock_queue(tx, step.queue)
-        if rule is not None and rule.quota is not None and store.running_in(tx, step.queue) >= rule.quota:
+        rule = queue_store.lock_queue(tx, step.queue)
+        if rule is not None and rule.quota is not None and queue_store.running_in(tx, step.queue) >= rule.quota:
             return None
         plan = self._pipelines.plan(run)
         try:
-            above = store.named_steps(tx, run.id, graph.parents(plan.spec_of(step)))
+            above = step_store.named_steps(tx, run.id, graph.parents(plan.spec_of(step)))
             inputs = self._transitions.inputs(tx, run, plan.spec_of(step))
         except Invalid as error:
             run = self._transitions.fail_for_good(tx, run, plan, step, error.message)
@@ -200,8 +186,8 @@ class Work:
             reads=sorted({ref for parent in above for ref in parent.reads}), started_at_ms=step.started_at_ms or op.at_ms,
             lease_until_ms=op.at_ms + int(self._pipelines.lease_s * 1000),
         )  # fmt: skip
-        store.save_step(tx, step)
-        store.add_attempt(tx, step.id, step.attempt, claim.worker, op.at_ms, claim=claim.key)
+        step_store.save_step(tx, step)
+        attempt_store.add_attempt(tx, step.id, step.attempt, claim.worker, op.at_ms, claim=claim.key)
         if step.attempt > 1:
             self._transitions.note(tx, step, f"attempt {step.attempt}")
         tx.emit(
@@ -209,14 +195,14 @@ class Work:
             worker=claim.worker,
         )  # fmt: skip
         if run.state == "queued":
-            store.save_run(tx, replace(run, state="running", started_at_ms=op.at_ms))
+            run_store.save_run(tx, replace(run, state="running", started_at_ms=op.at_ms))
         return self._assignment(tx, run, plan, step, inputs)
 
     def _given_again(self, tx: Write, run: PipelineRun, claim: Claim, step_id: str) -> Assignment | None:
         """What a worker was given for this very claim, unless it was taken away meanwhile."""
-        if store.given_for(tx, claim.worker, claim.key) != (step_id, run.id):
+        if claim_store.given_for(tx, claim.worker, claim.key) != (step_id, run.id):
             return None
-        step, plan = store.step(tx, step_id), self._pipelines.plan(run)
+        step, plan = step_store.step(tx, step_id), self._pipelines.plan(run)
         assert step is not None
         inputs = self._transitions.inputs(tx, run, plan.spec_of(step))
         return self._assignment(tx, run, plan, step, inputs)
@@ -241,16 +227,16 @@ class Work:
         op.require("pipeline.work")
         lease_ms = int(self._pipelines.lease_s * 1000)
         with self._db.read() as tx:
-            rows = {(row["id"], int(row["attempt"])): row for row in store.held(tx, beat.worker)}
-            known = store.worker(tx, beat.worker)
+            rows = {(row["id"], int(row["attempt"])): row for row in claim_store.held(tx, beat.worker)}
+            known = worker_store.worker(tx, beat.worker)
             seen_at = known.seen_at_ms if known else None
         left_ms = [int(row["lease_until_ms"]) - op.at_ms for row in rows.values()]
         is_due = any(not lease_ms * 3 // 4 <= left <= lease_ms for left in left_ms)  # more than a lease: the clock went back
         if is_due or seen_at is None or op.at_ms - seen_at > lease_ms // 4:
             with self._db.system_write() as tx:
-                store.renew(tx, beat.worker, [held.step_run_id for held in beat.held], op.at_ms + lease_ms)
-                if not store.seen_worker(tx, beat.worker, op.at_ms):
-                    store.save_worker(tx, Hello(worker=beat.worker, name=""), op.at_ms)
+                claim_store.renew(tx, beat.worker, [held.step_run_id for held in beat.held], op.at_ms + lease_ms)
+                if not worker_store.seen_worker(tx, beat.worker, op.at_ms):
+                    worker_store.save_worker(tx, Hello(worker=beat.worker, name=""), op.at_ms)
         self._take_back_unknown(op, beat, rows)
         cancel, lost = [], list[Held]()
         for held in beat.held:
@@ -267,7 +253,7 @@ class Work:
         for (step_id, attempt), row in rows.items():
             if (step_id, attempt) not in known and op.at_ms - int(row["started_at_ms"]) > UNKNOWN_AFTER_MS:
                 with self._db.read() as tx:
-                    step = store.step(tx, step_id)
+                    step = step_store.step(tx, step_id)
                 if step and (step.worker, step.attempt) == (beat.worker, attempt):
                     self._lose(step)
 
@@ -279,7 +265,7 @@ class Work:
 
     def _keep_text(self, tx: Write, chunk: LogChunk) -> None:
         body = chunk.text.encode("utf-8", "replace")
-        kept = store.attempt_log_bytes(tx, chunk.step_run_id, chunk.attempt, chunk.worker)
+        kept = attempt_store.attempt_log_bytes(tx, chunk.step_run_id, chunk.attempt, chunk.worker)
         if kept is None:
             raise Conflict("This attempt was taken over.", ref=Ref("step_run", chunk.step_run_id))
         if chunk.offset > kept:
@@ -290,7 +276,7 @@ class Work:
         if kept + len(body) > LOG_BYTES_MAX + 4096:
             raise TooMuch(f"An attempt keeps at most {LOG_BYTES_MAX >> 20} MiB of output.")
         text = body.decode("utf-8", "replace").replace("\x00", "\ufffd")
-        size = store.append_log(tx, chunk.step_run_id, text, attempt=chunk.attempt, size_bytes=len(text.encode()))
+        size = attempt_store.append_log(tx, chunk.step_run_id, text, attempt=chunk.attempt, size_bytes=len(text.encode()))
         tx.after_commit(lambda: self._ticks.tick(Ref("step_run", chunk.step_run_id), {"log_bytes": size}))
 
     def finish(self, op: Op, done: Finish) -> Claimed:
@@ -301,13 +287,13 @@ class Work:
         """
         op.require("pipeline.work")
         with self._db.read() as tx:
-            known = store.step(tx, done.step_run_id)
+            known = step_store.step(tx, done.step_run_id)
         if known is None:
             raise NotFound(f"There is no step run {done.step_run_id}.")
         because = self._pipelines.because(op, known.run_id)
         with self._db.write(because) as tx:
             run = lock_run(tx, known.run_id)
-            step = store.step(tx, done.step_run_id)
+            step = step_store.step(tx, done.step_run_id)
             assert step is not None
             given = None
             if (step.state, step.worker, step.attempt) == ("running", done.worker, done.attempt):
@@ -327,7 +313,7 @@ class Work:
             )
             self._keep_text(tx, chunk)
         assert tx.op is not None
-        store.end_attempt(
+        attempt_store.end_attempt(
             tx, step.id, step.attempt, state=done.outcome, at_ms=tx.op.at_ms, error=done.error, exit_code=done.exit_code,
             environment=done.environment_digest, memory_peak_bytes=done.memory_peak_bytes,
         )  # fmt: skip
@@ -338,12 +324,12 @@ class Work:
     def _next_in(self, tx: Write, run: PipelineRun, claim: Claim) -> Assignment | None:
         """The step whose turn it is, if it is one of this run, which this transaction holds."""
         assert tx.op is not None
-        first = self._in_turn(tx, store.worker(tx, claim.worker), tx.op.at_ms, 1)
+        first = self._in_turn(tx, worker_store.worker(tx, claim.worker), tx.op.at_ms, 1)
         return self._hand_out(tx, run, claim, first[0][0]) if first and first[0][1] == run.id else None
 
     def _was_finished(self, tx: Read, step: StepRun, done: Finish) -> bool:
         """Was this very result recorded before, and its answer lost?"""
-        tries = store.attempts(tx, step.run_id).get(step.id, [])
+        tries = attempt_store.attempts(tx, step.run_id).get(step.id, [])
         return any((t.number, t.worker, t.state) == (done.attempt, done.worker, done.outcome) for t in tries)
 
     # --- what time does -----------------------------------------------------------------------------------------------
@@ -359,10 +345,10 @@ class Work:
             drift_ms, self._drift_ms = self._drift_ms, now_ms - measured_ms
             if drift_ms is None or abs(self._drift_ms - drift_ms) > CLOCK_JUMP_MS:
                 with self._db.system_write() as tx:
-                    store.start_clock(tx, now_ms, now_ms + int(self._pipelines.lease_s * 1000))
+                    claim_store.start_clock(tx, now_ms, now_ms + int(self._pipelines.lease_s * 1000))
                 return
         with self._db.read() as tx:
-            silent = store.expired(tx, now_ms)
+            silent = claim_store.expired(tx, now_ms)
         for step in silent:
             self._lose(step, expired_before_ms=now_ms)
 
@@ -371,12 +357,12 @@ class Work:
         op = self._pipelines.because(self._ops.system("pipelines"), held.run_id)
         with self._db.write(op) as tx:
             run = lock_run(tx, held.run_id)
-            step = store.step(tx, held.id)
+            step = step_store.step(tx, held.id)
             if step is None or (step.state, step.worker, step.attempt) != ("running", held.worker, held.attempt):
                 return
             if expired_before_ms is not None and (step.lease_until_ms or 0) >= expired_before_ms:
                 return
-            store.end_attempt(
+            attempt_store.end_attempt(
                 tx, step.id, step.attempt, state="lost", at_ms=op.at_ms, error=f"The worker {step.worker} is gone."
             )
             plan = self._pipelines.plan(run)

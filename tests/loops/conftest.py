@@ -14,7 +14,8 @@ from noria.kernel.errors import Conflict, NotFound
 from noria.kernel.ids import Ref, RevisionId, new_id
 from noria.kernel.op import Op
 from noria.loops.model import Turn
-from noria.pipelines.model import Json, PipelineRun
+from noria.pipelines.model.runs import PipelineRun
+from noria.pipelines.model.values import Json
 from noria.registry.model import Evaluation, ModelVersion
 from noria.serving.model import Canary, Guard
 from tests.conftest import Noria

@@ -8,17 +8,10 @@ import httpx
 import msgspec
 
 from noria.kernel.secrets import Secret
-from noria.pipelines.model import (
-    Assignment,
-    Claimed,
-    CodeInfo,
-    FromStep,
-    Json,
-    ParamSpec,
-    PipelineSpec,
-    StepSpec,
-    Value,
-)
+from noria.pipelines.model.sources import FromStep
+from noria.pipelines.model.spec import CodeInfo, ParamSpec, PipelineSpec, StepSpec
+from noria.pipelines.model.values import Json, Value
+from noria.pipelines.model.work import Assignment, Claimed
 from tests.conftest import Noria
 
 INTERNAL = "internal-token-of-the-tests"

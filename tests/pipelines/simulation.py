@@ -27,19 +27,10 @@ from noria.kernel.crash import Crashed
 from noria.kernel.db import Database, Write
 from noria.kernel.errors import Conflict
 from noria.kernel.op import Actor, Op, Ops
-from noria.pipelines.model import (
-    Assignment,
-    Beat,
-    Claim,
-    CodeInfo,
-    Finish,
-    FromStep,
-    Held,
-    Hello,
-    Json,
-    PipelineSpec,
-    StepSpec,
-)
+from noria.pipelines.model.sources import FromStep
+from noria.pipelines.model.spec import CodeInfo, PipelineSpec, StepSpec
+from noria.pipelines.model.values import Json
+from noria.pipelines.model.work import Assignment, Beat, Claim, Finish, Held, Hello
 from noria.pipelines.service import Pipelines
 from noria.pipelines.transitions import Transitions
 from noria.pipelines.work import Work

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from noria.kernel.errors import Invalid
 from noria.pipelines.backfills import dates
-from noria.pipelines.model import NewBackfill
+from noria.pipelines.model.backfills import NewBackfill
 from tests.conftest import Noria
 from tests.pipelines.given import Worker, register, spec, view
 

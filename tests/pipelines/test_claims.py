@@ -10,7 +10,7 @@ import pytest
 
 from noria.config import Config
 from noria.kernel.clock import ManualClock
-from noria.pipelines.model import Assignment, Claimed
+from noria.pipelines.model.work import Assignment, Claimed
 from tests.conftest import Noria
 from tests.pipelines.given import Worker, register, spec, states, submit, view
 

@@ -7,20 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from noria.pipelines.model import (
-    Compare,
-    FromFirst,
-    FromList,
-    FromParam,
-    FromStep,
-    FromValue,
-    Json,
-    ParamSpec,
-    PipelineSpec,
-    Question,
-    StepSpec,
-    Truth,
-)
+from noria.pipelines.model.conditions import Compare, Truth
+from noria.pipelines.model.sources import FromFirst, FromList, FromParam, FromStep, FromValue
+from noria.pipelines.model.spec import ParamSpec, PipelineSpec, Question, StepSpec
+from noria.pipelines.model.values import Json
 from tests.conftest import Noria
 from tests.pipelines.given import Worker, register, spec, states, submit, view
 

@@ -20,21 +20,11 @@ from noria.config import load_config
 from noria.kernel.clock import ManualClock
 from noria.kernel.errors import Conflict
 from noria.kernel.op import Actor, Op
-from noria.pipelines.model import (
-    Assignment,
-    Beat,
-    Claim,
-    CodeInfo,
-    Finish,
-    FromStep,
-    Held,
-    Hello,
-    Json,
-    PipelineSpec,
-    Question,
-    StepSpec,
-    Truth,
-)
+from noria.pipelines.model.conditions import Truth
+from noria.pipelines.model.sources import FromStep
+from noria.pipelines.model.spec import CodeInfo, PipelineSpec, Question, StepSpec
+from noria.pipelines.model.values import Json
+from noria.pipelines.model.work import Assignment, Beat, Claim, Finish, Held, Hello
 
 LEASE_S = 3.0
 WORKERS = ["w1", "w2"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from noria.pipelines.model import Queue
+from noria.pipelines.model.queues import Queue
 from noria.pipelines.turns import Share, Waiting, in_turn
 from tests.conftest import Noria
 from tests.pipelines.given import Worker, register, spec, states, submit, view

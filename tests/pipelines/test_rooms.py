@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from noria.pipelines.model import PipelineSpec
+from noria.pipelines.model.spec import PipelineSpec
 from tests.conftest import Noria
 from tests.pipelines.given import Worker, register, spec, submit, view
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noria.pipelines.model import Json, Many, Named, Pickle
+from noria.pipelines.model.values import Json, Many, Named, Pickle
 from tests.conftest import Noria
 from tests.pipelines.given import Worker, register, spec, states, submit, view
 
@@ -244,7 +244,7 @@ def test_a_fully_cached_run_needs_no_worker(noria: Noria) -> None:
 def test_a_missing_part_fails_the_step_with_a_sentence(noria: Noria) -> None:
     from msgspec.structs import replace
 
-    from noria.pipelines.model import FromStep
+    from noria.pipelines.model.sources import FromStep
 
     made = spec(noria, steps={"load": [], "train": ["load"]})
     made = replace(made, steps=[made.steps[0], replace(made.steps[1], inputs={"x": FromStep("load", ["auc"])})])

@@ -20,7 +20,8 @@ from noria.client.pipeline import Pipeline
 from noria.client.tracing import is_json
 from noria.client.values import decode, encode
 from noria.kernel.errors import Invalid
-from noria.pipelines.model import FromList, FromParam, FromStep, FromValue, Json, Many, Pickle
+from noria.pipelines.model.sources import FromList, FromParam, FromStep, FromValue
+from noria.pipelines.model.values import Json, Many, Pickle
 
 HEAD = "import noria\nfrom helper_of_sdk import helped\nLIMIT = 3\n"
 CODE = '''

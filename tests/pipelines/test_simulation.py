@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from noria.kernel.op import Op
-from noria.pipelines import store
-from noria.pipelines.model import Beat, Claimed, Finish, Held, Orders
+from noria.pipelines import claim_store, step_store
+from noria.pipelines.model.work import Beat, Claimed, Finish, Held, Orders
 from noria.pipelines.work import Work
 from tests.pipelines.simulation import Broken, Site, play
 
@@ -40,7 +40,7 @@ class WithoutFence(Work):
 
     def finish(self, op: Op, done: Finish) -> Claimed:
         with self._db.read() as tx:
-            step = store.step(tx, done.step_run_id)
+            step = step_store.step(tx, done.step_run_id)
         assert step is not None
         return super().finish(op, replace(done, worker=step.worker, attempt=step.attempt))
 
@@ -59,7 +59,7 @@ class Believing(Work):
 
     def beat(self, op: Op, beat: Beat) -> Orders:
         with self._db.read() as tx:
-            held = [Held(step_run_id=row["id"], attempt=int(row["attempt"])) for row in store.held(tx, beat.worker)]
+            held = [Held(step_run_id=row["id"], attempt=int(row["attempt"])) for row in claim_store.held(tx, beat.worker)]
         super().beat(op, replace(beat, held=held))
         return Orders()
 

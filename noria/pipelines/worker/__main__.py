@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from noria.client.gpus import gpus
 from noria.logs import set_up_logging
-from noria.pipelines.model import DEFAULT_QUEUE
+from noria.pipelines.model.queues import DEFAULT_QUEUE
 from noria.pipelines.worker import cgroups
 from noria.pipelines.worker.home import Home
 from noria.pipelines.worker.local import Local

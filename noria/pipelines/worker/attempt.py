@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from noria.pipelines.model import Assignment, Claim, Claimed, Finish, Outcome, Value
+from noria.pipelines.model.steps import Outcome
+from noria.pipelines.model.values import Value
+from noria.pipelines.model.work import Assignment, Claim, Claimed, Finish
 from noria.pipelines.worker.output import Output
 from noria.pipelines.worker.server import RESULT_RETRY_S, Broken, Lost, Server
 

@@ -23,7 +23,7 @@ import noria
 from noria import __version__
 from noria.client.linking import CLIENT_NEEDS, link, link_client
 from noria.client.packages import uv_program
-from noria.pipelines.model import EnvironmentSpec
+from noria.pipelines.model.spec import EnvironmentSpec
 from noria.pipelines.worker.server import Broken, Server
 
 log = logging.getLogger("noria.worker")

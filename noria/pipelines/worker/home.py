@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from noria.client.environment import unpack_code
-from noria.pipelines.model import Assignment, Value, pickles
+from noria.pipelines.model.values import Value, pickles
+from noria.pipelines.model.work import Assignment
 from noria.pipelines.worker.server import Server
 
 CACHE_BYTES_MAX = 4 << 30

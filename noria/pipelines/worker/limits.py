@@ -18,7 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from noria.pipelines.model import Assignment, Outcome
+from noria.pipelines.model.steps import Outcome
+from noria.pipelines.model.work import Assignment
 from noria.pipelines.worker.cgroups import Group, Groups
 
 log = logging.getLogger("noria.worker")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from noria.pipelines.model import Assignment, Value
+from noria.pipelines.model.values import Value
+from noria.pipelines.model.work import Assignment
 from noria.pipelines.worker.attempt import Attempt, Ending
 from noria.pipelines.worker.cgroups import Groups
 from noria.pipelines.worker.environments import Environments, key_of

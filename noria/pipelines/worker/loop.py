@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import msgspec
 
-from noria.pipelines.model import DEFAULT_QUEUE, Assignment, Claim, Claimed, Finish, Held, Hello, Orders, Welcome
+from noria.pipelines.model.queues import DEFAULT_QUEUE
+from noria.pipelines.model.work import Assignment, Claim, Claimed, Finish, Held, Hello, Orders, Welcome
 from noria.pipelines.worker.attempt import STOP_GRACE_S, Attempt, Attempts
 from noria.pipelines.worker.home import Home
 from noria.pipelines.worker.local import Local

@@ -7,7 +7,8 @@ import codecs
 import contextlib
 import os
 
-from noria.pipelines.model import LOG_BYTES_MAX, Assignment
+from noria.pipelines.model.limits import LOG_BYTES_MAX
+from noria.pipelines.model.work import Assignment
 from noria.pipelines.worker.server import RESULT_RETRY_S, Server
 
 LOG_EVERY_S = 0.15
