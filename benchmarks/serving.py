@@ -77,10 +77,10 @@ def main() -> None:
                 [sys.executable, "-m", "benchmarks.serving", "client", str(plane.config.gateway_port), str(seconds)],
                 check=True,
             )
-            plane.until(lambda: plane.serving.segments(plane.op(), "flights"), "the record")
+            plane.until(lambda: plane.serving.segments.after(plane.op(), "flights"), "the record")
             time.sleep(4)
-            rows = sum(s.rows for s in plane.serving.segments(plane.op(), "flights"))
-            counts = plane.serving.traffic(
+            rows = sum(s.rows for s in plane.serving.segments.after(plane.op(), "flights"))
+            counts = plane.serving.traffic.series(
                 plane.op(), "flights", from_ms=0, to_ms=1 << 42, step_s=1 << 30
             ).by_revision.values()
             print(f"answered {sum(sum(c.count) for c in counts)}, recorded {rows}")

@@ -70,7 +70,8 @@ from noria.pipelines.triggers import Triggers
 from noria.pipelines.work import Work
 from noria.registry.service import Registry
 from noria.repository.repository import open_repository
-from noria.serving.service import Serving, Upkeep
+from noria.serving.service import Serving
+from noria.serving.traffic import Upkeep
 from noria.tracking.evaluations import Evaluations
 from noria.tracking.purge import Purge
 from noria.tracking.service import Tracking

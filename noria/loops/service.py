@@ -578,7 +578,7 @@ class Loops:
     def _try(self, op: Op, turn: Turn, challenger: ModelVersion, *, evidence: dict[str, Any], **changes: Any) -> bool:
         """Give the challenger live traffic: a first share, or all of it for a loop without a canary."""
         plan = turn.spec.canary
-        other = self._serving.canary(op, turn.spec.endpoint)
+        other = self._serving.canaries.current(op, turn.spec.endpoint)
         if other is not None and other.model_version != challenger.number:
             return False  # somebody else's trial comes to its end first
         if not plan.steps:
@@ -586,14 +586,16 @@ class Loops:
             return self._crown(op, turn, challenger, "Deployed without a canary, as the loop says.", evidence, **changes)
         canary = self._our_canary(op, turn, challenger)
         if canary is None:
-            canary = self._serving.start_canary(op, turn.spec.endpoint, challenger.label, steps=plan.steps, guard=plan.guard)
+            canary = self._serving.canaries.start(
+                op, turn.spec.endpoint, challenger.label, steps=plan.steps, guard=plan.guard
+            )
         with self._db.write(op) as tx:
             why = f"{challenger.label} is tried on {canary.steps[0]} % of {turn.spec.endpoint}."
             return self._move(tx, op, turn, "canary", why, canary_id=canary.id, evidence=evidence, **changes)
 
     def _our_canary(self, op: Op, turn: Turn, challenger: ModelVersion) -> Canary | None:
         """The canary that this turn started before a crash, whatever became of it."""
-        for canary in self._serving.canaries(op, turn.spec.endpoint):
+        for canary in self._serving.canaries.latest(op, turn.spec.endpoint):
             if canary.model_version == challenger.number and canary.started_at_ms >= turn.moved_at_ms:
                 return canary
         return None
@@ -602,7 +604,7 @@ class Loops:
 
     def _watch_canary(self, turn: Turn, loop: Loop | None) -> bool:
         op = self._op_of(turn, loop)
-        found = [c for c in self._serving.canaries(op, turn.spec.endpoint) if c.id == turn.canary_id]
+        found = [c for c in self._serving.canaries.latest(op, turn.spec.endpoint) if c.id == turn.canary_id]
         if not found:
             raise NotFound("The canary of this turn is no longer in the record.")
         canary = found[0]
@@ -651,9 +653,11 @@ class Loops:
             self._approvals.withdraw(op, turn.approval_id)
 
     def _end_canary(self, op: Op, turn: Turn) -> None:
-        is_ours = [c for c in self._serving.canaries(op, turn.spec.endpoint) if c.id == turn.canary_id]
+        is_ours = [c for c in self._serving.canaries.latest(op, turn.spec.endpoint) if c.id == turn.canary_id]
         if is_ours and is_ours[0].state in ("starting", "running"):
-            self._serving.rollback(op, turn.spec.endpoint, f"Loop {turn.loop} was stopped: {turn.reason}", {"turn": turn.id})
+            self._serving.canaries.rollback(
+                op, turn.spec.endpoint, f"Loop {turn.loop} was stopped: {turn.reason}", {"turn": turn.id}
+            )
 
     # --- operations ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from msgspec import Struct
 from noria.kernel.db import Database, Read, js
 from noria.kernel.errors import Conflict, Forbidden, NoriaError
 from noria.kernel.op import Op, Ops
-from noria.kernel.paging import Page
 from noria.monitoring import answers_store, canaries_store, segments_store, sketches_store
 from noria.monitoring.answers_store import Labelled, Stream
 from noria.monitoring.canaries_store import CanaryTestRow
@@ -31,7 +30,7 @@ from noria.monitoring.model import SCORE, ArmEvidence, Judgement
 from noria.monitoring.segments_store import Watermark
 from noria.monitoring.sequential import CanaryTest
 from noria.monitoring.sketches import Sketch, align, merge_profiles
-from noria.serving.model import Canary, Endpoint, Guard
+from noria.serving.model import Canary, Guard
 
 log = logging.getLogger("noria.monitoring")
 
@@ -44,12 +43,11 @@ Action = Literal["wait", "hold", "advance", "promote", "roll_back"]
 
 
 class CanaryControl(Protocol):
-    """What the judge needs of serving, whose service implements it."""
+    """What the judge needs of serving, whose canaries implement it."""
 
-    def endpoints(self, op: Op, *, limit: int | None = None, page: str = "") -> Page[Endpoint]: ...
-    def canary(self, op: Op, name: str) -> Canary | None: ...
-    def advance_canary(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Any: ...
-    def promote_canary(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Any: ...
+    def running(self, op: Op) -> list[Canary]: ...
+    def advance(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Any: ...
+    def promote(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Any: ...
     def rollback(self, op: Op, name: str, reason: str, evidence: dict[str, Any] | None = None) -> Any: ...
 
 
@@ -101,7 +99,7 @@ class CanaryJudge:
         self._refused: dict[str, tuple[str, int]] = {}  # canary: what was refused, and when to ask again
 
     def reconcile(self) -> None:
-        for canary in self._running():
+        for canary in self._control.running(self._ops.system(self.name)):
             try:
                 while self.judge(canary):
                     pass
@@ -109,20 +107,6 @@ class CanaryJudge:
                 log.info("the canary of %s moved while it was judged: %s", canary.endpoint, moved.message)
             except NoriaError as error:
                 log.warning("the canary of %s could not be judged: %s", canary.endpoint, error.message, exc_info=error)
-
-    def _running(self) -> list[Canary]:
-        """The canaries that have traffic. Endpoints are few; those without a canary cost nothing more."""
-        op, page, found = self._ops.system(self.name), "", list[Canary]()
-        while True:
-            endpoints = self._control.endpoints(op, limit=1000, page=page)
-            for endpoint in endpoints.items:
-                if any(route.role == "canary" for route in endpoint.routes):
-                    canary = self._control.canary(op, endpoint.name)
-                    if canary is not None and canary.state == "running":
-                        found.append(canary)
-            if endpoints.next is None:
-                return found
-            page = endpoints.next
 
     def judge(self, canary: Canary) -> bool:
         """One look. True when there may be more labels to read for the same step."""
@@ -168,9 +152,9 @@ class CanaryJudge:
         if judgement.action == "roll_back":
             self._control.rollback(op, canary.endpoint, judgement.words, evidence)
         elif judgement.action == "promote":
-            self._control.promote_canary(op, canary.endpoint, evidence=evidence)
+            self._control.promote(op, canary.endpoint, evidence=evidence)
         elif judgement.action == "advance":
-            self._control.advance_canary(op, canary.endpoint, evidence=evidence)
+            self._control.advance(op, canary.endpoint, evidence=evidence)
         else:
             return True
         return False

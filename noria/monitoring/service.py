@@ -80,7 +80,7 @@ class Monitoring:
         self.reports = Reports(db, blobs, self.references)
         self.ingest = Ingest(db, ops, blobs, ticks)
         self.judge = Judge(db, ops, blobs)
-        self.canary_judge = CanaryJudge(db, ops, serving)
+        self.canary_judge = CanaryJudge(db, ops, serving.canaries)
 
     # --- monitors ---------------------------------------------------------------------------------------------------
 

@@ -55,14 +55,16 @@ def routes(service: Serving) -> Routes:
     def read_traffic(op: Op, name: str, from_ms: int | None = None, to_ms: int | None = None, step_s: int = 60) -> Traffic:
         """Requests, errors and latency per revision and step; the last hour by default."""
         end = op.at_ms if to_ms is None else to_ms
-        return service.traffic(op, name, from_ms=end - HOUR_MS if from_ms is None else from_ms, to_ms=end, step_s=step_s)
+        return service.traffic.series(
+            op, name, from_ms=end - HOUR_MS if from_ms is None else from_ms, to_ms=end, step_s=step_s
+        )
 
     @get("/api/v1/endpoints/{name:str}/segments", action="inference.read")
     def list_segments(op: Op, name: str, after: int = 0, kind: str = "") -> Page[SegmentInfo]:
         """Sealed files of inferences and truths, oldest first; their bytes are blobs."""
         if kind not in ("", "inference", "truth"):
             raise Invalid("kind is inference or truth.", where="kind")
-        found = service.segments(op, name, after, kind=kind)  # type: ignore[arg-type]
+        found = service.segments.after(op, name, after, kind=kind)  # type: ignore[arg-type]
         return Page(found)
 
     @post("/api/v1/endpoints/{name:str}/deploy", action="endpoint.deploy")
@@ -73,22 +75,22 @@ def routes(service: Serving) -> Routes:
     @post("/api/v1/endpoints/{name:str}/canary", action="endpoint.deploy")
     def start_canary(op: Op, name: str, data: CanaryRequest) -> Canary:
         """Try a model version on a share of the traffic."""
-        return service.start_canary(op, name, data.model, steps=data.steps, guard=data.guard, config=data.config)
+        return service.canaries.start(op, name, data.model, steps=data.steps, guard=data.guard, config=data.config)
 
     @post("/api/v1/endpoints/{name:str}/advance", action="endpoint.deploy")
     def advance_canary(op: Op, name: str) -> Canary:
         """Give the canary its next share."""
-        return service.advance_canary(op, name)
+        return service.canaries.advance(op, name)
 
     @post("/api/v1/endpoints/{name:str}/promote", action="endpoint.deploy")
     def promote_canary(op: Op, name: str) -> Canary:
         """Make the canary the champion."""
-        return service.promote_canary(op, name)
+        return service.canaries.promote(op, name)
 
     @post("/api/v1/endpoints/{name:str}/rollback", action="endpoint.deploy")
     def rollback(op: Op, name: str, data: RollbackRequest) -> Endpoint:
         """End the canary, or return to the previous champion."""
-        return service.rollback(op, name, data.reason, data.evidence, to_previous=True)
+        return service.canaries.rollback(op, name, data.reason, data.evidence, to_previous=True)
 
     @post("/api/v1/endpoints/{name:str}/shadow", action="endpoint.deploy")
     def set_shadow(op: Op, name: str, data: ShadowRequest) -> Endpoint:
@@ -109,26 +111,28 @@ def routes(service: Serving) -> Routes:
         left_s = min(max(0.0, wait_s), WAIT_S_MAX)
         gone = asyncio.ensure_future(_caller_is_gone(request))
         try:
-            while left_s > 0 and not gone.done() and await anyio.to_thread.run_sync(service.mark) == (generation, auth):
+            while (
+                left_s > 0 and not gone.done() and await anyio.to_thread.run_sync(service.nodes.mark) == (generation, auth)
+            ):
                 left_s -= await _wait_for_change(service, gone)
         finally:
             gone.cancel()
-        return await anyio.to_thread.run_sync(service.desired, op, generation)
+        return await anyio.to_thread.run_sync(service.nodes.desired, op, generation)
 
     @post("/api/v1/serving/replicas", action="endpoint.serve", status_code=204)
     def report_replicas(op: Op, data: ReplicaReport) -> None:
         """A node tells of its workers."""
-        service.report(op, data)
+        service.nodes.report(op, data)
 
     @post("/api/v1/serving/traffic", action="endpoint.serve", status_code=204)
     def report_traffic(op: Op, data: TrafficReport) -> None:
         """A node tells what it answered."""
-        service.report_traffic(op, data)
+        service.traffic.report(op, data)
 
     @post("/api/v1/serving/segments", action="endpoint.serve", status_code=204)
     def add_segment(op: Op, data: SegmentInfo) -> None:
         """The recorder registers a sealed file; again is no error."""
-        service.add_segment(op, data)
+        service.segments.add(op, data)
 
     return [
         list_endpoints, read_endpoint, read_revision, read_traffic, list_segments, deploy, start_canary, advance_canary,
@@ -138,8 +142,8 @@ def routes(service: Serving) -> Routes:
 
 async def _wait_for_change(service: Serving, gone: asyncio.Future[None]) -> float:
     """Until a fact was written in this process, the caller left, or LOOK_S; returns the seconds waited."""
-    seen, waited_s = service.changes, 0.0
-    while waited_s < LOOK_S and service.changes == seen and not gone.done():
+    seen, waited_s = service.nodes.changes, 0.0
+    while waited_s < LOOK_S and service.nodes.changes == seen and not gone.done():
         await asyncio.sleep(POLL_S)
         waited_s += POLL_S
     return waited_s or POLL_S

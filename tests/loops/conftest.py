@@ -74,19 +74,22 @@ class FakePipelines(Fragile):
 
 
 class FakeServing(Fragile):
+    """The endpoint service and, as `canaries`, its canaries."""
+
     def __init__(self, db: Database) -> None:
         self.db = db
         self.kept: list[Canary] = []  # newest first
         self.deployed: list[str] = []
+        self.canaries = self
 
-    def canaries(self, op: Op, name: str) -> list[Canary]:
+    def latest(self, op: Op, name: str) -> list[Canary]:
         return self.kept
 
-    def canary(self, op: Op, name: str) -> Canary | None:
+    def current(self, op: Op, name: str) -> Canary | None:
         return next((c for c in self.kept if c.state in ("starting", "running")), None)
 
-    def start_canary(self, op: Op, name: str, model: str, *, steps: list[int], guard: Guard) -> Canary:
-        if self.canary(op, name):
+    def start(self, op: Op, name: str, model: str, *, steps: list[int], guard: Guard) -> Canary:
+        if self.current(op, name):
             raise Conflict("There is a canary.")
         op.gate("endpoint.deploy", Ref("endpoint", name), {"model": model})
         made = Canary(
@@ -113,7 +116,7 @@ class FakeServing(Fragile):
             )  # fmt: skip
 
     def rollback(self, op: Op, name: str, reason: str, evidence: dict[str, Any] | None = None) -> None:
-        if not self.canary(op, name):
+        if not self.current(op, name):
             raise Conflict("There is nothing to go back to.")
         self.end(op, "rolled_back", reason, evidence)
         self.died("rollback")

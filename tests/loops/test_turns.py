@@ -184,7 +184,7 @@ def test_a_loop_waits_for_somebody_elses_canary(noria: Noria, given: Given) -> N
     given.alert()
     noria.settle()
     other = given.version(0.9)
-    given.serving.start_canary(
+    given.serving.canaries.start(
         noria.system(), "flights", other.label, steps=[10], guard=given.loops.loop(noria.op(), "flights").spec.canary.guard
     )
     made = given.train()

@@ -11,11 +11,10 @@ import pytest
 from noria.kernel.errors import Conflict, Forbidden
 from noria.kernel.ids import ModelVersionId, RevisionId
 from noria.kernel.op import Op
-from noria.kernel.paging import Page
 from noria.monitoring.canary import CanaryJudge, TestState, decide, share_at
 from noria.monitoring.model import Judgement
 from noria.monitoring.sequential import CanaryTest
-from noria.serving.model import Canary, Endpoint, Guard, Route
+from noria.serving.model import Canary, Guard
 from tests.conftest import Noria
 from tests.monitoring.given import DAY, HOUR, answers, rows_of, truths
 
@@ -35,22 +34,16 @@ class SmallServing:
         self.causes: list[int | None] = []
         self.refuses = False
 
-    def endpoints(self, op: Op, *, limit: int | None = None, page: str = "") -> Page[Endpoint]:
-        routes = [Route(revision_id=RevisionId("r1"), model_version=1, weight=75, role="champion")]
-        if self.open:
-            routes.append(Route(revision_id=RevisionId("r2"), model_version=2, weight=25, role="canary"))
-        return Page([Endpoint(name="flights", model="flights", generation=1, routes=routes, created_at_ms=0)])
+    def running(self, op: Op) -> list[Canary]:
+        return [self.open] if self.open else []
 
-    def canary(self, op: Op, name: str) -> Canary | None:
-        return self.open
-
-    def advance_canary(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Canary:
+    def advance(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> Canary:
         assert self.open
         self._tell(op, "advance", "", evidence)
         self.open = msgspec.structs.replace(self.open, step=self.open.step + 1, stepped_at_ms=op.at_ms)
         return self.open
 
-    def promote_canary(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> None:
+    def promote(self, op: Op, name: str, *, evidence: dict[str, Any] | None = None) -> None:
         self._tell(op, "promote", "", evidence)
         self.open = None
 

@@ -22,9 +22,11 @@ __all__ = ["given_run", "given_version", "tracking"]
 
 def say_ready(noria: Noria) -> None:
     """A node reports every revision that it must run."""
-    desired = noria.app.serving.desired(noria.system())
+    desired = noria.app.serving.nodes.desired(noria.system())
     replicas = [Replica(node="n1", revision_id=r.id, state="ready", pid=7) for r in desired.revisions]
-    noria.app.serving.report(noria.system(), ReplicaReport(node="n1", generation=desired.generation, replicas=replicas))
+    noria.app.serving.nodes.report(
+        noria.system(), ReplicaReport(node="n1", generation=desired.generation, replicas=replicas)
+    )
 
 
 def register(noria: Noria, kind: Any, data: bytes, rows: int, revision: str = "") -> None:
@@ -33,7 +35,7 @@ def register(noria: Noria, kind: Any, data: bytes, rows: int, revision: str = ""
         endpoint="flights", kind=kind, digest=noria.app.blobs.put(data).digest, rows=rows, event_from_ms=0, event_to_ms=1, at_ms=1,
         revision_id=revision,
     )  # fmt: skip
-    noria.app.serving.add_segment(noria.system(), info)
+    noria.app.serving.segments.add(noria.system(), info)
 
 
 def traffic(noria: Noria, rng: Any, n: int, *, day: int, is_bad: bool) -> list[str]:
@@ -73,13 +75,13 @@ def flights(noria: Noria, given_version: Callable[..., ModelVersion]) -> list[Mo
 def test_a_bad_version_is_rolled_back_and_a_good_one_promoted(noria: Noria, flights: list[ModelVersion]) -> None:
     rng = np.random.default_rng(3)
     for is_bad, ending in ((True, "canary.rolled_back"), (False, "canary.promoted")):
-        noria.app.serving.start_canary(
+        noria.app.serving.canaries.start(
             noria.op(), "flights", "flights@2", steps=[25, 50], guard=Guard(min_labels=60, max_worse=0.02)
         )
         say_ready(noria)
         for day in range(10 if is_bad else 30, 50):
             traffic(noria, rng, 200, day=day, is_bad=is_bad)
-            if noria.app.serving.canary(noria.op(), "flights") is None:
+            if noria.app.serving.canaries.current(noria.op(), "flights") is None:
                 break
         found = noria.facts(ending)
         assert len(found) == 1, [f.kind for f in noria.facts() if f.kind.startswith("canary")]

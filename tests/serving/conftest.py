@@ -71,7 +71,7 @@ class FakeRegistry:
 def with_registry(app: App) -> FakeRegistry:
     """Give the application's serving a registry that needs no runs."""
     fake = FakeRegistry(app.blobs)
-    app.serving._registry = fake  # type: ignore[assignment]
+    app.serving.revisions._registry = fake  # type: ignore[assignment]
     return fake
 
 
@@ -250,7 +250,7 @@ class Plane:
         import pyarrow.ipc
 
         found: list[dict[str, Any]] = []
-        for segment in self.serving.segments(self.op(), endpoint, kind=kind):  # type: ignore[arg-type]
+        for segment in self.serving.segments.after(self.op(), endpoint, kind=kind):  # type: ignore[arg-type]
             found.extend(pyarrow.ipc.open_file(self.app.blobs.get(segment.digest)).read_all().to_pylist())
         return found
 

@@ -197,7 +197,7 @@ def test_what_is_answered_is_recorded(plane: Plane) -> None:
     assert {(r["key"], r["event_at_ms"], r["role"], r["model_version"]) for r in rows} == {
         ("2013-01-01/EWR/UA1545", 1357034400000, "champion", 1)
     }
-    segment = plane.serving.segments(plane.op(), "recorded")[0]
+    segment = plane.serving.segments.after(plane.op(), "recorded")[0]
     assert (segment.event_from_ms, segment.event_to_ms, segment.rows) == (1357034400000, 1357034400000, 3)
 
 
@@ -257,7 +257,7 @@ def test_a_hot_swap_loses_no_request(plane: Plane) -> None:
         plane.deploy("swapped", "flights@2")
         plane.until(lambda: load.models["flights@2"] > 10, "the new version")
         before = load.models["flights@1"]
-        plane.serving.rollback(plane.op(), "swapped", "back again", to_previous=True)
+        plane.serving.canaries.rollback(plane.op(), "swapped", "back again", to_previous=True)
         plane.until(lambda: load.models["flights@1"] > before + 10, "the old version")
     assert set(load.statuses) == {200}
     assert load.models["flights@1"] > 10 and load.models["flights@2"] > 10
@@ -274,7 +274,7 @@ def test_a_broken_model_keeps_the_old_route(plane: Plane) -> None:
 
 def test_a_canary_gets_its_share_and_keys_stay(plane: Plane) -> None:
     plane.deploy("tried", "flights@1")
-    plane.serving.start_canary(plane.op(), "tried", "flights@2", steps=[25, 50])
+    plane.serving.canaries.start(plane.op(), "tried", "flights@2", steps=[25, 50])
     plane.until(lambda: len(plane.serving.endpoint(plane.op(), "tried").routes) == 2, "the canary")
     body = v2(features(1).iloc[0])
 
@@ -287,12 +287,12 @@ def test_a_canary_gets_its_share_and_keys_stay(plane: Plane) -> None:
     first = {f"key-{i}": ask(f"key-{i}") for i in range(400)}
     assert 60 <= Counter(first.values())["flights@2"] <= 140  # 100 expected; 4.6 sd
     assert all(ask(key) == model for key, model in list(first.items())[:50])
-    plane.serving.advance_canary(plane.op(), "tried")
+    plane.serving.canaries.advance(plane.op(), "tried")
     in_canary = [k for k, m in first.items() if m == "flights@2"]
     outside = [k for k, m in first.items() if m == "flights@1"][:40]
     plane.until(lambda: "flights@2" in {ask(k) for k in outside}, "the next step")
     assert {ask(k) for k in in_canary} == {"flights@2"}
-    plane.serving.rollback(plane.op(), "tried", "enough")
+    plane.serving.canaries.rollback(plane.op(), "tried", "enough")
     plane.until(lambda: {ask(k) for k in in_canary[:10]} == {"flights@1"}, "the way back")
     plane.until(lambda: {r["role"] for r in plane.rows("tried")} == {"champion", "canary"}, "the record")
 
@@ -346,7 +346,7 @@ def test_it_serves_without_the_control_plane_even_after_a_restart(plane: Plane) 
     first = answer.headers["x-noria-prediction-id"]
     plane.until(lambda: first in {r["prediction_id"] for r in plane.rows("lonely")}, "the record")
     detail = plane.until(
-        lambda: list(plane.serving.traffic(
+        lambda: list(plane.serving.traffic.series(
             plane.op(), "lonely", from_ms=0, to_ms=1 << 42, step_s=1 << 30).by_revision.values()), "the traffic"
     )  # fmt: skip
     assert sum(detail[0].count) >= 1  # what was counted before the kill -9 is gone; it is no fact

@@ -25,9 +25,11 @@ def flights(registry: FakeRegistry, tmp_path: Path) -> FakeRegistry:
 
 def say(noria: Noria, state: str = "ready", error: str = "") -> None:
     """A node reports every revision that it must run."""
-    desired = noria.app.serving.desired(noria.system())
+    desired = noria.app.serving.nodes.desired(noria.system())
     replicas = [Replica(node="n1", revision_id=r.id, state=state, pid=7, error=error) for r in desired.revisions]  # type: ignore[arg-type]
-    noria.app.serving.report(noria.system(), ReplicaReport(node="n1", generation=desired.generation, replicas=replicas))
+    noria.app.serving.nodes.report(
+        noria.system(), ReplicaReport(node="n1", generation=desired.generation, replicas=replicas)
+    )
 
 
 def shares(noria: Noria, name: str = "flights") -> list[tuple[int, int, str]]:
@@ -72,7 +74,7 @@ def test_wanting_what_is_served_changes_nothing(noria: Noria) -> None:
 def test_a_model_that_fails_keeps_the_old_route(noria: Noria) -> None:
     served(noria, 1)
     noria.app.serving.deploy(noria.op(), "flights", "flights@2")
-    desired = noria.app.serving.desired(noria.system())
+    desired = noria.app.serving.nodes.desired(noria.system())
     replicas = [
         Replica(
             node="n1",
@@ -82,11 +84,11 @@ def test_a_model_that_fails_keeps_the_old_route(noria: Noria) -> None:
         )
         for r in desired.revisions
     ]
-    noria.app.serving.report(noria.system(), ReplicaReport(node="n1", replicas=replicas))
+    noria.app.serving.nodes.report(noria.system(), ReplicaReport(node="n1", replicas=replicas))
     assert shares(noria) == [(1, 100, "champion")]
     failed = noria.facts("revision.failed")[0]
     assert "KeyError: 'x'" in failed.data["error"]
-    assert len(noria.app.serving.desired(noria.system()).revisions) == 1
+    assert len(noria.app.serving.nodes.desired(noria.system()).revisions) == 1
 
 
 def test_waiting_for_a_broken_model_says_why(noria: Noria) -> None:
@@ -99,16 +101,16 @@ def test_waiting_for_a_broken_model_says_why(noria: Noria) -> None:
 
 def test_a_canary_advances_and_is_promoted(noria: Noria) -> None:
     served(noria, 1)
-    made = noria.app.serving.start_canary(noria.op(), "flights", "flights@2", steps=[25, 50])
+    made = noria.app.serving.canaries.start(noria.op(), "flights", "flights@2", steps=[25, 50])
     assert (made.state, shares(noria)) == ("starting", [(1, 100, "champion")])
     say(noria)
     assert shares(noria) == [(1, 75, "champion"), (2, 25, "canary")]
-    assert [c.endpoint for c in noria.app.serving.running_canaries(noria.system())] == ["flights"]
-    assert noria.app.serving.advance_canary(noria.op(), "flights").weight == 50
+    assert [c.endpoint for c in noria.app.serving.canaries.running(noria.system())] == ["flights"]
+    assert noria.app.serving.canaries.advance(noria.op(), "flights").weight == 50
     assert shares(noria) == [(1, 50, "champion"), (2, 50, "canary")]
     with pytest.raises(Conflict, match="last step"):
-        noria.app.serving.advance_canary(noria.op(), "flights")
-    noria.app.serving.promote_canary(noria.op(), "flights", evidence={"n": 300})
+        noria.app.serving.canaries.advance(noria.op(), "flights")
+    noria.app.serving.canaries.promote(noria.op(), "flights", evidence={"n": 300})
     assert shares(noria) == [(2, 100, "champion"), (1, 0, "previous")]
     assert [e.kind for e in noria.facts() if e.kind.startswith("canary")] == [
         "canary.started", "canary.advanced", "canary.promoted",
@@ -117,19 +119,19 @@ def test_a_canary_advances_and_is_promoted(noria: Noria) -> None:
 
 def test_rolling_back_ends_the_canary_with_a_reason(noria: Noria) -> None:
     served(noria, 1)
-    noria.app.serving.start_canary(noria.op(), "flights", "flights@2")
+    noria.app.serving.canaries.start(noria.op(), "flights", "flights@2")
     say(noria)
-    noria.app.serving.rollback(noria.op(), "flights", "Brier .45 against .19", {"labels": 120})
+    noria.app.serving.canaries.rollback(noria.op(), "flights", "Brier .45 against .19", {"labels": 120})
     assert shares(noria) == [(1, 100, "champion")]
     fact = noria.facts("canary.rolled_back")[0]
     assert (fact.data["reason"], fact.data["evidence"]) == ("Brier .45 against .19", {"labels": 120})
-    assert noria.app.serving.canary(noria.op(), "flights") is None
+    assert noria.app.serving.canaries.current(noria.op(), "flights") is None
 
 
 def test_rolling_back_without_a_canary_returns_to_the_previous_champion(noria: Noria) -> None:
     served(noria, 1, 2)
     with pytest.raises(Conflict, match="no canary"):  # a judge that comes late
-        noria.app.serving.rollback(noria.op(), "flights", "the canary is worse")
+        noria.app.serving.canaries.rollback(noria.op(), "flights", "the canary is worse")
     assert noria.http.post("/api/v1/endpoints/flights/rollback", json={"reason": "customers complain"}).status_code == 200
     assert shares(noria) == [(1, 100, "champion"), (2, 0, "previous")]
 
@@ -137,12 +139,12 @@ def test_rolling_back_without_a_canary_returns_to_the_previous_champion(noria: N
 def test_there_is_nothing_to_roll_back_to(noria: Noria) -> None:
     served(noria, 1)
     with pytest.raises(Conflict, match="no previous champion"):
-        noria.app.serving.rollback(noria.op(), "flights", "why not", to_previous=True)
+        noria.app.serving.canaries.rollback(noria.op(), "flights", "why not", to_previous=True)
 
 
 def test_a_canary_that_cannot_be_loaded_is_rolled_back(noria: Noria) -> None:
     served(noria, 1)
-    noria.app.serving.start_canary(noria.op(), "flights", "flights@2")
+    noria.app.serving.canaries.start(noria.op(), "flights", "flights@2")
     say(noria, "failed", "OSError: no such file")
     assert shares(noria) == [(1, 100, "champion")]
     assert "could not be loaded: OSError" in noria.facts("canary.rolled_back")[0].data["reason"]
@@ -150,9 +152,9 @@ def test_a_canary_that_cannot_be_loaded_is_rolled_back(noria: Noria) -> None:
 
 def test_a_canary_that_errs_more_than_its_guard_allows_is_rolled_back(noria: Noria) -> None:
     served(noria, 1)
-    noria.app.serving.start_canary(noria.op(), "flights", "flights@2", guard=Guard(max_error_share=0.05))
+    noria.app.serving.canaries.start(noria.op(), "flights", "flights@2", guard=Guard(max_error_share=0.05))
     say(noria)
-    canary = noria.app.serving.canary(noria.op(), "flights")
+    canary = noria.app.serving.canaries.current(noria.op(), "flights")
     assert canary
 
     def count(requests: int, errors: int) -> None:
@@ -161,19 +163,19 @@ def test_a_canary_that_errs_more_than_its_guard_allows_is_rolled_back(noria: Nor
             TrafficSample(endpoint="flights", revision_id=canary.revision_id, at_ms=now, requests=requests, errors=errors),
             TrafficSample(endpoint="flights", revision_id=canary.champion_revision_id, at_ms=now, requests=60, errors=1),
         ]
-        noria.app.serving.report_traffic(noria.system(), TrafficReport(node="n1", samples=samples))
+        noria.app.serving.traffic.report(noria.system(), TrafficReport(node="n1", samples=samples))
 
     count(19, 19)  # too few to judge
-    assert noria.app.serving.canary(noria.op(), "flights")
+    assert noria.app.serving.canaries.current(noria.op(), "flights")
     count(81, 0)
-    assert noria.app.serving.canary(noria.op(), "flights") is None
+    assert noria.app.serving.canaries.current(noria.op(), "flights") is None
     assert "19.0% of its 100 requests failed" in noria.facts("canary.rolled_back")[0].data["reason"]
 
 
 def test_a_deploy_waits_for_the_canary_to_end(noria: Noria) -> None:
     served(noria, 1)
-    noria.app.serving.start_canary(noria.op(), "flights", "flights@2")
-    for act in (noria.app.serving.deploy, noria.app.serving.start_canary):
+    noria.app.serving.canaries.start(noria.op(), "flights", "flights@2")
+    for act in (noria.app.serving.deploy, noria.app.serving.canaries.start):
         with pytest.raises(Conflict, match="has a canary"):
             act(noria.op(), "flights", "flights@3")
 
@@ -198,7 +200,7 @@ def test_a_deleted_endpoint_is_gone_and_can_come_back(noria: Noria) -> None:
     noria.app.serving.delete(noria.op(), "flights")
     with pytest.raises(NotFound):
         noria.app.serving.endpoint(noria.op(), "flights")
-    assert noria.app.serving.desired(noria.system()).revisions == []
+    assert noria.app.serving.nodes.desired(noria.system()).revisions == []
     served(noria, 2)
     assert shares(noria) == [(2, 100, "champion")]
 
@@ -216,7 +218,7 @@ def test_a_shadow_gets_no_share(noria: Noria) -> None:
 def test_steps_that_make_no_sense_are_refused(noria: Noria, steps: list[int]) -> None:
     served(noria, 1)
     with pytest.raises(Invalid, match="growing percentages"):
-        noria.app.serving.start_canary(noria.op(), "flights", "flights@2", steps=steps)
+        noria.app.serving.canaries.start(noria.op(), "flights", "flights@2", steps=steps)
 
 
 def test_traffic_is_a_series_per_revision(noria: Noria) -> None:
@@ -233,7 +235,7 @@ def test_traffic_is_a_series_per_revision(noria: Noria) -> None:
             latency={40: 9, 60: 1},
         )
         for _ in range(2):
-            noria.app.serving.report_traffic(noria.system(), TrafficReport(node="n1", samples=[sample]))
+            noria.app.serving.traffic.report(noria.system(), TrafficReport(node="n1", samples=[sample]))
     answer = noria.http.get(
         "/api/v1/endpoints/flights/traffic", params={"from_ms": start, "to_ms": start + 180_000, "step_s": 60}
     ).json()
@@ -247,11 +249,11 @@ def test_segments_are_registered_once(noria: Noria) -> None:
     digest = noria.app.blobs.put(b"rows").digest
     info = SegmentInfo(endpoint="flights", kind="inference", digest=digest, rows=4, event_from_ms=1, event_to_ms=2, at_ms=3)
     for _ in range(2):
-        noria.app.serving.add_segment(noria.system(), info)
-    found = noria.app.serving.segments(noria.op(), "flights")
+        noria.app.serving.segments.add(noria.system(), info)
+    found = noria.app.serving.segments.after(noria.op(), "flights")
     assert [(s.seq, s.rows) for s in found] == [(1, 4)]
     assert len(noria.facts("segment.written")) == 1
-    assert noria.app.serving.segments(noria.op(), "flights", 1) == []
+    assert noria.app.serving.segments.after(noria.op(), "flights", 1) == []
 
 
 def test_the_door_serves_and_refuses(noria: Noria) -> None:
@@ -270,13 +272,13 @@ def test_the_door_serves_and_refuses(noria: Noria) -> None:
 
 
 def test_nodes_learn_who_may_predict(noria: Noria) -> None:
-    assert noria.app.serving.desired(noria.system()).auth.is_open
-    before = noria.app.serving.mark()
+    assert noria.app.serving.nodes.desired(noria.system()).auth.is_open
+    before = noria.app.serving.nodes.mark()
     noria.as_("root", "admin", kind="user")
     noria.as_("robot", "predictor")
     noria.as_("eve", "viewer")
-    auth = noria.app.serving.desired(noria.system()).auth
-    assert noria.app.serving.mark() != before
+    auth = noria.app.serving.nodes.desired(noria.system()).auth
+    assert noria.app.serving.nodes.mark() != before
     assert not auth.is_open
     assert [(p.predict, p.truth) for p in auth.predictors] == [(None, None), (None, None)]
 
