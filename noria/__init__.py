@@ -30,6 +30,8 @@ _PUBLIC = {
     "on_hook": "noria.client.starts",
     "on_model": "noria.client.starts",
     "dataset": "noria.client.datasets",
+    "resolve": "noria.client.datasets",
+    "register": "noria.client.registering",
     "connect": "noria.client.api",
     "context_tags": "noria.client.context",
     "init": "noria.client.logger",

@@ -18,7 +18,7 @@ METRICS = {"log_loss": log_loss, "brier": brier_score_loss, "auc": roc_auc_score
 @noria.step(retries=1, timeout="5m")
 def prepare(dataset: str) -> tuple[pa.Table, pa.Table, str]:
     """The first 80 % by time to train on, the rest to judge on; and which version of the data it was."""
-    data = noria.dataset(dataset.split("@")[0]).version(dataset.partition("@")[2] or "latest")
+    data = noria.resolve(dataset)
     flights = data.table().sort_by("at_ms")
     cut = int(flights.num_rows * 0.8)
     return flights.slice(0, cut), flights.slice(cut), data.id

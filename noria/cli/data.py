@@ -12,7 +12,9 @@ from noria.cli import data_branches, data_expectations, data_stores, data_subjec
 from noria.cli.base import api, emit, json_option, progress
 from noria.cli.data_group import group, open_dataset, plain, resolve, size
 from noria.client.datasets import Version
+from noria.client.project import data_path
 from noria.client.repositories import LocalDataset, local_repository
+from noria.kernel.errors import Invalid
 from noria.kernel.ids import parse_handle
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -21,7 +23,7 @@ VERSION_COLUMNS = ["number", "branch", "created_at_ms", "actor", "files", "size"
 
 @group.command()
 @click.argument("name")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("-m", "--message", default="", help="What changed, for the log.")
 @click.option("--alias", default="", help="Also point this alias at the version.")
 @click.option("--branch", default="main", show_default=True, help="The branch that the version is added to.")
@@ -35,10 +37,11 @@ VERSION_COLUMNS = ["number", "branch", "created_at_ms", "actor", "files", "size"
 )
 @json_option
 def commit(
-    name: str, path: Path, message: str, alias: str, branch: str, parent: str, expect: Path | None, table: bool, key: str,
+    name: str, path: Path | None, message: str, alias: str, branch: str, parent: str, expect: Path | None, table: bool, key: str,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Make a version of NAME from the file or folder PATH. Only what changed is read, only what is new is stored.
+    """Make a version of NAME from the file or folder PATH, else from the one that noria.toml names. Only what changed is read, only
+    what is new is stored.
 
     \b
     Example:
@@ -51,7 +54,7 @@ def commit(
     start = data.version(parent) if parent else None
     with progress(f"Committing {name}") as say:
         made = data.commit(
-            path, message=message, alias=alias, branch=branch, parent=start, expect=expect, progress=say,
+            path or data_path(name), message=message, alias=alias, branch=branch, parent=start, expect=expect, progress=say,
             table=table, key=[k.strip() for k in key.split(",") if k.strip()] or None,
         )  # fmt: skip
     if as_json:
@@ -158,21 +161,22 @@ def show(handle: str, limit: int, as_json: bool) -> None:
 
 @group.command()
 @click.argument("name")
-@click.argument("a")
-@click.argument("b", default="latest")
+@click.argument("a", default="")
+@click.argument("b", default="")
 @click.option("--rows", is_flag=True, help="Also compare the rows of tables that changed.")
 @click.option("--key", default="", help="The column that names a row; several separated by commas.")
 @click.option("--path", default="", help="Only this table.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Example rows of each kind.")
 @json_option
 def diff(name: str, a: str, b: str, rows: bool, key: str, path: str, limit: int, as_json: bool) -> None:
-    """What changed in NAME from version A to version B: files, columns and, with --rows, rows.
+    """What changed from version A of NAME to version B, the latest by default: files, columns and, with --rows, rows.
 
     \b
     Example:
-      noria data diff flights 1 2
+      noria data diff flights@1 flights@2
       noria data diff flights train latest --rows --key key
     """
+    name, a, b = _compared(name, a, b)
     found = msgspec.to_builtins(open_dataset(name).diff(a, b, rows=rows, key=key, path=path, limit=limit))
     if as_json:
         emit(found, as_json=True)
@@ -189,6 +193,25 @@ def diff(name: str, a: str, b: str, rows: bool, key: str, path: str, limit: int,
     for table in found["tables"]:
         click.echo()
         _show_table(table)
+
+
+def _compared(name: str, a: str, b: str) -> tuple[str, str, str]:
+    """The dataset and its two selectors, written as NAME@A NAME@B or as NAME A B. Raises Invalid."""
+    if "@" in name:
+        if b:
+            raise Invalid("Two versions are compared.", where="b", hint="noria data diff flights@1 flights@2")
+        first = parse_handle(name, kind="dataset")
+        second = parse_handle(a, kind="dataset") if "@" in a else None
+        if second and second.name != first.name:
+            raise Invalid(
+                f"{first.name} and {second.name} are two datasets; versions of one are compared.",
+                where="a",
+                hint="Check both out to compare their files.",
+            )
+        name, a, b = first.name, first.selector or "latest", (second.selector if second else a) or "latest"
+    if not a:
+        raise Invalid("Which versions?", where="a", hint=f"noria data diff {name}@1 {name}@2")
+    return name, a, b or "latest"
 
 
 def _sizes(change: dict[str, Any]) -> str:

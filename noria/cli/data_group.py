@@ -17,7 +17,8 @@ from noria.kernel.ids import parse_handle
 def group() -> None:
     """Versions of data: commit, log, diff, branch, merge, checkout, push.
 
-    They are kept by the server that NORIA_URL names or that runs on the local home; without one, in the home itself.
+    They are kept by the server that NORIA_URL or the project's noria.toml names or that runs on the local home; without one, in
+    the home itself.
     """
 
 

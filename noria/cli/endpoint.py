@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 import httpx
 
 from noria.cli.base import Group, api, emit, json_option
+from noria.cli.endpoint_example import example
+from noria.client.api import token_for
 from noria.kernel.errors import Invalid, Unavailable
 
 WAIT_S = 120.0
@@ -61,6 +64,8 @@ def deploy(model: str, name: str, wait: bool, as_json: bool, **config: Any) -> N
         emit(revision, as_json=True)
     else:
         click.echo(f"{name} serves {revision['model']}@{revision['model_version']}" + (" now." if wait else " soon."))
+        if row := example(api(), revision["model"], revision["model_version"]):
+            click.echo(f"       Ask it: noria endpoint predict {name} {shlex.quote(row)}")
 
 
 def _wait(revision_id: str) -> Any:
@@ -217,7 +222,7 @@ def shadow(model: str, name: str) -> None:
 @click.argument("rows")
 @click.option("--key", default="", help="Sticky key and entity key.")
 @click.option("--gateway", envvar="NORIA_GATEWAY_URL", default="", help="The gateway; the server's port + 1 by default.")
-@click.option("--token", envvar="NORIA_TOKEN", default="", help="The token, where accounts exist.")
+@click.option("--token", default="", help="The token, where accounts exist.  [default: NORIA_TOKEN, or of noria login]")
 @json_option
 def predict(name: str, rows: str, key: str, gateway: str, token: str, as_json: bool) -> None:
     """Ask an endpoint. ROWS is a JSON list of records, a file of them, or - for standard input.
@@ -236,6 +241,7 @@ def predict(name: str, rows: str, key: str, gateway: str, token: str, as_json: b
         raise Invalid(
             "ROWS is neither a file nor JSON.", where="ROWS", hint="Write it as '[{\"column\": value}]'."
         ) from cause
+    token = token or token_for(api().url)
     headers = {k: v for k, v in (("x-noria-key", key), ("authorization", f"Bearer {token}" if token else "")) if v}
     url = (gateway or _gateway()).rstrip("/") + f"/endpoints/{name}/invocations"
     try:
@@ -256,13 +262,14 @@ def predict(name: str, rows: str, key: str, gateway: str, token: str, as_json: b
 
 
 def _gateway() -> str:
-    """Beside the server the CLI talks to: what it wrote down, else the next port."""
+    """Beside the server the CLI talks to: what it wrote down, if it runs here, else the next port."""
     from noria.client.api import home_folder
 
-    note = home_folder() / "server.json"
-    if note.is_file():
-        return str(json.loads(note.read_text()).get("gateway", ""))
-    url = httpx.URL(api().url)
+    server, note = str(api().url), home_folder() / "server.json"
+    said = json.loads(note.read_text()) if note.is_file() else {}
+    if said.get("gateway") and server in ("", said.get("url")):
+        return str(said["gateway"])
+    url = httpx.URL(server)
     return str(url.copy_with(port=(url.port or 5000) + 1))
 
 

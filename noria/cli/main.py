@@ -10,6 +10,7 @@ from noria import __version__
 from noria.cli.base import Group
 
 GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
+    "init": ("noria.cli.init", "Make a project of the folder you work in."),
     "server": ("noria.cli.server", "Start Noria: control plane, UI, workers and gateway."),
     "demo": ("noria.cli.demo", "Run the whole loop on real data and leave it running."),
     "data": ("noria.cli.data", "Versions of data: commit, log, diff, checkout."),
@@ -69,6 +70,7 @@ def main() -> None:
     Start with:
       noria demo             the closed loop on real data, in the browser
       noria server           an empty server on http://127.0.0.1:5000
+      noria init             a project of the folder you work in
 
     NORIA_URL and NORIA_TOKEN point the other commands at a server; without them they work on the local home.
     """

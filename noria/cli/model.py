@@ -13,6 +13,7 @@ from urllib.parse import quote
 import click
 
 from noria.cli.base import Group, api, emit, json_option
+from noria.cli.model_register import register
 from noria.governance.verify import Unreadable, parse_key
 from noria.governance.verify_model import compare, hashes, read_statement
 from noria.kernel.errors import Invalid
@@ -22,6 +23,9 @@ from noria.kernel.ids import Handle, parse_handle
 @click.group(cls=Group)
 def group() -> None:
     """Models: versions, aliases, timeline, passport."""
+
+
+group.add_command(register)
 
 
 @group.command("list")

@@ -1,6 +1,7 @@
 """The one HTTP client of the SDK and the CLI: JSON in and out, errors as the eight errors.
 
-`connect()` finds a server: NORIA_URL, else the server running on the local home, else the same application in this process.
+`connect()` finds a server: NORIA_URL, else that of the project's noria.toml, else the server running on the local home, else
+the same application in this process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.client import credentials
+from noria.client import credentials, project
 from noria.kernel.errors import (
     AlreadyExists,
     Conflict,
@@ -159,9 +160,10 @@ class Api:
 
 
 def connect(url: str | None = None, token: str | None = None, *, home: str | None = None, patience_s: float = 0.0) -> Api:
-    """Find a Noria: `url` or NORIA_URL; else the server running on the home folder; else this process on that folder."""
-    url = url or os.environ.get("NORIA_URL") or running_server(home)
-    token = token or os.environ.get("NORIA_TOKEN") or (credentials.saved(url) if url else "")
+    """Find a Noria: `url` or NORIA_URL; else the one of the project's noria.toml; else the server running on the home folder;
+    else this process on that folder."""
+    url = url or os.environ.get("NORIA_URL") or ("" if home else project_url()) or running_server(home)
+    token = token or token_for(url)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     if url:
         import httpx
@@ -178,9 +180,23 @@ def home_folder(home: str | None = None) -> Path:
 
 
 def find_server(url: str | None = None) -> str | None:
-    """The address of a server: `url` or NORIA_URL, else MLflow's, else the one running on the local home; None: there is none."""
+    """The address of a server: `url` or NORIA_URL, else MLflow's, else that of the project's file, else the one running on the
+    local home; None: there is none."""
     mlflow = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return url or os.environ.get("NORIA_URL") or (mlflow if mlflow.startswith("http") else None) or running_server()
+    named = url or os.environ.get("NORIA_URL") or (mlflow if mlflow.startswith("http") else None)
+    return named or project_url() or running_server()
+
+
+def token_for(url: str | None) -> str:
+    """What to sign in with at a server; '' for nothing. A server that only the file of a repository names never gets
+    NORIA_TOKEN: it may be somebody else's file."""
+    saved = credentials.saved(url) if url else ""
+    return saved if url and url == project_url() else os.environ.get("NORIA_TOKEN") or saved
+
+
+def project_url() -> str:
+    """The server that the project's noria.toml names, unless the environment names a server or a home."""
+    return "" if os.environ.get("NORIA_URL") or os.environ.get("NORIA_HOME") else project.url()
 
 
 def running_server(home: str | None = None) -> str | None:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from noria.client import journal
-from noria.client.api import find_server
+from noria.client.api import find_server, token_for
 from noria.client.capture import Captured, capture_launched
 from noria.client.context import launched_reads, read_tags
 from noria.client.journal import Start
@@ -87,12 +87,13 @@ def _environment(run: Run, is_known: bool, reads: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "NORIA_READS_FILE": str(reads),
     }
+    token = token_for(run.url)
     if run.url:
-        found["NORIA_URL"] = run.url
+        found |= {"NORIA_URL": run.url, "NORIA_TOKEN": token}
     if is_known and run.url:
         found |= {"MLFLOW_TRACKING_URI": run.url, "MLFLOW_RUN_ID": run.id, "MLFLOW_EXPERIMENT_ID": run.experiment_id}
-        if os.environ.get("NORIA_TOKEN"):
-            found["MLFLOW_TRACKING_TOKEN"] = os.environ["NORIA_TOKEN"]
+        if token:
+            found["MLFLOW_TRACKING_TOKEN"] = token
     return found
 
 

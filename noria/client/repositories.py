@@ -49,7 +49,9 @@ def home() -> Path:
 
 def local_repository() -> Repository | None:
     """The repository of the local home; None when a server is named or runs on it: then it is asked."""
-    if os.environ.get("NORIA_URL"):
+    from noria.client.api import project_url
+
+    if os.environ.get("NORIA_URL") or project_url():
         return None
     if (home() / "server.json").exists():
         from noria.client.api import running_server

@@ -100,7 +100,9 @@ class Op:
         if self.can(action, on):
             return
         if self.actor.kind == "nobody":
-            raise Unauthenticated("Sign in to do this.", hint="Set NORIA_TOKEN, or sign in at /login.")
+            raise Unauthenticated(
+                "Sign in to do this.", hint="Run noria login, set NORIA_URL and NORIA_TOKEN, or sign in at /login."
+            )
         raise Forbidden(
             f"{self.actor.name} may not do {action}" + (f" on {on}." if on else "."),
             ref=on,

@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("noria.node")
 
 POLL_WAIT_S = 20
+AWAY_WAIT_S = 1.6  # of the waits between attempts: after three seconds
 REPORT_S = 2.0
 REPLICAS_S = 10.0  # how often replicas are told even when nothing changed
 TRUTHS_WAITING_MAX = 10_000
@@ -159,8 +160,8 @@ class Node:
         if self._rpc is not None:
             await self._rpc.start()
             log.info("gRPC on port %d", self.config.grpc_port)
-        for coroutine in (self._sync(), self._report(), self._recorder.keep(), self.gateway.expire_forever(), self._scale()):
-            self._tasks.append(loop.create_task(coroutine))
+        for work in (self._sync, self._report, self._recorder.keep, self.gateway.expire_forever, self._scale):
+            self._tasks.append(loop.create_task(_go_on(work)))
 
     async def stop(self) -> None:
         if self._rpc is not None:
@@ -191,7 +192,7 @@ class Node:
                 try:
                     desired = await self._ask(control, is_first)
                 except (httpx.HTTPError, msgspec.DecodeError) as error:
-                    self._note_away(error)
+                    self._note_away(error, wait_s)
                     await asyncio.sleep(wait_s)
                     wait_s = min(5.0, wait_s * 2)
                     continue
@@ -216,10 +217,11 @@ class Node:
         same = known is not None and (desired.generation, desired.auth.version) == (known.generation, known.auth.version)
         return None if same and not is_first else desired
 
-    def _note_away(self, error: Exception) -> None:
-        if not self._is_away:
+    def _note_away(self, error: Exception, wait_s: float) -> None:
+        """Said once, and not in the first seconds: a control plane that starts together with this node is not away."""
+        if not self._is_away and wait_s >= AWAY_WAIT_S:
             log.warning("the control plane does not answer (%s); serving what was wanted last", error)
-        self._is_away = True
+            self._is_away = True
 
     def _apply(self, desired: Desired) -> None:
         """Start what is new, let the gateway follow, retire what is gone. Nothing here waits."""
@@ -283,7 +285,7 @@ class Node:
                         told_s = now_s
                     await self._tell_traffic(control)
                 except httpx.HTTPError as error:
-                    self._note_away(error)
+                    self._note_away(error, REPORT_S)
                     told_s = 0.0
                     await asyncio.sleep(REPORT_S)
 
@@ -324,6 +326,16 @@ class Node:
             for key, sample in sent.items():
                 if self._unsent.get(key) is sample:
                     del self._unsent[key]
+
+
+async def _go_on(work: Callable[[], Awaitable[None]]) -> None:
+    """Do work that has no end. A defect in it is said and it begins again: the node goes on serving."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("%s broke; it begins again", getattr(work, "__qualname__", work))
+        await asyncio.sleep(1.0)
 
 
 _JSON = {"content-type": "application/json"}
