@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # servers and tests start many processes; each would compile everything anew
 T ?= tests
 
-.PHONY: help setup docs demo test test-fast dev check format types approve bench ci screenshots lock clean
+.PHONY: help setup docs demo test test-fast test-kubernetes test-ray test-slurm dev check format types approve bench ci screenshots lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,16 @@ test: setup .venv/browser .venv/clients/ready  ## Every test: both databases, re
 test-fast: setup  ## Tests of slices on SQLite, no browser, no real processes; 2 to 3 minutes
 	NORIA_TEST_DATABASES=sqlite $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not protocol and not slow" $(T)
 
+test-ray: setup  ## The executor for Ray, with distributed training by Ray Train
+	NORIA_RAY=all $(BIN)/python -m pytest -n 0 tests/pipelines/test_executor_ray.py
+
+test-slurm: setup  ## The executor for Slurm against a cluster of one node (root; Debian's slurmctld slurmd slurm-client munge)
+	NORIA_SLURM=real $(BIN)/python -m pytest -n 0 tests/pipelines/test_executor_slurm.py
+
+test-kubernetes: setup  ## The executor for Kubernetes against its real control plane, built once (root; Debian's source package)
+	$(BIN)/python scripts/kubernetes_control_plane.py
+	NORIA_KUBERNETES=real $(BIN)/python -m pytest -n 0 tests/pipelines/test_executor_kubernetes.py
+
 dev: setup noria/site/index.html  ## A server on a scratch home, restarted when the source changes
 	$(BIN)/python scripts/dev.py
 
@@ -78,6 +88,8 @@ lock-clients: setup  ## Resolve anew the MLflow versions that the protocol tests
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/tables.lock
 	printf 'kserve\ntritonclient[http,grpc]\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/inference.lock
+	$(BIN)/uv pip compile tests/protocol/clients/ray.in --universal --generate-hashes --quiet --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/ray.lock
 	$(BIN)/uv pip compile tests/protocol/clients/autolog.in --override tests/protocol/clients/autolog.overrides --universal \
 		--generate-hashes --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		-o tests/protocol/clients/autolog.lock

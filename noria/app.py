@@ -21,6 +21,7 @@ import noria.http.static
 import noria.http.system
 import noria.loops.http
 import noria.monitoring.http
+import noria.pipelines.elsewhere_http
 import noria.pipelines.http
 import noria.registry.http
 import noria.serving.http
@@ -58,6 +59,7 @@ from noria.pipelines.admission import Admission
 from noria.pipelines.asking import Answers
 from noria.pipelines.backfills import Backfills
 from noria.pipelines.declared import Declared
+from noria.pipelines.elsewhere import Elsewhere
 from noria.pipelines.files import Watch
 from noria.pipelines.hooks import Hooks
 from noria.pipelines.lineage import RunLineage
@@ -101,6 +103,7 @@ class App(Struct, frozen=True, kw_only=True):
     evaluations: Evaluations
     registry: Registry
     pipelines: Pipelines
+    elsewhere: Elsewhere
     sweeps: Sweeps
     work: Work
     queues: Queues
@@ -145,6 +148,7 @@ class App(Struct, frozen=True, kw_only=True):
                 self.backfills,
                 self.sweeps,
             ),
+            *noria.pipelines.elsewhere_http.routes(self.elsewhere, self.blobs),
             *noria.serving.http.routes(self.serving),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
@@ -217,7 +221,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         pump=Pump(db, subscribers, reconcilers), datasets=datasets, tracking=tracking, transfers=transfers, traces=traces,
         evaluations=evaluations, views=Views(db, tracking),
         registry=registry,
-        pipelines=pipelines, sweeps=sweeps, work=work, queues=queues, schedules=schedules, triggers=triggers,
+        pipelines=pipelines, elsewhere=Elsewhere(db, ops, access, blobs, pipelines, work),
+        sweeps=sweeps, work=work, queues=queues, schedules=schedules, triggers=triggers,
         hooks=Hooks(db, ops), backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks,

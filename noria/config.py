@@ -59,6 +59,26 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("slow_request_s", "How long the head of a request, or a pause in its body, may last, in seconds.", 60.0, float),
     Setting("workers", "How many pipeline steps run at once on this machine.", 2, int),
+    Setting(
+        "executor_url", "For agents: where the jobs of their executor reach the server; empty: where the agent does.", ""
+    ),
+    Setting("ray_address", "For agents with Ray: the address of the cluster's dashboard.", "http://127.0.0.1:8265"),
+    Setting("ray_token", "For agents with Ray: the token of a cluster that wants one.", "", Secret),
+    Setting("ray_runtime_env", 'For agents with Ray: the runtime environment of jobs, as JSON: {"pip": ["noria"]}.', ""),
+    Setting("kubernetes_namespace", "For agents with Kubernetes: where jobs are made; empty: the configured one.", ""),
+    Setting("kubernetes_context", "For agents with Kubernetes: the context of the kubeconfig; empty: the current one.", ""),
+    Setting(
+        "kubernetes_image", "For agents with Kubernetes: the image of steps that name none. It has Noria installed.", ""
+    ),
+    Setting("kubernetes_gpu", "For agents with Kubernetes: what a GPU is called in requests.", "nvidia.com/gpu"),
+    Setting("kubernetes_template", "For agents with Kubernetes: a YAML file with a Job, over which ours is laid.", ""),
+    Setting("slurm_options", "For agents with Slurm: more options of sbatch, such as --partition=gpu --account=ml.", ""),
+    Setting(
+        "slurm_python", "For agents with Slurm: the Python of jobs, which has Noria installed; empty: the agent's own.", ""
+    ),
+    Setting(
+        "slurm_folder", "For agents with Slurm: a folder that nodes share, for what jobs print; empty: ~/.noria/slurm.", ""
+    ),
     Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
     Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
     Setting(
@@ -113,6 +133,18 @@ class Config(Struct, frozen=True, kw_only=True):
     direct_transfers: bool = False
     slow_request_s: float = 60.0
     workers: int = 2
+    executor_url: str = ""
+    ray_address: str = "http://127.0.0.1:8265"
+    ray_token: Secret = Secret("")
+    ray_runtime_env: str = ""
+    kubernetes_namespace: str = ""
+    kubernetes_context: str = ""
+    kubernetes_image: str = ""
+    kubernetes_gpu: str = "nvidia.com/gpu"
+    kubernetes_template: str = ""
+    slurm_options: str = ""
+    slurm_python: str = ""
+    slurm_folder: str = ""
     seal_s: float = 2.0
     lease_s: float = 30.0
     anchors: tuple[str, ...] = ()

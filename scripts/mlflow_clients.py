@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 LOCKS = ROOT / "tests" / "protocol" / "clients"
 PLACE = ROOT / ".venv" / "clients"
 LIMIT_S = 900
-WITHOUT_CUDA = {"autolog": ["torch==2.13.0"]}
+WITHOUT_CUDA = {"autolog": ["torch==2.13.0"], "ray": ["torch==2.13.0"]}
 
 
 def python_of(name: str) -> Path:
@@ -61,7 +61,7 @@ def names() -> list[str]:
 
 def versions() -> list[str]:
     """Those that hold a version of MLflow to speak with."""
-    return [name for name in names() if name not in ("autolog", "tables", "inference")]
+    return [name for name in names() if name not in ("autolog", "tables", "inference", "ray")]
 
 
 if __name__ == "__main__":

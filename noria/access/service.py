@@ -447,6 +447,11 @@ class Access:
         store.remove_expired(tx, op.at_ms)
         return secret
 
+    def token_id(self, secret: str) -> str:
+        """The id in a token's text, by which its actor is known again; '' for what is none."""
+        parsed = tokens.parse(secret)
+        return parsed.id if parsed else ""
+
     def tokens(self, op: Op) -> list[Token]:
         """One's own tokens; everybody's with access.read."""
         op.require("token.own")

@@ -91,14 +91,34 @@ def _show_run(run_id: str, as_json: bool) -> None:
     )
     click.echo()
     rows = [
-        {**s["step"], "took": _took(s["step"]), "why": s["waiting"] or s["step"].get("error") or s["step"].get("reason")}
+        {
+            **s["step"],
+            "took": _took(s["step"]),
+            "where": _where(s["attempts"]),
+            "why": s["waiting"] or s["step"].get("error") or s["step"].get("reason"),
+        }
         for s in view["steps"]
     ]
-    emit(rows, columns=["name", "state", "attempt", "took", "id", "why"])
+    where = ["where"] if any(row["where"] for row in rows) else []  # in jobs of a cluster
+    emit(rows, columns=["name", "state", "attempt", "took", *where, "id", "why"])
     if view["waiting"]:
         click.echo(f"\n{view['waiting']}", err=True)
     if not view["workers"] and view["run"]["state"] in ("queued", "running"):
         click.echo("\nNo worker is running; start one with: noria server", err=True)
+
+
+def _where(attempts: list[dict[str, Any]]) -> str:
+    """`slurm 4711 on node-3`; '' for a process of the worker's machine."""
+    place = attempts[-1]["place"] if attempts else {}
+    if not place.get("executor"):
+        return ""
+    return f"{place['executor']} {place['job']}" + (f" on {place['node']}" if place["node"] else "")
+
+
+def _queues(given: tuple[str, ...]) -> dict[str, str]:
+    """`kubernetes` and `train=gpu`, as a submission says it."""
+    pairs = [text.rpartition("=")[::2] for text in given]
+    return {step or "*": queue for step, queue in pairs}
 
 
 def _took(step: dict[str, Any]) -> str:
@@ -111,21 +131,28 @@ def _took(step: dict[str, Any]) -> str:
 @click.argument("what")
 @click.option("--param", "params", multiple=True, help="key=value; the value is JSON, or else a text.")
 @click.option("--name", default="", help="Which pipeline, when the file has several.")
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    help="Where steps go: NAME for all that name no queue, or STEP=NAME. Several times for several.",
+)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end.")
 @json_option
-def run(what: str, params: tuple[str, ...], name: str, wait: bool, as_json: bool) -> None:
+def run(what: str, params: tuple[str, ...], name: str, queues: tuple[str, ...], wait: bool, as_json: bool) -> None:
     """Run a pipeline: a FILE with its code, or the NAME of a registered one.
 
     \b
     Example:
       noria pipeline run pipeline.py --param dataset=flights@2
       noria pipeline run flights --no-wait
+      noria pipeline run pipeline.py --queue kubernetes --queue train=gpu
     """
-    given = parse_params(params)
+    given, sent = parse_params(params), _queues(queues)
     if what.endswith(".py"):
-        submitted = load(Path(what), name).submit(given, api=api())
+        submitted = load(Path(what), name).submit(given, api=api(), queues=sent)
     else:
-        submitted = api().post(f"/pipelines/{what}/runs", {"params": given})
+        submitted = api().post(f"/pipelines/{what}/runs", {"params": given, "queues": sent})
     if not wait:
         emit(submitted, as_json=as_json, columns=["id", "pipeline", "version", "state"])
         return

@@ -94,7 +94,7 @@ def step(function: Callable[P, R], /) -> Step[P, R]: ...
 def step(
     *, name: str = ..., retries: int = ..., retry_delay: str | float = ..., timeout: str | float | None = ...,
     cache: str | float | bool = ..., cpu: float = ..., gpu: int = ..., memory: str | int = ..., disk: str | int = ...,
-    env: Uv | None = ..., queue: str = ...,
+    env: Uv | None = ..., queue: str = ..., image: str = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...  # fmt: skip
 def step(
     function: Callable[..., Any] | None = None,
@@ -111,6 +111,7 @@ def step(
     disk: str | int = 0,
     env: Uv | None = None,
     queue: str = DEFAULT_QUEUE,
+    image: str = "",
 ) -> Any:
     """Make a function a step of pipelines.
 
@@ -120,11 +121,12 @@ def step(
     `memory`, `disk`: the most it may use, such as "4GB"; beyond that it is stopped and fails. `disk` is its scratch folder.
     `env`: packages of its own, `noria.uv("scikit-learn==1.7")`; else those of the worker.
     `queue`: whose workers may take it: those started with `noria agent --queue NAME`.
+    `image`: the container to run in, where its executor runs containers (Kubernetes); elsewhere it means nothing.
     `cache`: True, or how old a result may be, such as "7d", to be taken instead of running the same code on the same inputs.
     """
     options = _options(
         name=name, retries=retries, retry_delay=retry_delay, timeout=timeout, cache=cache, cpu=cpu, gpu=gpu, memory=memory,
-        disk=disk, env=env, queue=queue,
+        disk=disk, env=env, queue=queue, image=image,
     )  # fmt: skip
     if function is not None:
         return Step(function, options)
@@ -144,6 +146,7 @@ def _options(**given: Any) -> dict[str, Any]:
         "disk": ("disk_bytes", size_bytes),
         "env": ("env", lambda value: value),
         "queue": ("queue", str),
+        "image": ("image", str),
         "cache": ("cache_s", lambda value: None if value is False else 0.0 if value is True else seconds(value)),
     }
     for name in given:
@@ -237,9 +240,13 @@ class Pipeline(Generic[P, R]):
         return found
 
     def submit(
-        self, params: Mapping[str, Any] | None = None, /, *, api: Api | None = None, unique: str = "", **more: Any
-    ) -> dict[str, Any]:
-        """Register this code and start a run of it; does not wait. Returns the run."""
+        self, params: Mapping[str, Any] | None = None, /, *, api: Api | None = None, unique: str = "",
+        queues: Mapping[str, str] | None = None, **more: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Register this code and start a run of it; does not wait. Returns the run.
+
+        `queues`: where steps go instead of where the code says: {"train": "ray"}; "*" is every step that names no queue.
+        """
         _refuse_in_worker()
         given = {**(params or {}), **more}
         for name, value in given.items():
@@ -247,17 +254,17 @@ class Pipeline(Generic[P, R]):
                 raise Invalid(f"The parameter {name!r} is not a JSON value.", where="params", hint="Load it in a step.")
         with _connected(api) as connection:
             version = self.register(connection, given)["version"]
-            body = {"params": given, "unique": unique, "version": version}
+            body = {"params": given, "unique": unique, "version": version, "queues": dict(queues or {})}
             run: dict[str, Any] = connection.post(f"/pipelines/{self.name}/runs", body)
         return run
 
     def run(
         self, params: Mapping[str, Any] | None = None, /, *, api: Api | None = None, wait: bool = True, unique: str = "",
-        show: bool = True, **more: Any,
+        show: bool = True, queues: Mapping[str, str] | None = None, **more: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """Start a run and, with `wait`, follow it to its end. Returns the run. Raises PipelineFailed."""
         with _connected(api) as connection:
-            run = self.submit(params, api=connection, unique=unique, **more)
+            run = self.submit(params, api=connection, unique=unique, queues=queues, **more)
             if not wait:
                 return run
             return follow(connection, run["id"], show=say if show else None)

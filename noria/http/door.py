@@ -41,6 +41,7 @@ LOCAL = Actor(kind="user", id=LOCAL_ADMIN, name="local admin")
 UPLOAD_MARKS = (
     "/mlflow-artifacts/",
     "/api/v1/blobs/",
+    "/api/v1/attempts/blobs/",
     "/artifacts",
     "/upload-artifact",
 )  # routes that take files, not requests

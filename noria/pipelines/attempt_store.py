@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from noria.kernel.db import Read, Write
+from noria.pipelines.model.places import Place
 from noria.pipelines.model.steps import Attempt
 
 
@@ -31,15 +34,15 @@ def attempts(tx: Read, run_id: str) -> dict[str, list[Attempt]]:
     """Every try of every step of a run, by step."""
     found = tx.rows(
         """select a.step_run_id, a.number, a.worker, a.state, a.started_at_ms, a.ended_at_ms, a.exit_code, a.error,
-                  a.environment_digest, a.memory_peak_bytes
+                  a.environment_digest, a.memory_peak_bytes, a.place
              from attempt a join step_run s on s.id = a.step_run_id
             where s.run_id = :id order by a.step_run_id, a.number limit 20000""",
         id=run_id,
     )
     grouped: dict[str, list[Attempt]] = {}
     for row in found:
-        step_id = row.pop("step_run_id")
-        grouped.setdefault(step_id, []).append(Attempt(**row))
+        step_id, place = row.pop("step_run_id"), msgspec.json.decode(row.pop("place"), type=Place)
+        grouped.setdefault(step_id, []).append(Attempt(**row, place=place))
     return grouped
 
 

@@ -6,6 +6,7 @@ for people.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -150,7 +151,7 @@ class Control:
                     f"The run is {run.state}; only a failed or cancelled one can be resumed.", ref=run_ref(run),
                     hint="Name a step to start from." if run.state == "succeeded" else "",
                 )  # fmt: skip
-            again, elements = to_repeat(plan, step_store.steps(tx, run_id), start, op.at_ms)
+            again, elements = to_repeat(plan, step_store.steps(tx, run_id), start, op.at_ms, run.queues)
             for step in again:
                 step_store.save_step(tx, step)
             step_store.put_elements(tx, elements)
@@ -169,7 +170,12 @@ class Control:
         """A new run with the parameters of this one, some of them changed. Raises NotFound, Invalid, Forbidden."""
         found = self._pipelines.mine(op, "pipeline.run", run_id)
         return self._pipelines.submit(
-            op, found.pipeline, {**found.params, **params}, version=version or found.version, origin=run_id
+            op,
+            found.pipeline,
+            {**found.params, **params},
+            version=version or found.version,
+            origin=run_id,
+            queues=found.queues,
         )
 
     # --- answers ----------------------------------------------------------------------------------------------------
@@ -191,7 +197,9 @@ class Control:
             self._transitions.settle(tx, self._transitions.answer(tx, run, plan, step, answer), plan)
 
 
-def to_repeat(plan: Plan, steps: list[StepRun], start: str, at_ms: int) -> tuple[list[StepRun], list[StepRun]]:
+def to_repeat(
+    plan: Plan, steps: list[StepRun], start: str, at_ms: int, queues: Mapping[str, str]
+) -> tuple[list[StepRun], list[StepRun]]:
     """What a run that goes on does again, as it is before it begins: steps of the pipeline, and elements of its maps.
 
     A step that was passed over stays so unless something it looked at is done again. Of a map whose list stays, only the
@@ -212,13 +220,13 @@ def to_repeat(plan: Plan, steps: list[StepRun], start: str, at_ms: int) -> tuple
         if is_kept and name not in forced:
             continue
         repeated.add(name)
-        made = replace(renewed(step, at_ms), waits=len(above), **graph.asked(spec))
+        made = replace(renewed(step, at_ms), waits=len(above), **graph.asked(spec, queues))
         own = [each for each in steps if each.parent_id == step.id]
         if spec.kind in ("map", "sweep") and own and not above and start != name:
             todo = [each for each in own if not _is_done(spec, each) or each.name == start]
             for each in todo:
                 again_spec = graph.element(spec, each.item, plan.maps) if spec.kind == "map" else each.spec
-                elements.append(replace(renewed(each, at_ms), waits=0, spec=again_spec, **graph.asked(spec)))
+                elements.append(replace(renewed(each, at_ms), waits=0, spec=again_spec, **graph.asked(spec, queues)))
             held = 1 if spec.kind == "sweep" else 0  # a sweep that may still make trials waits for itself: sweeps.py
             made = replace(
                 made, state="running", waits=len(todo) + held, started_at_ms=step.started_at_ms, reason=step.reason

@@ -23,12 +23,14 @@ from noria.pipelines.model.limits import (
     RETRIES_MAX,
     STEPS_MAX,
 )
+from noria.pipelines.model.queues import DEFAULT_QUEUE
 from noria.pipelines.model.sources import FromBlob, FromDict, FromFirst, FromList, FromParam, FromStep, FromValue, Source
 from noria.pipelines.model.spec import RESERVED_NAMES, PipelineSpec, StepSpec
 from noria.pipelines.model.steps import StepRun
 from noria.pipelines.model.values import Json, Many, Named, Part, Pickle, Value
 from noria.pipelines.space import SweepSpec, check_sweep
 
+IMAGE_LENGTH_MAX = 500
 _DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"^3\.\d+(\.\d+)?\Z")
 _PLACE = re.compile(r"\$\{(\w+)\}")
@@ -92,6 +94,8 @@ def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
     check_name(step.queue, what="queue")
     if step.env and not (_DIGEST.match(step.env.lock_digest) and _PYTHON.match(step.env.python)):
         raise Invalid("An environment has the digest of its lock, and a version of Python.", where=where)
+    if len(step.image) > IMAGE_LENGTH_MAX or any(sign.isspace() for sign in step.image):
+        raise Invalid("image is the address of a container image, such as ghcr.io/acme/train:3.", where=where)
     if not (0 <= step.cpu < math.inf and step.gpu >= 0 and step.memory_bytes >= 0 and step.disk_bytes >= 0):
         raise Invalid("cpu, gpu, memory and disk must not be negative.", where=where)
     if not 0 <= step.retry_delay_s <= 3600:
@@ -190,9 +194,23 @@ def shape(spec: PipelineSpec) -> dict[str, tuple[str, ...]]:
     return {step.name: (step.kind, *sorted(parents(step))) for step in spec.steps}
 
 
-def asked(step: StepSpec) -> dict[str, Any]:
-    """What a step needs of the worker that takes it."""
-    return {"queue": step.queue, "cpu": step.cpu, "gpu": step.gpu, "memory_bytes": step.memory_bytes}
+def asked(step: StepSpec, queues: Mapping[str, str]) -> dict[str, Any]:
+    """What a step needs of the worker that takes it. `queues`: where its run sends it instead of where its code does."""
+    queue = queues.get(step.name.partition("[")[0]) or (queues.get("*") if step.queue == DEFAULT_QUEUE else "")
+    return {"queue": queue or step.queue, "cpu": step.cpu, "gpu": step.gpu, "memory_bytes": step.memory_bytes}
+
+
+def check_queues(spec: PipelineSpec, queues: Mapping[str, str]) -> None:
+    """Raises Invalid when one is for a step that there is not, or has no good name."""
+    for step, queue in queues.items():
+        if step != "*" and step not in {each.name for each in spec.steps}:
+            known = ", ".join(each.name for each in spec.steps)
+            raise Invalid(
+                f"{spec.name} has no step {step!r} to send to the queue {queue!r}.",
+                where="queues",
+                hint=f"Its steps: {known}.",
+            )
+        check_name(queue, what="queue")
 
 
 def conditional(spec: PipelineSpec) -> frozenset[str]:
@@ -385,7 +403,7 @@ class CacheKey(Struct, frozen=True):
 def cache_key(pipeline: str, step: StepSpec, inputs: Mapping[str, Value]) -> CacheKey:
     """The key of a step's result. The same function with the same inputs has the same key in any run of the pipeline."""
     digests = {name: _digest(value) for name, value in sorted(inputs.items())}
-    code = f"{step.code_digest}+{step.env.lock_digest}" if step.env else step.code_digest
+    code = "+".join(filter(None, (step.code_digest, step.env.lock_digest if step.env else "", step.image)))
     text = msgspec.json.encode([pipeline, step.function, code, digests], order="sorted")
     return CacheKey(blake3(text).hexdigest(), code, digests)
 

@@ -93,7 +93,14 @@ def _runs(pipelines: Pipelines) -> Routes:
     def submit_pipeline_run(op: Op, name: str, data: Submit) -> PipelineRun:
         """Start a run."""
         return pipelines.submit(
-            op, name, data.params, cause=data.cause, unique=data.unique, version=data.version, reproduces=data.reproduces
+            op,
+            name,
+            data.params,
+            cause=data.cause,
+            unique=data.unique,
+            version=data.version,
+            reproduces=data.reproduces,
+            queues=data.queues,
         )
 
     @get("/api/v1/pipeline-runs", action="pipeline.read")

@@ -8,7 +8,7 @@ from noria.kernel.db import Read, Write, js
 from noria.pipelines.model.runs import PipelineRun
 
 _RUN = """id, pipeline, version, state, params, created_at_ms, started_at_ms, ended_at_ms, actor, owner, cause, error,
-          remaining, outputs, is_paused, slot, origin_run_id"""
+          remaining, outputs, is_paused, slot, origin_run_id, queues"""
 
 
 def add_run(tx: Write, run: PipelineRun, *, unique: str) -> bool:
@@ -16,9 +16,9 @@ def add_run(tx: Write, run: PipelineRun, *, unique: str) -> bool:
     return bool(
         tx.run(
             """insert into pipeline_run (id, pipeline, version, state, params, created_at_ms, actor, owner, cause,
-                                         unique_key, remaining, slot, origin_run_id)
+                                         unique_key, remaining, slot, origin_run_id, queues)
                values (:id, :pipeline, :version, :state, :params, :created, :actor, :owner, :cause, :unique_key, :remaining,
-                       :slot, :origin)
+                       :slot, :origin, :queues)
                on conflict (unique_key) do nothing""",
             id=run.id,
             pipeline=run.pipeline,
@@ -33,6 +33,7 @@ def add_run(tx: Write, run: PipelineRun, *, unique: str) -> bool:
             remaining=run.remaining,
             slot=run.slot,
             origin=run.origin_run_id,
+            queues=js(run.queues),
         )
     )
 

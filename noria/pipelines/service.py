@@ -185,20 +185,22 @@ class Pipelines:
 
     def submit(
         self, op: Op, pipeline: str, params: dict[str, Any], *, cause: int | None = None, unique: str = "",
-        version: int | None = None, reproduces: str = "", origin: str = "",
+        version: int | None = None, reproduces: str = "", origin: str = "", queues: dict[str, str] | None = None,
     ) -> PipelineRun:  # fmt: skip
         """Start a run; with `unique`, at most one run ever has that key, and it is given back.
 
-        `reproduces`: the pipeline run that it repeats. Raises NotFound, Invalid (parameters), Forbidden.
+        `reproduces`: the pipeline run that it repeats. `queues`: where steps go instead of where their code says.
+        Raises NotFound, Invalid (parameters), Forbidden.
         """
         op.require("pipeline.run", on=Ref("pipeline", pipeline))
         op = op.because(cause) if cause is not None else op
         found, spec = self._to_submit(pipeline, version)
         bound = graph.bind_params(spec, params)
+        graph.check_queues(spec, queues or {})
         if reproduces:
             self.pipeline_run(op, reproduces)
         with self._db.write(op) as tx:
-            run, is_new = self.submit_in(tx, found, bound, unique=unique, origin=origin)
+            run, is_new = self.submit_in(tx, found, bound, unique=unique, origin=origin, queues=queues)
             if reproduces and is_new:
                 tx.link(run_ref(run), "reproduces", Ref("pipeline_run", reproduces))
         return run
@@ -214,7 +216,14 @@ class Pipelines:
         return found, found.spec
 
     def submit_in(
-        self, tx: Write, version: PipelineVersion, bound: dict[str, Any], *, unique: str = "", origin: str = ""
+        self,
+        tx: Write,
+        version: PipelineVersion,
+        bound: dict[str, Any],
+        *,
+        unique: str = "",
+        origin: str = "",
+        queues: dict[str, str] | None = None,
     ) -> tuple[PipelineRun, bool]:
         """Start a run in the caller's transaction: (the run, whether it is new). For triggers and schedules."""
         op, spec = tx.op, version.spec
@@ -225,6 +234,7 @@ class Pipelines:
             id=new_id(op.at_ms), pipeline=spec.name, version=version.number, state="queued", params=bound,
             created_at_ms=op.at_ms, actor=op.actor.label, owner=owner_of(op) or version.owner, cause=op.cause,
             remaining=len(spec.steps), origin_run_id=origin, slot=graph.slot_of(spec, bound),
+            queues=queues or {},
         )  # fmt: skip
         why_not = ""
         if run.slot:
@@ -244,7 +254,7 @@ class Pipelines:
                 StepRun(
                     id=ids[name], run_id=run.id, name=name, position=position, state="waiting", waits=len(above), attempt=0,
                     due_at_ms=op.at_ms, kind=plan.steps[name].kind, owner=run.owner, pipeline=run.pipeline,
-                    **graph.asked(plan.steps[name]),
+                    **graph.asked(plan.steps[name], run.queues),
                 )
             )  # fmt: skip
         step_store.add_steps(tx, steps, waits)

@@ -138,7 +138,7 @@ class Transitions:
             parent_id=step.id, item=item, owner=step.owner, pipeline=step.pipeline,
         )  # fmt: skip
         state: StepState = "ready" if spec.cache_s is None else "waiting"  # a cached one is looked up as it begins
-        return replace(renewed(base, at_ms), state=state, spec=spec, **graph.asked(spec))
+        return replace(renewed(base, at_ms), state=state, spec=spec, **{**graph.asked(spec, {}), "queue": step.queue})
 
     def _begin_sweep(self, tx: Write, run: PipelineRun, step: StepRun, spec: StepSpec) -> Moved:
         """A sweep runs from here on. `sweeps.py` makes its trials; until it has made the last, the sweep waits for itself.

@@ -207,6 +207,19 @@ class Work:
         inputs = self._transitions.inputs(tx, run, plan.spec_of(step))
         return self._assignment(tx, run, plan, step, inputs)
 
+    def inputs(self, tx: Read, run: PipelineRun, step: StepRun) -> dict[str, Value]:
+        """What a step is given. Raises Invalid when it is not there."""
+        return self._transitions.inputs(tx, run, self._pipelines.plan(run).spec_of(step))
+
+    def assignment(
+        self, tx: Write, op: Op, run: PipelineRun, step: StepRun, *, actions: frozenset[str], lifetime_s: float
+    ) -> Assignment:
+        """The try that a step is in, for a job that does it elsewhere, with a token of its own."""
+        token = self._access.delegate(
+            tx, op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=actions, lifetime_s=lifetime_s
+        )
+        return self._assigned(run, self._pipelines.plan(run), step, self.inputs(tx, run, step), token)
+
     def _assignment(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, inputs: dict[str, Value]) -> Assignment:
         asked = plan.spec_of(step)
         assert tx.op is not None
@@ -214,11 +227,15 @@ class Work:
             tx, tx.op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=STEP_ACTIONS,
             lifetime_s=TOKEN_LIFETIME_S if asked.timeout_s is None else asked.timeout_s + TOKEN_MARGIN_S,
         )  # fmt: skip
+        return self._assigned(run, plan, step, inputs, token)
+
+    def _assigned(self, run: PipelineRun, plan: Plan, step: StepRun, inputs: dict[str, Value], token: str) -> Assignment:
+        asked = plan.spec_of(step)
         return Assignment(
             step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name, function=asked.function,
             entry=plan.spec.entry, attempt=step.attempt, inputs=inputs, reads=step.reads, code=plan.spec.code,
             cpu=asked.cpu, gpu=asked.gpu, memory_bytes=asked.memory_bytes, disk_bytes=asked.disk_bytes,
-            env=asked.env,
+            env=asked.env, image=asked.image,
             lease_s=self._pipelines.lease_s, timeout_s=asked.timeout_s, token=token, cache_reason=step.reason,
         )  # fmt: skip
 
@@ -260,10 +277,15 @@ class Work:
     def append_log(self, op: Op, chunk: LogChunk) -> None:
         """Keep a piece of a step's output; one that arrives twice is kept once. Raises Conflict for a former holder."""
         op.require("pipeline.work")
-        with self._db.system_write() as tx:
-            self._keep_text(tx, chunk)
+        self.keep_log(chunk)
 
-    def _keep_text(self, tx: Write, chunk: LogChunk) -> None:
+    def keep_log(self, chunk: LogChunk) -> None:
+        """The same, for a caller that was checked already."""
+        with self._db.system_write() as tx:
+            self.keep_text(tx, chunk)
+
+    def keep_text(self, tx: Write, chunk: LogChunk) -> None:
+        """The same, in the caller's transaction."""
         body = chunk.text.encode("utf-8", "replace")
         kept = attempt_store.attempt_log_bytes(tx, chunk.step_run_id, chunk.attempt, chunk.worker)
         if kept is None:
@@ -286,6 +308,10 @@ class Work:
         a chain costs one request and one commit for each step.
         """
         op.require("pipeline.work")
+        return self.end(op, done)
+
+    def end(self, op: Op, done: Finish) -> Claimed:
+        """The same, for a caller that was checked already."""
         with self._db.read() as tx:
             known = step_store.step(tx, done.step_run_id)
         if known is None:
@@ -311,7 +337,7 @@ class Work:
             chunk = LogChunk(
                 worker=done.worker, step_run_id=step.id, attempt=done.attempt, offset=done.offset, text=done.text
             )
-            self._keep_text(tx, chunk)
+            self.keep_text(tx, chunk)
         assert tx.op is not None
         attempt_store.end_attempt(
             tx, step.id, step.attempt, state=done.outcome, at_ms=tx.op.at_ms, error=done.error, exit_code=done.exit_code,

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -63,12 +63,14 @@ class Server:
         return connect(self.url)
 
     @contextmanager
-    def worker(self, name: str = "", slots: int = 2, more: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(
+        self, name: str = "", slots: int = 2, more: Sequence[str] = (), settings: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A worker process for the length of the block."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("NORIA_")}
         env |= {
             "NORIA_URL": self.url, "NORIA_INTERNAL_TOKEN": INTERNAL, "NORIA_HOME": str(self.config.home),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(ROOT), **(settings or {}),
         }  # fmt: skip
         args = [sys.executable, "-m", "noria.pipelines.worker", "--slots", str(slots)]
         args += ["--name", name or f"w{time.monotonic_ns()}", *more]
@@ -108,14 +110,14 @@ def until(done: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
     raise AssertionError(f"not within {patience_s} s")
 
 
-def ended(api: Api, run_id: str) -> dict[str, Any]:
+def ended(api: Api, run_id: str, *, patience_s: float = PATIENCE_S) -> dict[str, Any]:
     """The view of a run once it ended."""
 
     def look() -> dict[str, Any] | None:
         view: dict[str, Any] = api.get(f"/pipeline-runs/{run_id}")
         return view if view["run"]["state"] in ("succeeded", "failed", "cancelled") else None
 
-    found: dict[str, Any] = until(look)
+    found: dict[str, Any] = until(look, patience_s=patience_s)
     return found
 
 

@@ -11,11 +11,11 @@ import pytest
 from tests.shape.test_arrows import ROOT, imports, modules
 
 # Modules that read the environment besides config.py: processes and clients configured by the variables they are given.
-READS_ENVIRONMENT = {"noria.config", "noria.client.api", "noria.supervisor"}
+READS_ENVIRONMENT = {"noria.config", "noria.client.api", "noria.supervisor", "noria.testing.executor_contract"}
 ASKS_THE_TIME = {"noria.kernel.clock", "noria.kernel.ids"}
 # Started by name, from the command line or by another process.
 ENTRY_POINTS = re.compile(
-    r"noria\.(cli\..*|control|supervisor|migrations\..*|testing\..*|.*\.(node|worker|recorder|convert|zygote|verify|__main__)|client\..*)$"
+    r"noria\.(cli\..*|control|supervisor|migrations\..*|testing\..*|.*\.(node|worker|recorder|convert|zygote|verify|__main__)|pipelines\.worker\.(job|ray|kubernetes|slurm)|client\..*)$"
 )
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 from noria.access.model import NewPrincipal, TokenRequest
 from noria.client.api import Api, connect
+from tests.pipelines.given import INTERNAL
 from tests.pipelines.processes import Server, ended, imported, until
 from tests.ui.conftest import CHROMIUM, complaints, opened
 
@@ -22,6 +24,14 @@ ASKED = """
 def asked(x: int = 4):
     noria.approve("Go on?", evidence=[noria.sweep(sometimes, space={"x": [2, 4]}, trials=2, sampler="grid")], name="may-we")
     return {"x": use(fit.map([x, 3])[0])}
+
+@noria.step(queue="cluster")
+def far() -> int:
+    return 1
+
+@noria.pipeline
+def elsewhere():
+    return {"n": far()}
 """
 
 pytestmark = [
@@ -167,4 +177,41 @@ def test_a_queue_has_rules(chromium: Any, server: Server, api: Api, flow: Module
     until(lambda: [(q["priority"], q["quota"]) for q in api.get("/queues") if q["name"] == "default"] == [(5, 3)])
     assert complaints(page) == []
     shot(page, "pipelines")
+    page.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_step_says_where_it_ran(chromium: Any, server: Server, api: Api, flow: ModuleType, theme: str) -> None:
+    """The agent and its jobs are played here, in their own words: the first job is evicted, the second succeeds."""
+    run = flow.elsewhere.submit(api=api)
+    agent = httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {INTERNAL}"})
+    place = {"executor": "kubernetes", "image": "ghcr.io/acme/steps:3", "details": {"namespace": "ml"}}
+
+    def say(path: str, token: str = INTERNAL, **body: Any) -> dict[str, Any]:
+        answer = agent.post(f"/api/v1/{path}", json=body, headers={"authorization": f"Bearer {token}"})
+        assert answer.is_success, answer.text
+        return dict(answer.json())
+
+    worker = f"far-{theme}"
+    say("pipelines/work/hello", worker=worker, name=worker, queues=["cluster"])
+    for number, outcome in ((1, "cancelled"), (2, "succeeded")):
+        given = until(lambda: say("pipelines/work/claim", worker=worker)["assignment"])
+        at = {"worker": worker, "step_run_id": given["step_run_id"], "attempt": number}
+        job = f"noria-{given['step_run_id']}-{number}"
+        ticket = say("pipelines/work/hand-on", **at, place={**place, "job": job})["ticket"]
+        begun = say(
+            f"attempts/{given['step_run_id']}/{number}/begin", ticket, key="k", node=f"node-{number}", python="3.12.4"
+        )
+        done = {"outputs": {"as": "json", "value": 1}} if outcome == "succeeded" else {"error": "its pod ended with Evicted"}
+        say(f"attempts/{given['step_run_id']}/{number}/finish", begun["assignment"]["token"], **at, outcome=outcome, **done)
+    agent.close()
+    view = ended(api, run["id"])
+    page = opened(chromium, server.url, theme)
+    page.goto(f"/pipeline-runs/{run['id']}?step={view['steps'][0]['step']['id']}")
+    page.get_by_text("on node-2, as the Kubernetes job").wait_for()
+    page.get_by_text("ghcr.io/acme/steps:3").wait_for()
+    tries = page.get_by_role("table", name="Attempts")
+    assert tries.get_by_role("row").count() == 3 and tries.get_by_text(job).is_visible()
+    assert complaints(page) == []
+    shot(page, f"elsewhere-{theme}")
     page.context.close()

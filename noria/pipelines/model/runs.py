@@ -35,6 +35,9 @@ class PipelineRun(Struct, frozen=True, kw_only=True):
     is_paused: bool = False  # nothing more of it begins
     slot: str = ""  # what it shares with the runs that it may have to wait for
     origin_run_id: str = ""  # the run whose parameters it was started with again
+    queues: dict[
+        str, str
+    ] = {}  # where its steps go instead of where their code says: by name, "*" for those that say nothing
 
 
 class PipelineRunView(Struct, frozen=True, kw_only=True):
@@ -57,6 +60,7 @@ class Submit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unique: str = ""
     version: int | None = None
     reproduces: str = ""  # the pipeline run that this one repeats; becomes an edge
+    queues: dict[str, str] = field(default_factory=dict)  # {"train": "gpu"}; "*": every step that names no queue
 
 
 class Resume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

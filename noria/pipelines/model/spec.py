@@ -75,6 +75,7 @@ class StepSpec(Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0  # it is ended when it uses more; 0: no limit
     disk_bytes: int = 0  # the same for its scratch folder; 0: half of what is free
     env: EnvironmentSpec | None = None  # None: the worker's own
+    image: str = ""  # of the container, where its executor runs containers; elsewhere it means nothing
     cache_s: float | None = None  # None: never taken from the cache; 0: for ever
     code_digest: str = ""  # of the function and every first-party thing it uses
     opaque: list[str] = []  # names the code digest could not follow

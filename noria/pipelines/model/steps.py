@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from noria.pipelines.model.places import Place
 from noria.pipelines.model.queues import DEFAULT_QUEUE
 from noria.pipelines.model.spec import Question, StepKind, StepSpec
 from noria.pipelines.model.values import Value
@@ -28,6 +29,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     error: str = ""
     environment_digest: str = ""
     memory_peak_bytes: int | None = None  # where it was measured: of steps with a limit
+    place: Place = field(default_factory=Place)
 
 
 class StepRun(Struct, frozen=True, kw_only=True):

@@ -60,6 +60,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     disk_bytes: int = 0
     env: EnvironmentSpec | None = None
+    image: str = ""
     cache_reason: str = ""
 
 

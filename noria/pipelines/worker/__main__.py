@@ -19,26 +19,32 @@ import psutil
 from blake3 import blake3
 
 from noria.client.gpus import gpus
+from noria.kernel.errors import NoriaError
 from noria.logs import set_up_logging
 from noria.pipelines.model.queues import DEFAULT_QUEUE
-from noria.pipelines.worker import cgroups
+from noria.pipelines.worker.executors import LOCAL, Setup, make
 from noria.pipelines.worker.home import Home
-from noria.pipelines.worker.local import Local
 from noria.pipelines.worker.loop import Offer, Worker
 from noria.pipelines.worker.server import Server
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 
 
-async def work(url: str, token: str, folder: Path, name: str, offer: Offer, *, has_groups: bool, has_parent: bool) -> None:
+async def work(
+    url: str, token: str, folder: Path, name: str, offer: Offer, *, executor: str, has_groups: bool, has_parent: bool
+) -> None:  # fmt: skip
     """One worker, until SIGTERM or SIGINT."""
     server = Server(url, token)
     home = Home(folder, server)
     home.prepare()
-    groups = cgroups.find() if has_groups else None
-    worker = Worker(
-        server, home, Local(server, home, url=url, groups=groups), url=url, name=name, offer=offer, has_parent=has_parent
-    )
+    try:
+        setup = Setup(server=server, home=home, url=url, settings=os.environ, has_groups=has_groups)
+        where = make(executor, setup)
+        await where.open()
+    except NoriaError as error:
+        await server.close()
+        raise SystemExit(f"{error.message} {error.hint}".strip()) from error
+    worker = Worker(server, home, where, url=url, name=name, offer=offer, has_parent=has_parent)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
     try:
@@ -60,19 +66,24 @@ def main() -> None:
         "--no-cgroups", action="store_true", help="Watch the memory of steps instead of using control groups."
     )
     parser.add_argument("--queue", action="append", default=[], help="Whose steps it takes; several times for several.")
+    parser.add_argument(
+        "--executor", default=LOCAL, help="Where steps run: local, ray, kubernetes, slurm, or an installed one."
+    )
     parser.add_argument("--agent", action="store_true", help="Go on without the process that started it.")
     options = parser.parse_args()
     token = environ.get("NORIA_INTERNAL_TOKEN") or environ.get("NORIA_TOKEN") or ""
     set_up_logging("worker", environ.get("NORIA_LOG_LEVEL") or "info")
     _guard(has_parent=not options.agent)
-    name = options.name or f"{socket.gethostname()}:{Path(options.home).resolve()}"
+    where = "" if options.executor == LOCAL else f":{options.executor}"
+    name = options.name or f"{socket.gethostname()}:{Path(options.home).resolve()}{where}"
     home = Path(options.home).resolve() / "worker" / blake3(name.encode()).hexdigest()[:12]
-    offer = Offer(
+    is_local = options.executor == LOCAL
+    offer = Offer(  # what a cluster has room for is the cluster's to decide
         slots=max(1, options.slots),
-        cpus=options.cpus,
-        gpus=options.gpus,
-        memory_bytes=psutil.virtual_memory().total,
-        queues=list(dict.fromkeys(options.queue)) or [DEFAULT_QUEUE],
+        cpus=options.cpus if is_local else 0.0,
+        gpus=options.gpus if is_local else 0,
+        memory_bytes=psutil.virtual_memory().total if is_local else 0,
+        queues=list(dict.fromkeys(options.queue)) or [DEFAULT_QUEUE if is_local else options.executor],
     )
     asyncio.run(
         work(
@@ -81,6 +92,7 @@ def main() -> None:
             home,
             name.replace("\x00", ""),
             offer,
+            executor=options.executor,
             has_groups=not options.no_cgroups,
             has_parent=not options.agent,
         )

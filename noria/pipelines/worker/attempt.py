@@ -29,8 +29,11 @@ AT_ONCE = ("lost", "out_of_memory", "failed")  # reasons that leave no time: eac
 class Attempt:
     """One try in progress, and the ways to stop it."""
 
-    def __init__(self, given: Assignment, folder: Path, output: Output, *, gpus: list[int] | None = None) -> None:
-        self.given, self.folder, self.output, self.gpus = given, folder, output, gpus or []
+    def __init__(
+        self, given: Assignment, folder: Path, output: Output, *, worker: str, gpus: list[int] | None = None
+    ) -> None:  # fmt: skip
+        self.given, self.folder, self.output, self.worker, self.gpus = given, folder, output, worker, gpus or []
+        self.timeout_s = given.timeout_s  # an executor that keeps the time itself, or has more to do, makes it longer
         self.key = f"{given.step_run_id}-{given.attempt}"
         self.why: Outcome | None = None  # why it was stopped
         self.error = ""
@@ -54,10 +57,18 @@ class Ending(msgspec.Struct, kw_only=True):
     memory_peak_bytes: int | None = None
     environment_digest: str = ""
     reads: list[str] = []
+    told: Outcome | None = None  # the server knows this end already: the job that did it said so itself
+    is_lost: bool = False  # what ran it is gone, through no fault of its own
 
 
 class Executor(Protocol):
-    """Where tries run; `local.py` is the one there is."""
+    """Where tries run: `local.py`, or jobs of a cluster (`remote.py`). noria/testing/executor_contract.py says what they must do."""
+
+    grace_s: float  # between SIGTERM and SIGKILL
+
+    async def open(self) -> None:
+        """Before the first try. Raises NoriaError, with what to do about it, when nothing can run there."""
+        ...
 
     async def start(self, attempt: Attempt) -> asyncio.Future[Any]:
         """Begin; the future is done when the try has ended. Raises Broken when it cannot begin, for good."""
@@ -69,6 +80,14 @@ class Executor(Protocol):
 
     async def ending(self, attempt: Attempt) -> Ending:
         """What became of it; called once, after the future is done."""
+        ...
+
+    async def tidy(self) -> None:
+        """Called now and then: let go of what nobody needs any more."""
+        ...
+
+    async def close(self) -> None:
+        """The worker stops: nothing that was started may go on."""
         ...
 
 
@@ -145,14 +164,14 @@ class Attempts:
         stopping = asyncio.create_task(attempt.stop.wait())
         try:
             either: list[asyncio.Future[Any]] = [exited, stopping]
-            await asyncio.wait(either, timeout=attempt.given.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=attempt.timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
                 return
             timeout_s = attempt.given.timeout_s or 0.0
             attempt.end("timed_out", f"It took longer than its timeout of {timeout_s:g} s.")
             if attempt.why not in AT_ONCE:
                 self._executor.signal(attempt, signal.SIGTERM)
-                await asyncio.wait([exited], timeout=STOP_GRACE_S if self.is_stopping else GRACE_S)
+                await asyncio.wait([exited], timeout=STOP_GRACE_S if self.is_stopping else self._executor.grace_s)
             if not exited.done():
                 self._executor.signal(attempt, signal.SIGKILL)
             await asyncio.wait_for(asyncio.shield(exited), 30.0)
@@ -165,8 +184,12 @@ class Attempts:
 def judged(attempt: Attempt, ending: Ending, done: Finish) -> Finish:
     """What the end of a try means."""
     change = msgspec.structs.replace
+    if ending.told is not None:
+        return change(done, outcome=ending.told)
     if attempt.why is not None:
         return change(done, outcome=attempt.why, error=attempt.error)
     if ending.outputs is not None:
         return change(done, outcome="succeeded", outputs=ending.outputs)
+    if ending.is_lost:
+        return change(done, outcome="lost", error=ending.error)
     return change(done, outcome="out_of_memory" if ending.out_of_memory else "failed", error=ending.error)

@@ -16,7 +16,7 @@ import msgspec
 
 from noria.pipelines.model.values import Value
 from noria.pipelines.model.work import Assignment
-from noria.pipelines.worker.attempt import Attempt, Ending
+from noria.pipelines.worker.attempt import GRACE_S, Attempt, Ending
 from noria.pipelines.worker.cgroups import Groups
 from noria.pipelines.worker.environments import Environments, key_of
 from noria.pipelines.worker.home import Home
@@ -40,6 +40,8 @@ WarmKey = tuple[str, str, str, str]  # code, entry, threads, environment
 class Local:
     """Executor of this machine."""
 
+    grace_s = GRACE_S
+
     def __init__(self, server: Server, home: Home, *, url: str, groups: Groups | None) -> None:
         self._server, self._home, self._url = server, home, url
         self._zygotes: dict[WarmKey, Zygote] = {}
@@ -48,6 +50,9 @@ class Local:
         self._started: dict[str, _Started] = {}
         self._groups = groups
         self._environments = Environments(home.environments, home.client, home.blobs, server)
+
+    async def open(self) -> None:
+        """This machine is here."""
 
     async def start(self, attempt: Attempt) -> asyncio.Future[int]:
         given = attempt.given

@@ -15,9 +15,8 @@ import msgspec
 
 from noria.pipelines.model.queues import DEFAULT_QUEUE
 from noria.pipelines.model.work import Assignment, Claim, Claimed, Finish, Held, Hello, Orders, Welcome
-from noria.pipelines.worker.attempt import STOP_GRACE_S, Attempt, Attempts
+from noria.pipelines.worker.attempt import STOP_GRACE_S, Attempt, Attempts, Executor
 from noria.pipelines.worker.home import Home
-from noria.pipelines.worker.local import Local
 from noria.pipelines.worker.output import Output
 from noria.pipelines.worker.server import Lost, Server
 
@@ -42,7 +41,7 @@ class Worker:
     """Claims and runs, until told to stop."""
 
     def __init__(
-        self, server: Server, home: Home, executor: Local, *, url: str, name: str, offer: Offer, has_parent: bool = True
+        self, server: Server, home: Home, executor: Executor, *, url: str, name: str, offer: Offer, has_parent: bool = True
     ) -> None:
         self.id = f"{name}-{secrets.token_hex(4)}"
         self._server, self._home, self._executor, self._url = server, home, executor, url
@@ -107,7 +106,7 @@ class Worker:
             return None
         key = f"{given.step_run_id}-{given.attempt}"
         gpus = [self._free_gpus.pop(0) for _ in range(min(given.gpu, len(self._free_gpus)))]
-        attempt = Attempt(given, self._home.tries / key, Output(self._server, given, self.id), gpus=gpus)
+        attempt = Attempt(given, self._home.tries / key, Output(self._server, given, self.id), worker=self.id, gpus=gpus)
         self._running[key] = attempt
         try:
             return await self._attempts.do(attempt, self._wish())

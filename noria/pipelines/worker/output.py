@@ -18,15 +18,14 @@ LOG_CHUNK_BYTES = 48 << 10
 class Output:
     """Reads what a step prints and sends it on in pieces, whole characters at a time, up to the limit."""
 
-    def __init__(self, server: Server, given: Assignment, worker: str) -> None:
+    def __init__(self, server: Server, given: Assignment, worker: str, *, offset: int = 0) -> None:
         self._server, self._given, self._worker = server, given, worker
         self._read_fd, self.write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending: list[str] = []
         self._pending_bytes = 0
-        self._kept = 0
-        self._sent = 0
+        self._kept = self._sent = offset  # what of this try is there already
         self._is_cut = False
         self._room = asyncio.Event()
         self._stop = asyncio.Event()
@@ -37,6 +36,10 @@ class Output:
     def write(self, text: str) -> None:
         """Add a text of the worker's own."""
         self._add(text)
+
+    def go_on(self, offset: int) -> None:
+        """What is written from here on comes after what somebody else has sent of this try."""
+        self._kept = self._sent = offset
 
     async def close(self) -> tuple[int, str]:
         """Send all but the end, which goes along with the result: (where it begins, the text). Raises Lost."""

@@ -30,6 +30,8 @@ class Broken(Exception):
 class Server:
     """The control plane, spoken to with patience: what fails for a moment is tried again."""
 
+    work, blobs = "/api/v1/pipelines/work", "/api/v1/blobs"
+
     def __init__(self, url: str, token: str) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=REQUEST_TIMEOUT_S)
@@ -38,9 +40,7 @@ class Server:
         """POST to the work routes. Raises Lost when the step is another worker's, and httpx.HTTPError when patience ends."""
         content = msgspec.json.encode(body)
         return await self._patiently(
-            lambda: self._http.post(
-                f"/api/v1/pipelines/work/{what}", content=content, headers={"content-type": "application/json"}
-            ),
+            lambda: self._http.post(f"{self.work}/{what}", content=content, headers={"content-type": "application/json"}),
             retry_s,
         )
 
@@ -48,7 +48,7 @@ class Server:
         """Fetch a blob into `path`; checked against its digest."""
         if touched(path):
             return
-        body = await self._patiently(lambda: self._http.get(f"/api/v1/blobs/{digest}"), 60.0)
+        body = await self._patiently(lambda: self._http.get(f"{self.blobs}/{digest}"), 60.0)
         if blake3(body).hexdigest() != digest:
             raise Broken(f"The blob {digest[:12]} arrived damaged.")
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -56,7 +56,7 @@ class Server:
         part.rename(path)
 
     async def put_blob(self, digest: str, body: bytes) -> None:
-        await self._patiently(lambda: self._http.put(f"/api/v1/blobs/{digest}", content=body), RESULT_RETRY_S)
+        await self._patiently(lambda: self._http.put(f"{self.blobs}/{digest}", content=body), RESULT_RETRY_S)
 
     async def _patiently(self, ask: Callable[[], Awaitable[httpx.Response]], retry_s: float) -> bytes:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,214 @@
+"""Steps as Kubernetes Jobs, against a stand-in of the API server that really runs them; with NORIA_KUBERNETES=real against the real one,
+which `make test-kubernetes` builds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightkube import AsyncClient, KubeConfig
+
+from noria.kernel.errors import Invalid, Unavailable
+from noria.pipelines.worker.kubernetes import Kubernetes
+from noria.pipelines.worker.remote import Job, State
+from noria.pipelines.worker.server import Broken
+from noria.testing.executor_contract import ExecutorContract, Played, play
+from tests.pipelines.kubernetes_real import RealControlPlane
+from tests.pipelines.kubernetes_standin import ControlPlane
+from tests.pipelines.processes import Server, ended, imported, until
+
+pytestmark = pytest.mark.protocol
+
+
+IS_REAL = os.environ.get("NORIA_KUBERNETES") == "real"
+only_standin = pytest.mark.skipif(IS_REAL, reason="looks into the stand-in")
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    made = (RealControlPlane if IS_REAL else ControlPlane)(tmp_path_factory.mktemp("plane"))
+    yield made
+    made.close()
+
+
+def settings(plane: ControlPlane) -> dict[str, str]:
+    return {"KUBECONFIG": str(plane.config), "NORIA_KUBERNETES_IMAGE": "ghcr.io/acme/steps:1"}
+
+
+@pytest.fixture(scope="module")
+def played(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    with play("kubernetes", tmp_path_factory.mktemp("played"), settings=settings(plane)) as played:
+        yield played
+
+
+class TestKubernetes(ExecutorContract):
+    """The contract."""
+
+
+@only_standin
+def test_what_a_step_asks_for_is_what_its_job_asks_for(played: Played, plane: ControlPlane) -> None:
+    specs = {job["metadata"]["annotations"]["noria.dev/step"]: job["spec"]["template"]["spec"] for job in plane.seen}
+    (speak,) = specs["speak"]["containers"]
+    assert speak["image"] == "ghcr.io/acme/steps:1" and speak["resources"] == {"requests": {"cpu": "1"}}
+    (devour,) = specs["devour"]["containers"]
+    assert (
+        devour["resources"]["limits"]["memory"]
+        == devour["resources"]["requests"]["memory"]
+        == str(200_000_000 + (256 << 20))
+    )
+    assert specs["overstay"]["activeDeadlineSeconds"] == 2 + 1800 and "activeDeadlineSeconds" not in specs["speak"]
+    assert all(spec["restartPolicy"] == "Never" and not spec["automountServiceAccountToken"] for spec in specs.values())
+    assert all(job["spec"]["backoffLimit"] == 0 for job in plane.seen)
+
+
+def test_each_try_says_in_which_image_it_ran(played: Played) -> None:
+    assert {a["place"]["image"] for a in played.attempts("fail")} == {"ghcr.io/acme/steps:1"}
+    assert played.attempts("use")[0]["place"]["details"] == {"namespace": "ml"}
+
+
+@only_standin
+def test_nothing_is_left_behind_but_what_a_killed_agent_could_not_remove(played: Played, plane: ControlPlane) -> None:
+    left = [job["metadata"]["annotations"]["noria.dev/step"] for job in plane.jobs.values()]
+    assert left == ["again"]  # ended by itself; Kubernetes removes it in time
+    assert plane.seen[-1]["spec"]["ttlSecondsAfterFinished"] == 600
+    assert not [pod for pod in plane.pods.values() if pod.process and pod.process.poll() is None]
+
+
+def job(name: str, **more: Any) -> Job:
+    labels = {"pipeline": "p", "step": "s", "run": "r", "attempt": "1"}
+    return Job(name=f"noria-{name}-1", command=["sleep", "60"], env={}, labels=labels, **more)
+
+
+@asynccontextmanager
+async def cluster(
+    plane: ControlPlane, *, namespace: str = "ml", template: dict[str, Any] | None = None
+) -> AsyncIterator[Kubernetes]:
+    client = AsyncClient(config=KubeConfig.from_file(plane.config).get(), namespace=namespace)
+    made = Kubernetes(client, image="", gpu="nvidia.com/gpu", template=template or {})
+    yield made
+    await made.close()
+
+
+async def comes_to(found: Kubernetes, name: str, phase: str, why: str = "") -> State:
+    """What it says of a job, once that is of this phase for this reason."""
+    for _ in range(100):
+        state = await found.look(f"noria-{name}-1")
+        if state.phase == phase and why in state.why:
+            return state
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{name} is {state}")
+
+
+def test_a_pod_that_cannot_start_says_why(plane: ControlPlane) -> None:
+    async def play() -> None:
+        async with cluster(plane) as found:
+            image = {"missing": "missing/steps:1", "wrong": "NoSuch", "huge": "steps:1", "fine": "steps:1"}
+            for name in image:
+                made = job(name, image=image[name], cpu=1000.0 if name == "huge" else 0.0)
+                await found.submit(made)
+                await found.submit(made)  # its answer was lost: the same job
+            await comes_to(found, "missing", "waiting", "ImagePullBackOff")
+            await comes_to(found, "wrong", "ended", "InvalidImageName")
+            await comes_to(found, "huge", "waiting", "Insufficient cpu")
+            await comes_to(found, "fine", "running")
+            plane.kill_pods("OOMKilled")
+            state = await comes_to(found, "fine", "ended", "OOMKilled")
+            assert (state.out_of_memory, state.exit_code) == (True, 137)
+            for name in image:
+                await found.stop(f"noria-{name}-1", at_once=True)
+                await found.stop(f"noria-{name}-1", at_once=True)  # one that is not there is left alone
+            await comes_to(found, "fine", "gone")
+
+    asyncio.run(play())
+
+
+@only_standin
+def test_a_template_is_kept_and_its_mistakes_are_told(plane: ControlPlane) -> None:
+    async def play() -> None:
+        container = {"name": "step", "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
+        pod = {
+            "nodeSelector": {"disk": "ssd"},
+            "automountServiceAccountToken": True,
+            "containers": [container, {"name": "side"}],
+        }
+        async with cluster(plane, template={"spec": {"template": {"spec": pod}}}) as found:
+            await found.submit(job("templated", image="steps:1"))
+            spec = plane.seen[-1]["spec"]["template"]["spec"]
+            assert spec["nodeSelector"] == {"disk": "ssd"} and spec["automountServiceAccountToken"] is True
+            assert [c["name"] for c in spec["containers"]] == ["step", "side"]
+            assert (
+                spec["containers"][0]["image"] == "steps:1" and spec["containers"][0]["volumeMounts"][0]["name"] == "shared"
+            )
+            await found.stop("noria-templated-1", at_once=True)
+        for wrong, path in (
+            ({"backofLimit": 1}, "spec.backofLimit"),
+            ({"template": {"spec": {"containers": [{"name": "x", "img": 1}]}}}, "img"),
+        ):
+            with pytest.raises(Invalid, match=path):
+                async with cluster(plane, template={"spec": wrong}):
+                    pass
+        async with cluster(plane) as found:
+            with pytest.raises(Broken, match="NORIA_KUBERNETES_IMAGE"):
+                await found.submit(job("no-image"))
+
+    asyncio.run(play())
+
+
+def test_a_namespace_that_is_not_ours_is_told_before_the_first_step(plane: ControlPlane) -> None:
+    async def play() -> None:
+        async with cluster(plane, namespace="theirs") as found:
+            with pytest.raises(Unavailable, match="forbidden") as raised:
+                await found.open()
+            assert "kubectl auth can-i create jobs --namespace theirs" in raised.value.hint
+
+    asyncio.run(play())
+
+
+STEPS = """
+import os, pathlib, time, urllib.request
+import noria
+
+@noria.step(image="steps:2")
+def survive(folder: str) -> int:
+    attempt = int(os.environ["NORIA_ATTEMPT"])
+    pathlib.Path(folder, f"began-{attempt}").touch()
+    while attempt == 1:
+        time.sleep(0.2)
+    return attempt
+
+@noria.step(image="NoSuch")
+def never() -> int:
+    return 1
+
+@noria.pipeline
+def lossy(folder: str):
+    never()
+    return {"attempt": survive(folder)}
+"""
+
+
+def test_a_step_whose_pod_is_evicted_runs_again_and_one_that_never_starts_fails(plane: ControlPlane, tmp_path: Path) -> None:
+    (tmp_path / "lossy.py.txt").write_text(STEPS)
+    (tmp_path / "code").mkdir()
+    server = Server(tmp_path / "home")
+    try:
+        with server.worker(more=["--executor", "kubernetes"], settings=settings(plane)), server.api() as api:
+            with imported(tmp_path / "lossy.py.txt", tmp_path / "code") as module:
+                run = module.lossy.submit(folder=str(tmp_path), api=api, queues={"*": "kubernetes"})
+            until(lambda: (tmp_path / "began-1").exists())
+            plane.kill_pods("Evicted")
+            view = ended(api, run["id"])
+            steps = {step["step"]["name"]: step for step in view["steps"]}
+            assert [a["state"] for a in steps["survive"]["attempts"]] == ["lost", "succeeded"]
+            assert "Evicted" in steps["survive"]["attempts"][0]["error"]
+            assert (steps["survive"]["step"]["failures"], steps["survive"]["step"]["losses"]) == (0, 1)
+            assert steps["survive"]["attempts"][1]["place"]["image"] == "steps:2"
+            assert steps["never"]["step"]["state"] == "failed" and "InvalidImageName" in steps["never"]["step"]["error"]
+    finally:
+        server.stop()

@@ -1,0 +1,21 @@
+"""The executor of this machine does what every executor must."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from noria.testing.executor_contract import ExecutorContract, Played, play
+
+pytestmark = pytest.mark.protocol
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    with play("local", tmp_path_factory.mktemp("local"), options=("--cpus", "4")) as played:
+        yield played
+
+
+class TestLocal(ExecutorContract):
+    """The contract."""
