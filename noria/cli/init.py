@@ -64,7 +64,9 @@ def group(folder: Path, url: str, dry_run: bool, as_json: bool) -> None:
 
 def _say(found: Found) -> None:
     for script in found.scripts:
-        logs = "logs to MLflow" if script.logs else "does not log yet"
+        logs = (
+            "logs to MLflow" if script.logs else "does not log yet" if script.can_autolog else "logs nothing yet: noria.log"
+        )
         click.echo(f"script    {script.path}  ({', '.join(script.frameworks)}; {logs})")
     for data in found.data:
         click.echo(f"data      {data.path}  → {data.name}  ({count(data)})")

@@ -58,21 +58,9 @@ def _around(script: Script, data: tuple[Data, ...], name: str, has_mlflow: bool)
     for d, n in zip(data, names, strict=True):
         place = d.path.rstrip("/") if d.path.endswith("/") else "."
         lines += [f"    {n}_version = noria.resolve({n})", f'    {n}_version.checkout("{place}", overwrite=True)']
-    if not script.logs:
-        if has_mlflow:
-            lines += [
-                "    import mlflow",
-                "",
-                "    mlflow.autolog()  # the script does not log: parameters, metrics and model are recorded",
-            ]
-        else:
-            lines += [
-                "    # pip install mlflow-skinny, then record parameters, metrics and the model:",
-                "    # import mlflow; mlflow.autolog()",
-            ]
     lines += [
         f'    sys.argv = ["{script.path}"]  # arguments of the script go here',
-        f'    runpy.run_path("{script.path}", run_name="__main__")',
+        *_run(script, name, has_mlflow),
         "    return {" + ", ".join(f'"{d.name}": {n}_version.handle' for d, n in zip(data, names, strict=True)) + "}",
         "",
         "",
@@ -82,6 +70,23 @@ def _around(script: Script, data: tuple[Data, ...], name: str, has_mlflow: bool)
         f'    return {{"trained_on": train({", ".join(names)})}}',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _run(script: Script, name: str, has_mlflow: bool) -> list[str]:
+    """The lines that run the script; one that does not log becomes a run all the same."""
+    run = f'runpy.run_path("{script.path}", run_name="__main__")'
+    if script.logs:
+        return [f"    {run}"]
+    if not script.can_autolog:
+        hint = 'a run; in its loop: noria.log({"loss": float(loss)}, step=epoch)'
+        return [f'    with noria.init("{name}"):  # {hint}', f"        {run}"]
+    if has_mlflow:
+        what = "the script does not log: parameters, metrics and model are recorded"
+        return ["    import mlflow", "", f"    mlflow.autolog()  # {what}", f"    {run}"]
+    return [
+        "    # pip install mlflow-skinny, then record parameters, metrics and the model: import mlflow; mlflow.autolog()",
+        f"    {run}",
+    ]
 
 
 def _without(data: tuple[Data, ...], name: str) -> str:

@@ -15,6 +15,16 @@ FRAMEWORKS = {
     "tensorflow": "TensorFlow", "keras": "Keras", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost",
     "transformers": "Transformers", "statsmodels": "statsmodels", "prophet": "Prophet", "jax": "JAX", "spacy": "spaCy",
 }  # fmt: skip
+AUTOLOGGED = {
+    "scikit-learn",
+    "Lightning",
+    "TensorFlow",
+    "Keras",
+    "XGBoost",
+    "LightGBM",
+    "Transformers",
+    "statsmodels",
+}  # by mlflow.autolog(); a loop of one's own in PyTorch or JAX is not
 DATA_KINDS = {
     ".csv", ".tsv", ".parquet", ".feather", ".arrow", ".jsonl", ".ndjson", ".npy", ".npz", ".h5", ".hdf5",
     ".png", ".jpg", ".jpeg", ".wav", ".mp3",
@@ -32,6 +42,11 @@ class Script(Struct, frozen=True):
     frameworks: tuple[str, ...]
     logs: bool
     texts: frozenset[str]
+
+    @property
+    def can_autolog(self) -> bool:
+        """Whether MLflow's autologging would record it as it is."""
+        return not AUTOLOGGED.isdisjoint(self.frameworks)
 
 
 class Data(Struct, frozen=True):

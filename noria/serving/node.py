@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("noria.node")
 
 POLL_WAIT_S = 20
-AWAY_WAIT_S = 1.6  # of the waits between attempts: after three seconds
+AWAY_WAIT_S = 3.2  # of the waits between attempts: after six seconds
 REPORT_S = 2.0
 REPLICAS_S = 10.0  # how often replicas are told even when nothing changed
 TRUTHS_WAITING_MAX = 10_000
@@ -285,7 +285,7 @@ class Node:
                         told_s = now_s
                     await self._tell_traffic(control)
                 except httpx.HTTPError as error:
-                    self._note_away(error, REPORT_S)
+                    self._note_away(error, AWAY_WAIT_S)
                     told_s = 0.0
                     await asyncio.sleep(REPORT_S)
 

@@ -106,6 +106,15 @@ def test_what_it_writes_is_python_for_every_layout(tmp_path: Path, script: str, 
     assert len(project.read(tmp_path / "noria.toml").data) == len(data)
 
 
+def test_a_loop_that_nothing_records_by_itself_becomes_a_run(tmp_path: Path) -> None:
+    """MLflow's autologging knows scikit-learn; of a loop in PyTorch it would record nothing, silently."""
+    (tmp_path / "train.py").write_text("import torch\nloss = torch.zeros(1)\nloss.backward()\n")
+    assert "logs nothing yet: noria.log" in init(str(tmp_path)).stdout
+    text = (tmp_path / "pipeline.py").read_text()
+    compile(text, "pipeline.py", "exec")
+    assert "with noria.init(" in text and "autolog" not in text
+
+
 def test_a_model_of_somebody_else_needs_no_pipeline(tmp_path: Path) -> None:
     (tmp_path / "vendor").mkdir()
     (tmp_path / "vendor" / "MLmodel").touch()
