@@ -63,7 +63,8 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     yield mlflow.MlflowClient()
     while mlflow.active_run():
         mlflow.end_run()
-    mlflow.autolog(disable=True)
+    for autolog in (mlflow.autolog, mlflow.sklearn.autolog):  # the one does not undo the other, and later tests fit models too
+        autolog(disable=True)
 
 
 def test_a_run_from_beginning_to_end(client: Any) -> None:
