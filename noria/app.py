@@ -11,6 +11,7 @@ import noria.access.http
 import noria.access.people_http
 import noria.access.scim_http
 import noria.access.sign_in_http
+import noria.conversations.http
 import noria.datasets.http
 import noria.governance.http
 import noria.governance.mlflow
@@ -31,6 +32,9 @@ import noria.tracking.views.http
 from noria.access.oidc import OidcSettings
 from noria.access.service import Access
 from noria.config import Config, load_config
+from noria.conversations.inbox import Inboxes
+from noria.conversations.service import Conversations
+from noria.conversations.subjects import Subjects
 from noria.datasets.service import Datasets
 from noria.governance.anchors import parse_anchors
 from noria.governance.approvals import Approvals
@@ -121,6 +125,8 @@ class App(Struct, frozen=True, kw_only=True):
     provenances: Provenances
     mlflow_hooks: MlflowHooks
     loops: Loops
+    conversations: Conversations
+    inboxes: Inboxes
 
     def routes(self) -> list[HTTPRouteHandler]:
         """The routes of every slice."""
@@ -155,6 +161,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.governance.supply_http.routes(self.scans, self.provenances),
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
+            *noria.conversations.http.routes(self.conversations, self.inboxes),
         ]
 
     def start(self) -> None:
@@ -204,10 +211,13 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     webhooks = Webhooks(db, ops)
     jobs.register(JOB_KIND, webhooks.deliver)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
+    subjects = Subjects(datasets, tracking, registry, pipelines, serving, monitoring, approvals, loops)
+    conversations = Conversations(db, ops, access, subjects)
+    inboxes = Inboxes(db, ops, access, conversations)
     tracking.purge = Purge(db, tracking, collector)
     collector.users += [tracking, registry, pipelines, serving]  # datasets keep their bytes in packs of their own
     runs_lineage = RunLineage(db, ops, tracking)
-    subscribers: list[Subscriber] = [triggers, runs_lineage, Answers(pipelines), monitoring.ingest, webhooks, loops]
+    subscribers: list[Subscriber] = [triggers, runs_lineage, Answers(pipelines), monitoring.ingest, webhooks, loops, inboxes]
     reconcilers: list[Reconciler] = [
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
         work, Admission(db, ops, pipelines, transitions), sweeps, schedules, watch, backfills, approvals, scans,
@@ -226,7 +236,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         hooks=Hooks(db, ops), backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks,
-        scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
+        scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops, conversations=conversations,
+        inboxes=inboxes,
     )  # fmt: skip
 
 

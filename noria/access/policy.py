@@ -10,7 +10,7 @@ from noria.kernel import things
 
 READ = frozenset({
     "event.read", "experiment.read", "run.read", "dataset.read", "model.read", "pipeline.read", "endpoint.read",
-    "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read", "view.read",
+    "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read", "view.read", "comment.read",
 })  # fmt: skip
 BYTES = frozenset(
     {"artifact.read", "blob.read", "inference.read"}
@@ -31,20 +31,21 @@ WATCH = frozenset(
 INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read"})
 GOVERN = frozenset({"policy.write", "access.write", "access.provision", "webhook.write", "audit.seal", "system.admin"})
 VIEWS = frozenset({"view.write"})  # whoever reads runs may name what they look at
+TALK = frozenset({"comment.write"})  # whoever may read a thing may say something about it
 OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
 WORK = frozenset({"pipeline.work", "blob.read", "blob.write"})  # a worker elsewhere: steps, their code and values
 INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own processes; the second in no role
 
 ROLES: dict[str, frozenset[str]] = {
-    "viewer": READ | VIEWS | BYTES | OWN,
+    "viewer": READ | VIEWS | TALK | BYTES | OWN,
     "predictor": USE | OWN,
-    "contributor": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
-    "approver": READ | VIEWS | BYTES | OWN | DECIDE,
-    "deployer": READ | VIEWS | BYTES | OWN | ASK | DEPLOY | USE,
-    "maintainer": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | IMPORT | WATCH,
+    "contributor": READ | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
+    "approver": READ | VIEWS | TALK | BYTES | OWN | DECIDE,
+    "deployer": READ | VIEWS | TALK | BYTES | OWN | ASK | DEPLOY | USE,
+    "maintainer": READ | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | IMPORT | WATCH,
     "agent": WORK | OWN,
-    "auditor": READ | VIEWS | OWN | INSPECT,
-    "admin": READ | VIEWS | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | IMPORT
+    "auditor": READ | VIEWS | TALK | OWN | INSPECT,
+    "admin": READ | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | IMPORT
     | WATCH | INSPECT | GOVERN,
 }  # fmt: skip
 

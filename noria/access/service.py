@@ -280,6 +280,28 @@ class Access:
         with self._db.read() as tx:
             return store.principals(tx, now_ms=op.at_ms)
 
+    def people(self, names: list[str]) -> list[Principal]:
+        """The active users and service accounts of these names; the local admin while there are no accounts."""
+        if not names:
+            return []
+        local = self.local_admin()
+        with self._db.read() as tx:
+            found = store.named(tx, names)
+        if local and local.name in names:
+            found.append(Principal(id=LOCAL_ADMIN, kind="user", name=local.name, is_active=True, created_at_ms=0))
+        return found
+
+    def actor_of(self, principal_id: str) -> Actor | None:
+        """Somebody as an actor, to ask what they may see; None when there is nobody of this id any more."""
+        local = self.local_admin()
+        if local and principal_id == local.id:
+            return local
+        with self._db.read() as tx:
+            found = store.principal(tx, principal_id=principal_id)
+        if found is None or not found.is_active or found.kind == "group":
+            return None
+        return Actor(kind=found.kind, id=found.id, name=found.name)
+
     def create_principal(self, op: Op, new: NewPrincipal) -> Principal:
         """Make a user or service account. Raises Invalid, AlreadyExists, Forbidden."""
         op.require("access.write")

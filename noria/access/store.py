@@ -52,6 +52,15 @@ def principals(tx: Read, *, now_ms: int, limit: int = 1000) -> list[Principal]:
     return [_with_roles(p, roles.get(p.id, [])) for p in found]
 
 
+def named(tx: Read, names: list[str]) -> list[Principal]:
+    """Active users and service accounts of these names, without their roles."""
+    return tx.all(
+        Principal,
+        f"select {_PRINCIPAL_COLUMNS} from principal where name in :names and is_active and kind <> 'group'",
+        names=names,
+    )
+
+
 def principal(tx: Read, *, name: str = "", principal_id: str = "") -> Principal | None:
     found = tx.one(
         Principal,

@@ -79,6 +79,16 @@ def event_at(tx: Read, seq: int) -> Event | None:
     return tx.one(Event, f"select {_COLUMNS} from event where seq = :seq", seq=seq)
 
 
+def first_about(tx: Read, subjects: list[str]) -> list[Event]:
+    """The first fact about each thing: how it came to be, and who did it."""
+    return tx.all(
+        Event,
+        f"""select {_COLUMNS} from event where seq in (select min(seq) from event where subject in :subjects group by subject)
+             order by seq""",
+        subjects=subjects,
+    )
+
+
 def last_seq(tx: Read) -> int:
     """The seq of the latest fact; 0 when there is none."""
     return int(tx.scalar("select coalesce(max(seq), 0) from event"))

@@ -50,6 +50,7 @@ const routes = [
   { pattern: '/approvals/:approval', name: 'approvals', nav: 'audit', load: () => import('./pages/approvals.js') },
   { pattern: '/passports', name: 'passport', nav: 'endpoints', load: () => import('./pages/passport.js') },
   { pattern: '/passports/:prediction', name: 'passport', nav: 'endpoints', load: () => import('./pages/passport.js') },
+  { pattern: '/inbox', name: 'inbox', nav: 'inbox', load: () => import('./pages/inbox.js') },
   { pattern: '/settings', name: 'settings', nav: 'settings', load: () => import('./pages/settings.js') },
   { pattern: '/go/:kind/:id', name: 'go', nav: '', load: () => import('./pages/go.js') },
 ];

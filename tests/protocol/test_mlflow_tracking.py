@@ -63,7 +63,10 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     yield mlflow.MlflowClient()
     while mlflow.active_run():
         mlflow.end_run()
-    for autolog in (mlflow.autolog, mlflow.sklearn.autolog):  # the one does not undo the other, and later tests fit models too
+    for autolog in (
+        mlflow.autolog,
+        mlflow.sklearn.autolog,
+    ):  # the one does not undo the other, and later tests fit models too
         autolog(disable=True)
 
 

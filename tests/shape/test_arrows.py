@@ -16,6 +16,7 @@ SLICES = [
     "monitoring",
     "governance",
     "loops",
+    "conversations",
     "declare",
 ]
 # The storage engine of datasets, used by the slice and, without a server, by the client; see docs/decisions.

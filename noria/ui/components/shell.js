@@ -12,7 +12,7 @@ import { density, me, online, openAlerts, railClosed, theme, zone } from '../lib
 
 /** @type {[string, string, string, string][]} name of the page, title, address, icon */
 export const PLACES = [
-  ['home', 'Home', '/', 'house'], ['runs', 'Runs', '/runs', 'activity'], ['datasets', 'Datasets', '/datasets', 'database'], ['models', 'Models', '/models', 'box'], ['pipelines', 'Pipelines', '/pipelines', 'workflow'],
+  ['home', 'Home', '/', 'house'], ['inbox', 'Inbox', '/inbox', 'bell'], ['runs', 'Runs', '/runs', 'activity'], ['datasets', 'Datasets', '/datasets', 'database'], ['models', 'Models', '/models', 'box'], ['pipelines', 'Pipelines', '/pipelines', 'workflow'],
   ['endpoints', 'Endpoints', '/endpoints', 'radio-tower'], ['monitors', 'Monitors', '/monitors', 'gauge'], ['loops', 'Loops', '/loops', 'iteration-cw'],
   ['audit', 'Audit', '/audit', 'scroll-text'], ['settings', 'Settings', '/settings', 'settings'],
 ];
@@ -26,6 +26,8 @@ export function Shell({ nav, go, children }) {
   const alerts = useResource('/alerts?state=open&limit=50', { kinds: ['alert.'] });
   const approvals = useResource('/approvals?state=pending&limit=50', { kinds: ['approval.'] });
   useEffect(() => { openAlerts.value = alerts.data?.items?.length ?? 0; }, [alerts.data]);
+  const inbox = useResource('/inbox?unread=true&limit=1', { kinds: [''] });
+  const unread = inbox.data?.unread ?? 0;
   const waiting = approvals.data?.items?.length ?? 0;
   const cycle = () => { theme.value = /** @type {const} */ ({ system: 'light', light: 'dark', dark: 'system' })[theme.value]; };
 
@@ -47,6 +49,7 @@ export function Shell({ nav, go, children }) {
     <nav class="rail" aria-label="Main">
       <a class="brand" href="/" title=${online.value ? 'Noria, live' : 'Noria: the live stream is away'}><${Wheel} /><span class="label">Noria</span><span class="sr">${online.value ? 'live' : 'the live stream is away'}</span></a>
       <div class="places"><ul>${PLACES.map(([name, title, to, icon]) => html`<li key=${name} class=${name === 'datasets' || name === 'endpoints' || name === 'audit' ? 'after-gap' : ''}><a href=${to} aria-current=${nav === name ? 'page' : undefined} title=${title}><${Icon} name=${icon} /><span class="label">${title}</span>${collapsed && html`<span class="sr">${title}</span>`}
+        ${name === 'inbox' && unread > 0 && html`<span class="count" title=${`${unread} unread`}>${unread}</span>`}
         ${name === 'monitors' && openAlerts.value > 0 && html`<span class="count alert" title=${`${openAlerts.value} open alerts`}>${openAlerts.value}</span>`}
         ${name === 'audit' && waiting > 0 && html`<span class="count" title=${`${waiting} approvals wait`}>${waiting}</span>`}</a></li>`)}</ul></div>
       <div class="foot">

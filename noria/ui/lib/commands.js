@@ -39,6 +39,7 @@ export const KEYS = [
   ['Escape', 'close', 'Close what is open'],
   ['?', 'keys', 'This list'],
   ['g h', 'go.home', 'Home'],
+  ['g i', 'go.inbox', 'Inbox'],
   ['g r', 'go.runs', 'Runs'],
   ['g d', 'go.datasets', 'Datasets'],
   ['g m', 'go.models', 'Models'],

@@ -13,6 +13,7 @@ import { Curve } from '../components/curve.js';
 import { LineageGraph } from './lineage.js';
 import { sentenceOf, toneOfFact, collapse } from '../components/fact.js';
 import { Num, RefLink, Time, Who } from '../components/values.js';
+import { Talk } from '../components/talk.js';
 import { useResource } from '../components/use.js';
 import { enc, post } from '../lib/api.js';
 import { duration } from '../lib/format.js';
@@ -31,6 +32,7 @@ export default function AlertPage({ params }) {
         ${story.data.edges?.length > 0 && html`<${Block} title="What it touched"><${LineageGraph} lineage=${graphOf(story.data.edges)} here=${`alert:${a.id}`} /><//>`}</div>
         <${Block} title="The number">${ordered.length > 0 && html`<${Curve} title=${a.metric} x="time" points lines=${[{ id: 'v', name: a.metric, colour: 'var(--accent)', x: ordered.map((w) => w.end_ms), y: ordered.map((w) => w.value) }]} thresholds=${[{ value: a.limit, label: `limit ${a.limit}` }]} moments=${[{ at: a.event_at_ms, label: 'alert', tone: 'bad' }]} legend=${false} />`}<p><a href=${`/monitors/${enc(a.monitor)}`}>All windows of ${a.monitor}</a></p><//></div>`}<//>
     ${closing && html`<${Dialog} title="Resolve this alert by hand" deed="Resolve alert" done="Resolved" onClose=${() => setClosing(false)} act=${async (/** @type {FormData} */ f) => { await post(`/alerts/${enc(a.id)}/resolve`, { reason: String(f.get('reason')) }); story.reload(); }}><p class="quiet">It resolves by itself when its windows are within the limit again. A reason is written into the record.</p><${Field} label="Why" name="reason" required /><//>`}
+    ${a && html`<${Talk} about=${`alert:${a.id}`} />`}
   <//>`;
 }
 

@@ -15,6 +15,7 @@ import { Expected } from '../components/expectations.js';
 import { Pictures, isPicture } from '../components/pictures.js';
 import { VersionGraph } from '../components/version-graph.js';
 import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
+import { Talk } from '../components/talk.js';
 import { useResource } from '../components/use.js';
 import { enc, href, withQuery } from '../lib/api.js';
 import { bytes, count, percent, plural } from '../lib/format.js';
@@ -53,6 +54,7 @@ export default function DatasetPage({ params, query, setQuery }) {
         <${Block} title="Identity"><${Kv} items=${[['Root', html`<${Id} value=${v.root_digest} />`], ['Version id', html`<${Id} value=${v.id} />`], ['Parents', v.parents?.length ? plural(v.parents.length, 'version') : 'none']]} /><//>
         ${takes && html`<${Block} title="Storage"><${Kv} items=${[['All versions', bytes(takes.size_bytes)], ['Stored', html`${bytes(takes.stored_bytes)} <span class="muted">equal bytes once, compressed</span>`], ['For it alone', html`${bytes(takes.only_here_bytes)} <span class="muted">freed if it went</span>`]]} /><//>`}
       </div></div>`}<//>
+    ${v && html`<${Talk} about=${`dataset_version:${v.id}`} />`}
   <//>`;
 }
 

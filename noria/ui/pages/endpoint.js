@@ -17,6 +17,7 @@ import { Timeline } from '../components/timeline.js';
 import { JsonView } from '../components/json-view.js';
 import { sentenceOf, toneOfFact } from '../components/fact.js';
 import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
+import { Talk } from '../components/talk.js';
 import { useCommands, useResource } from '../components/use.js';
 import { enc, post, withQuery } from '../lib/api.js';
 import { direction, duration, num, percent, short } from '../lib/format.js';
@@ -57,6 +58,7 @@ export default function EndpointPage({ params, query, setQuery }) {
     ${asking === 'canary' && html`<${Dialog} title=${`Try a version on a share of ${name}`} deed="Start canary" done="The canary is being loaded" onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/endpoints/${enc(name)}/canary`, { model: String(f.get('model')), steps: String(f.get('steps')).split(/[\s,]+/).filter(Boolean).map(Number) }); reload(); }}><${Field} label="Model version" name="model" required value=${`${e.model}@challenger`} /><${Field} label="Shares, in percent" name="steps" value="10, 50" hint="The next step is taken when the evidence says the canary is not worse." /><//>`}
     ${asking === 'promote' && html`<${Dialog} title=${`Give ${e.model}@${canary?.model_version} all of the traffic`} deed="Promote canary" done="The canary is the champion" onClose=${() => setAsking('')} act=${async () => { await post(`/endpoints/${enc(name)}/promote`); reload(); }}><p class="quiet">It has ${canary?.steps?.[canary.step] ?? 0} % now. The present champion stays warm, so that rolling back is at once.</p><//>`}
     ${asking === 'rollback' && html`<${Dialog} title=${canary ? `Take the traffic from ${e.model}@${canary.model_version}` : `Go back to ${e.model}@${previous?.model_version}`} deed="Roll back" danger done="Rolled back" onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/endpoints/${enc(name)}/rollback`, { reason: String(f.get('reason') || 'asked for') }); reload(); }}><p class="quiet">${canary ? 'The champion gets all of it again, at once.' : 'The previous revision is still loaded; it takes over at once.'}</p><${Field} label="Why" name="reason" required placeholder="what you saw" /><//>`}
+    ${e && html`<${Talk} about=${`endpoint:${name}`} />`}
   <//>`;
 }
 

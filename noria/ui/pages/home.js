@@ -21,16 +21,18 @@ export default function Home() {
   const runs = useResource('/runs?limit=8&order_by=started_at_ms desc', { kinds: ['run.'], ticks: ['run:*'], map: (a) => readTable(a) });
   const alerts = useResource('/alerts?state=open&limit=8', { kinds: ['alert.'] });
   const approvals = useResource('/approvals?state=pending&limit=8', { kinds: ['approval.'] });
+  const inbox = useResource('/inbox?unread=true&limit=8', { kinds: ['comment.'] });
   const endpoints = useResource('/endpoints?limit=8', { kinds: ['endpoint.', 'revision.', 'canary.'] });
   const models = useResource('/models?limit=8', { kinds: ['model.', 'model_version.'] });
   const facts = useResource('/events?limit=200', { kinds: [''], map: (a) => collapse(a.items.filter((/** @type {any} */ f) => !f.kind.startsWith('step_run.'))).slice(0, 16) });
   const host = location.origin;
   const fresh = runs.data && runs.data.ids.length === 0;
-  const waiting = [...(alerts.data?.items ?? []).map((/** @type {any} */ a) => ({ kind: 'alert', ...a })), ...(approvals.data?.items ?? []).map((/** @type {any} */ a) => ({ kind: 'approval', ...a }))];
+  const waiting = [...(alerts.data?.items ?? []).map((/** @type {any} */ a) => ({ kind: 'alert', ...a })), ...(approvals.data?.items ?? []).map((/** @type {any} */ a) => ({ kind: 'approval', ...a })), ...(inbox.data?.items ?? []).filter((/** @type {any} */ n) => n.comment).map((/** @type {any} */ n) => ({ ...n, kind: 'said' }))];
   return html`<${Page} crumbs=${[['Home']]}>
     ${fresh && html`<${Begin} host=${host} />`}
     ${waiting.length > 0 && html`<${Block} title="Needs somebody" count=${waiting.length}><ul>${waiting.map((w) => html`<li class="list-link" key=${w.id}>
       ${w.kind === 'alert' ? html`<${State} of="open" word="alert" /><a class="grow truncate" href=${`/alerts/${w.id}`}>${w.title ?? w.message ?? `${w.monitor ?? ''}: ${w.metric ?? ''}`}</a><span class="quiet">${w.value !== undefined && html`<${Num} value=${w.value} /> over <${Num} value=${w.limit} />`}</span>`
+        : w.kind === 'said' ? html`<${State} of="open" word="comment" tone="running" /><a class="grow truncate" href="/inbox">${String(w.actor).split(':')[1]} on ${w.title}: ${w.excerpt}</a>`
         : html`<${State} of="awaiting_approval" word="approval" /><a class="truncate" href="/approvals">${String(w.action ?? 'an action').replaceAll('.', ' ')}</a><span class="grow quiet">of <${RefLink} to=${w.subject} /></span>`}
       <span class="muted"><${Time} at=${w.opened_at_ms ?? w.at_ms ?? w.requested_at_ms ?? w.created_at_ms} /></span></li>`)}</ul><//>`}
     <div class="split"><div class="stack loose">

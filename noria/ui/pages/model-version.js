@@ -21,6 +21,7 @@ import { VersionOrigin } from '../components/version-origin.js';
 import { VersionScan } from '../components/version-scan.js';
 import { Command } from '../components/empty.js';
 import { Delta, Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
+import { Talk } from '../components/talk.js';
 import { useCommands, useResource } from '../components/use.js';
 import { enc, post, withQuery } from '../lib/api.js';
 import { bytes, direction, plural } from '../lib/format.js';
@@ -71,6 +72,7 @@ export default function ModelVersionPage({ params, query, setQuery }) {
         <${Block} title="Identity"><${Kv} items=${[['Digest', html`<${Id} value=${v.digest} />`], ['Version id', html`<${Id} value=${v.id} />`], ['Source', v.source && html`<code>${v.source}</code>`]]} /><//>
       </div></div>`}<//>
     ${promoting && v && html`<${Promote} model=${name} number=${v.number} aliases=${model.data?.model.aliases ?? []} onClose=${() => setPromoting(false)} onDone=${() => { page.reload(); model.reload(); }} />`}
+    ${v && html`<${Talk} about=${`model_version:${v.id}`} />`}
   <//>`;
 }
 

@@ -13,6 +13,7 @@ import { Table } from '../components/table.js';
 import { Alerts } from '../components/alerts.js';
 import { DriftMatrix } from '../components/drift-matrix.js';
 import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
+import { Talk } from '../components/talk.js';
 import { useResource } from '../components/use.js';
 import { enc, withQuery } from '../lib/api.js';
 import { count, duration, percent, stamp } from '../lib/format.js';
@@ -47,6 +48,7 @@ export default function MonitorPage({ params, query, setQuery }) {
     ${chosen && html`<${Sheet} title=${`Window from ${stamp(chosen.start_ms, zone.value, false)}`} onClose=${() => setQuery({ window: null })}><div class="stack"><${Kv} items=${[['Verdict', html`<${State} of=${chosen.verdict} tone=${chosen.verdict === 'over' ? 'alert' : 'done'} />`], [s?.metric, html`<${Num} value=${chosen.value} digits=${6} />`], ['Rows', count(chosen.count)], ['Predictions', count(chosen.predictions)], ['With truth', percent(chosen.coverage)], ['Ends', html`<${Time} at=${chosen.end_ms} absolute />`], ['Judged', html`<${Time} at=${chosen.judged_at_ms} />`], ['Why', chosen.why]]} />
       <${Table} label="Findings" rows=${[...chosen.findings].sort((a, b) => Number(b.is_over) - Number(a.is_over) || (b.value ?? -1) - (a.value ?? -1))} rowKey=${(/** @type {any} */ f) => f.column} columns=${[{ key: 'c', label: 'Column', cell: (f) => (f.column.replace('@', '') || 'all') }, { key: 'v', label: 'Value', num: true, cell: (f) => html`<span class=${f.is_over ? 'bad' : ''}><${Num} value=${f.value} /></span>` }, ...(chosen.findings.some((/** @type {any} */ f) => f.q_value !== null) ? [{ key: 'q', label: 'q', num: true, cell: (/** @type {any} */ f) => html`<${Num} value=${f.q_value} digits=${2} />` }] : []), { key: 'n', label: 'Rows', num: true, cell: (f) => count(f.count) }, { key: 'r', label: 'Reference', num: true, cell: (f) => count(f.reference_count) }]} />
       ${s?.reference && html`<${DriftMatrix} endpoint=${m.endpoint} reference=${s.reference} spec=${s} end=${chosen.end_ms} />`}</div><//>`}
+    ${m && html`<${Talk} about=${`monitor:${name}`} />`}
   <//>`;
 }
 

@@ -13,6 +13,7 @@ import { Segmented } from '../components/chips.js';
 import { Dialog, Field } from '../components/dialog.js';
 import { Outputs, Step } from '../components/step.js';
 import { Kv, Time, Who } from '../components/values.js';
+import { Talk } from '../components/talk.js';
 import { useCommands, useResource } from '../components/use.js';
 import { enc, post } from '../lib/api.js';
 import { duration, plural, short } from '../lib/format.js';
@@ -59,6 +60,7 @@ export default function PipelineRunPage({ params, query, setQuery, go }) {
       const made = await post(`/pipeline-runs/${enc(id)}/rerun`, { params });
       go(`/pipeline-runs/${made.id}`);
     }}>${Object.keys(r.params).length === 0 ? html`<p class="quiet">It takes no parameters.</p>` : Object.entries(r.params).map(([k, v]) => html`<${Field} key=${k} label=${k} name=${`p.${k}`} value=${shown(v)} />`)}<p class="quiet">A new run of version ${r.version}; steps with a cache take what they can.</p><//>`}
+    ${r && html`<${Talk} about=${`pipeline_run:${id}`} />`}
   <//>`;
 }
 

@@ -19,6 +19,7 @@ import { RunCurves } from '../components/run-curves.js';
 import { Code, Data, Environment, Origin, commandOf } from '../components/run-parts.js';
 import { RunCard } from '../components/run-card.js';
 import { LineageGraph } from './lineage.js';
+import { TalkOf, useTalk } from '../components/talk.js';
 import { useCommands, useResource } from '../components/use.js';
 import { api, enc, post, remove, withQuery } from '../lib/api.js';
 import { bytes, direction, duration, short } from '../lib/format.js';
@@ -64,6 +65,7 @@ function Body({ run: r, lineage, experiment, query, setQuery, reload }) {
   const source = commandOf(r.argv) || tags['mlflow.source.name'];
   const system = metrics.filter((m) => m.key.startsWith('system/')), own = metrics.filter((m) => !m.key.startsWith('system/'));
   const tab = query.get('tab') ?? 'curves';
+  const talk = useTalk(`run:${r.id}`);
   return html`<div class="story"><h2>${r.name || short(r.id)}<${State} of=${r.status} />${r.stage === 'deleted' && html`<${State} of="deleted" tone="warn" />`}</h2>
       <p>${r.user || r.actor ? html`<b>${typeof r.user === 'string' && r.user ? r.user : html`<${Who} of=${r.actor} />`}</b> began this run` : 'This run began'} <${Time} at=${r.started_at_ms} />${experiment ? html` in <a href=${`/runs?experiment=${experiment.id}`}>${experiment.name}</a>` : ''}${source ? html`, with <code class="breaks">${source.length > 160 ? `${source.slice(0, 160)}…` : source}</code>` : ''}${commit ? html` at commit <code>${commit.slice(0, 10)}</code>${dirty ? html` (with uncommitted changes)` : ''}` : ''}.
         ${data.length ? html` It read ${list(data.map((/** @type {any} */ n) => html`<${RefLink} to=${n.ref} />`))}.` : ''}
@@ -82,6 +84,7 @@ function Body({ run: r, lineage, experiment, query, setQuery, reload }) {
       { id: 'data', label: 'Data', count: new Set([...(r.inputs ?? []).map((/** @type {any} */ d) => (d.dataset_version ? `dataset_version:${d.dataset_version}` : d.name + d.digest)), ...data.map((n) => n.ref)]).size || null, body: () => html`<${Data} run=${r} read=${data} versions=${versions} />` },
       { id: 'files', label: 'Artifacts', body: () => html`<${Artifacts} run=${r.id} query=${query} setQuery=${setQuery} />` },
       { id: 'card', label: 'Card', body: () => html`<${RunCard} run=${r} versions=${versions} onDone=${reload} />` },
+      { id: 'conversation', label: 'Conversation', count: talk.data?.comments.length || null, body: () => html`<${TalkOf} talk=${talk} />` },
       { id: 'lineage', label: 'Lineage', body: () => html`<div class="stack loose">${lineage?.edges?.length ? html`<${LineageGraph} lineage=${lineage} here=${`run:${r.id}`} max=${480} />` : html`<p class="muted">Nothing is linked to this run yet.</p>`}
         <div class="halves"><${Block} title="Origin"><${Origin} run=${r} experiment=${experiment} /><//><${Block} title="Tags"><${Pairs} rows=${pairs(r.tags)} label="Tags" empty="No tags." /><//></div></div>` },
     ]} />`;

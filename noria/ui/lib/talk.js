@@ -1,0 +1,19 @@
+// @ts-check
+/** Comments as threads. Pure. */
+
+/** Reactions by the name that the API has for them. @type {Record<string, string>} */
+export const REACTIONS = { thumbs_up: '👍', thumbs_down: '👎', party: '🎉', heart: '❤️', eyes: '👀', rocket: '🚀', confused: '😕' };
+
+/** Threads by their first comment, each with its answers, oldest first; one of which nothing is left is left out.
+ *  @param {any[]} comments oldest first @returns {any[][]} */
+export function threadsOf(comments) {
+  /** @type {Map<string, any[]>} */ const threads = new Map();
+  for (const c of comments) {
+    const thread = threads.get(c.thread);
+    if (thread) thread.push(c); else threads.set(c.thread, [c]);
+  }
+  return [...threads.values()].filter((thread) => thread.some((c) => !c.removed_at_ms));
+}
+
+/** Why somebody is told, in words. @param {string} reason */
+export const reasonWord = (reason) => ({ mention: 'You were spoken to', reply: 'An answer', yours: 'Yours', follow: 'You follow it' }[reason] ?? reason);

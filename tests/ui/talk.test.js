@@ -1,0 +1,15 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { threadsOf } from '../../noria/ui/lib/talk.js';
+
+const said = (id, thread, removed = null) => ({ id, thread, removed_at_ms: removed });
+
+test('answers follow the comment they answer, in order', () => {
+  const threads = threadsOf([said('a', 'a'), said('b', 'b'), said('c', 'a'), said('d', 'b'), said('e', 'a')]);
+  assert.deepEqual(threads.map((t) => t.map((c) => c.id)), [['a', 'c', 'e'], ['b', 'd']]);
+});
+
+test('a thread of which nothing is left is not shown; one with an answer keeps its place', () => {
+  const threads = threadsOf([said('a', 'a', 1), said('b', 'b', 1), said('c', 'b')]);
+  assert.deepEqual(threads.map((t) => t.map((c) => c.id)), [['b', 'c']]);
+});
