@@ -72,9 +72,10 @@ class Conversations:
                         where="thread",
                         hint="Answer the first of a thread.",
                     )
-            if store.count_about(tx, comment.subject, op.workspace) >= COMMENTS_PER_SUBJECT:
+            count = store.count_about(tx, comment.subject, op.workspace)
+            if count >= COMMENTS_PER_SUBJECT:
                 raise TooMuch(f"{COMMENTS_PER_SUBJECT:,} comments were made about this, which is the most.")
-            store.add(tx, comment, op.workspace)
+            store.add(tx, comment, op.workspace, count + 1)
             store.follow(tx, comment.author_id, comment.subject, op.workspace, on=True, at_ms=op.at_ms, by_hand=False)
             tx.emit(
                 "comment.added", Ref("comment", comment.id), about=comment.subject, thread=comment.thread, mentions=spoken_to

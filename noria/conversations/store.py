@@ -31,12 +31,13 @@ class _Reacted(Struct, frozen=True):
 # --- comments --------------------------------------------------------------------------------------------------------
 
 
-def add(tx: Write, comment: Comment, workspace: str) -> None:
+def add(tx: Write, comment: Comment, workspace: str, number: int) -> None:
+    """`number`: which one about its thing it is; two of one moment stay in order."""
     tx.run(
-        f"""insert into comment ({_COMMENT}, workspace)
-            values (:id, :subject, :thread, :author, :author_id, :body, :place, :created, null, null, :workspace)""",
+        f"""insert into comment ({_COMMENT}, workspace, number)
+            values (:id, :subject, :thread, :author, :author_id, :body, :place, :created, null, null, :workspace, :number)""",
         id=comment.id, subject=comment.subject, thread=comment.thread, author=comment.author, author_id=comment.author_id,
-        body=comment.body, place=comment.place, created=comment.created_at_ms, workspace=workspace,
+        body=comment.body, place=comment.place, created=comment.created_at_ms, workspace=workspace, number=number,
     )  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def about(tx: Read, subject: str, workspace: str, *, limit: int) -> list[Comment
     """What was said about a thing, oldest first, without reactions."""
     return tx.all(
         Comment,
-        f"select {_COMMENT} from comment where subject = :subject and workspace = :workspace order by created_at_ms, id limit :limit",
+        f"select {_COMMENT} from comment where subject = :subject and workspace = :workspace order by number, id limit :limit",
         subject=subject, workspace=workspace, limit=limit,
     )  # fmt: skip
 

@@ -42,6 +42,10 @@ def inbox(client: httpx.Client, **params: Any) -> dict[str, Any]:
     return found
 
 
+def _experiment(noria: Noria, name: str) -> str:
+    return f"experiment:{noria.app.tracking.experiment_by_name(noria.system(), name).id}"
+
+
 def test_a_comment_and_its_answer_make_a_thread(noria: Noria, run: str) -> None:
     ada, ben = noria.as_("ada", "viewer", kind="user"), noria.as_("ben", "viewer", kind="user")
     first = say(ada, run, "Why does the **loss** jump?", place="metric:loss@120")["comment"]
@@ -86,6 +90,7 @@ def test_reactions_count_each_person_once(noria: Noria, run: str) -> None:
     ada, ben = noria.as_("ada", "viewer", kind="user"), noria.as_("ben", "viewer", kind="user")
     made = say(ada, run, "It works")["comment"]["id"]
     for client in (ben, ben, ada):
+        noria.clock.advance(1)
         assert client.put(f"/api/v1/comments/{made}/reactions/rocket").status_code == 200
     assert talk(ada, run)["comments"][0]["reactions"] == {"rocket": ["user:ben", "user:ada"]}
     assert ben.delete(f"/api/v1/comments/{made}/reactions/rocket").json()["reactions"] == {"rocket": ["user:ada"]}
@@ -94,6 +99,8 @@ def test_reactions_count_each_person_once(noria: Noria, run: str) -> None:
 
 def test_who_may_not_see_a_thing_does_not_see_its_talk(noria: Noria, run: str) -> None:
     ada, eve = noria.as_("ada", "viewer", kind="user"), noria.as_("eve", kind="user")
+    noria.app.tracking.experiment_by_name(noria.system(), "hers", create=True)
+    noria.app.access.grant(noria.system(), Grant(principal="eve", role="viewer", scope=_experiment(noria, "hers")))
     made = say(ada, run, "A secret about @eve and @nobody")
     assert made["not_told"] == ["eve", "nobody"]
     hidden = eve.get("/api/v1/comments", params={"subject": run})
@@ -113,7 +120,7 @@ def test_who_may_not_see_a_thing_does_not_see_its_talk(noria: Noria, run: str) -
 def test_a_role_on_one_experiment_is_enough_for_its_runs(noria: Noria, run: str) -> None:
     experiment = noria.app.tracking.experiment_by_name(noria.system(), "flights").id
     eve = noria.as_("eve", kind="user")
-    noria.app.access.grant(noria.op(), Grant(principal="eve", role="viewer", scope=f"experiment:{experiment}"))
+    noria.app.access.grant(noria.system(), Grant(principal="eve", role="viewer", scope=f"experiment:{experiment}"))
     say(eve, run, "I see it")
     assert eve.get("/api/v1/comments", params={"subject": "dataset:flights"}).status_code in (403, 404)
 
@@ -199,7 +206,8 @@ def test_what_one_may_not_see_any_more_is_not_shown(noria: Noria, run: str) -> N
     say(ada, run, "@ben, the numbers are out")
     noria.settle()
     assert inbox(ben)["unread"] == 1
-    noria.app.access.revoke_grant(noria.op(), "ben", "viewer")
+    noria.app.access.grant(noria.system(), Grant(principal="ben", role="predictor"))
+    noria.app.access.revoke_grant(noria.system(), "ben", "viewer")
     noria.app.access.forget_caches()
     assert inbox(ben) == {"items": [], "unread": 0, "next": None}
 

@@ -15,7 +15,8 @@ from tests.ui.conftest import CHROMIUM, complaints, opened, serving
 
 RUNS = 130
 PLACES = [
-    "/", "/runs", "/runs?sel=none", "/datasets", "/models", "/pipelines", "/endpoints", "/monitors", "/loops", "/audit",
+    "/", "/inbox", "/inbox?show=all",
+    "/runs", "/runs?sel=none", "/datasets", "/models", "/pipelines", "/endpoints", "/monitors", "/loops", "/audit",
     "/approvals", "/passports", "/settings", "/settings?tab=tokens", "/settings?tab=people", "/nowhere",
 ]  # fmt: skip
 

@@ -12,10 +12,10 @@ def upgrade() -> None:
     op.create_table(
         "comment",
         ident("id", primary_key=True), ident("workspace"), text("subject"), ident("thread"), text("author"), ident("author_id"),
-        text("body"), text("place", ""), at_ms("created_at_ms"), at_ms("edited_at_ms", nullable=True),
+        text("body"), text("place", ""), integer("number"), at_ms("created_at_ms"), at_ms("edited_at_ms", nullable=True),
         at_ms("removed_at_ms", nullable=True),
     )  # fmt: skip
-    op.create_index("comment_subject", "comment", ["subject", "created_at_ms"])
+    op.create_index("comment_subject", "comment", ["subject", "number"])
     op.create_index("comment_thread", "comment", ["thread"])
     op.create_table(
         "comment_reaction",

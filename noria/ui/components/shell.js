@@ -8,7 +8,7 @@ import { Palette } from './palette.js';
 import { Dialog } from './dialog.js';
 import { useCommands, useResource } from './use.js';
 import { KEYS } from '../lib/commands.js';
-import { density, me, online, openAlerts, railClosed, theme, zone } from '../lib/store.js';
+import { density, inboxReads, me, online, openAlerts, railClosed, theme, zone } from '../lib/store.js';
 
 /** @type {[string, string, string, string][]} name of the page, title, address, icon */
 export const PLACES = [
@@ -27,6 +27,7 @@ export function Shell({ nav, go, children }) {
   const approvals = useResource('/approvals?state=pending&limit=50', { kinds: ['approval.'] });
   useEffect(() => { openAlerts.value = alerts.data?.items?.length ?? 0; }, [alerts.data]);
   const inbox = useResource('/inbox?unread=true&limit=1', { kinds: [''] });
+  useEffect(() => { if (inboxReads.value) inbox.reload(); }, [inboxReads.value]);
   const unread = inbox.data?.unread ?? 0;
   const waiting = approvals.data?.items?.length ?? 0;
   const cycle = () => { theme.value = /** @type {const} */ ({ system: 'light', light: 'dark', dark: 'system' })[theme.value]; };

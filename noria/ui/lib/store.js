@@ -26,6 +26,8 @@ export const me = signal(/** @type {any} */ (null));
 export const online = signal(true);
 export const turns = signal(0);
 export const openAlerts = signal(0);
+/** Counts up when notifications were read here: reading is no fact, so nobody else says it. */
+export const inboxReads = signal(0);
 
 /** Counts up when the theme or the system's scheme changes; canvas charts read their colours again. */
 export const scheme = signal(0);

@@ -11,7 +11,7 @@ import { toneOfFact } from '../components/fact.js';
 import { useCommands, useResource } from '../components/use.js';
 import { post } from '../lib/api.js';
 import { pageOf, parseRef } from '../lib/refs.js';
-import { sayError } from '../lib/store.js';
+import { inboxReads, sayError } from '../lib/store.js';
 import { reasonWord } from '../lib/talk.js';
 
 /** @param {any} props */
@@ -21,11 +21,11 @@ export default function InboxPage({ query, setQuery, go }) {
   const items = inbox.data?.items ?? [];
   const readAll = async () => {
     if (!items.length) return;
-    try { await post('/inbox/read', { up_to: items[0].id }); inbox.reload(); } catch (error) { sayError(error); }
+    try { await post('/inbox/read', { up_to: items[0].id }); inboxReads.value += 1; inbox.reload(); } catch (error) { sayError(error); }
   };
   const open = async (/** @type {any} */ n) => {
     const page = pageOf(n.subject);
-    if (!n.read_at_ms) post('/inbox/read', { ids: [n.id] }).catch(sayError);
+    if (!n.read_at_ms) post('/inbox/read', { ids: [n.id] }).then(() => { inboxReads.value += 1; }).catch(sayError);
     if (page) go(n.comment ? `${page}${page.includes('?') ? '&' : '?'}${parseRef(n.subject).kind === 'run' ? 'tab=conversation' : ''}#comment-${n.comment}` : page);
   };
   useCommands([{ id: 'inbox.read', title: 'Mark all as read', icon: 'check', group: 'Inbox', run: readAll }]);
