@@ -5,7 +5,7 @@ from alembic import op
 
 from noria.migrations.columns import at_ms, boolean, ident, integer, text
 
-revision, down_revision = "0036", "0035"
+revision, down_revision = "0037", "0036"
 
 
 def upgrade() -> None:
