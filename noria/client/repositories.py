@@ -214,8 +214,7 @@ class LocalDataset(Dataset):
         limit: int = 20,
     ) -> Diff:  # fmt: skip
         before, after = self.version(a), self.version(b)
-        old, new = _manifest(self.repository, before.info), _manifest(self.repository, after.info)
-        changes = manifest.changes(old, new)
+        changes = self.repository.changes(before.info.root_digest, after.info.root_digest)
         has_tables = any(table_format(c.path) and c.after is not None for c in changes)
         if rows or has_tables:
             return super().diff(before.id, after.id, rows=rows, key=key, path=path, limit=limit)

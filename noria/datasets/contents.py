@@ -18,7 +18,7 @@ from blake3 import blake3
 from noria.datasets.model import SMALL_FILE_BYTES, Chunk, Damage, FileEntry, TableFile, VersionFile
 from noria.kernel.blobs import BlobStore, check_digest
 from noria.kernel.errors import Invalid, NoriaError, NotFound
-from noria.repository.ingest import Squeeze, store_stream
+from noria.repository.chunks import Squeeze, filling, store_stream
 from noria.repository.links import read_linked
 from noria.repository.packs import RECIPE, Place, decode_recipe, encode_recipe
 from noria.repository.repository import Repository, Writing
@@ -62,8 +62,7 @@ class Contents:
         if size <= SMALL_FILE_BYTES:
             return self.store([path.read_bytes()])[0], size
         with self._repository.writing() as writing, path.open("rb") as file:
-            pieces = (memoryview(piece) for piece in iter(lambda: file.read(READ_BYTES), b""))
-            chunks, whole = store_stream(pieces, writing, Squeeze())
+            chunks, whole = store_stream(file.readinto, writing, Squeeze())
             writing.writer.add(whole, encode_recipe(chunks), kind=RECIPE)
             writing.finish()
         return whole.hex(), size
@@ -139,7 +138,7 @@ class Contents:
             data = self._blobs.get(digest)
             Squeeze().add(writing, bytes.fromhex(digest), data)
             return data
-        chunks, whole = store_stream((memoryview(p) for p in self._blobs.open(digest)), writing, Squeeze())
+        chunks, whole = store_stream(filling(iter(self._blobs.open(digest))), writing, Squeeze())
         writing.writer.add(whole, encode_recipe(chunks), kind=RECIPE)
         return b""
 

@@ -24,6 +24,7 @@ from noria.datasets.model import (
 )
 from noria.kernel.errors import Invalid, TooLarge
 
+_ENCODER = msgspec.json.Encoder()
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Manifest = dict[str, VersionFile]  # by path, sorted
@@ -64,13 +65,12 @@ def _check_no_file_is_a_folder(files: Mapping[str, VersionFile]) -> None:
 
 def sort(files: Mapping[str, VersionFile]) -> Manifest:
     """By the bytes of the path, which is the order of code points too, whatever the locale."""
-    return dict(sorted(files.items(), key=lambda item: item[0].encode()))
+    return {path: files[path] for path in sorted(files)}
 
 
 def encode(files: Mapping[str, VersionFile]) -> bytes:
     """The canonical form."""
-    lines = (msgspec.json.encode((f.path, f.mode, f.size_bytes, f.digest)) for f in sort(files).values())
-    return b"".join(line + b"\n" for line in lines)
+    return _ENCODER.encode_lines([(f.path, f.mode, f.size_bytes, f.digest) for f in sort(files).values()])
 
 
 class _Line(Struct, frozen=True, array_like=True):

@@ -52,7 +52,7 @@ class FileEntry(Struct, frozen=True, kw_only=True):
     mode: int = FILE_MODE
 
 
-class VersionFile(Struct, frozen=True, kw_only=True):
+class VersionFile(Struct, frozen=True, kw_only=True, gc=False):
     """One file as a version lists it: what the root digest covers, and nothing else."""
 
     path: str
@@ -61,7 +61,7 @@ class VersionFile(Struct, frozen=True, kw_only=True):
     mode: int = FILE_MODE
 
 
-class TableFile(VersionFile, frozen=True, kw_only=True):
+class TableFile(VersionFile, frozen=True, kw_only=True, gc=True):
     """A table of a version: read as one Parquet file at `path`, stored as `parts`, whose first one names the others.
 
     `size_bytes` is that of the parts, and `digest` that of the first. What its Parquet file has is known when it is written.

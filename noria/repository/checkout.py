@@ -12,8 +12,11 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from noria.datasets.manifest import Manifest
 from noria.datasets.model import EXECUTABLE_MODE, TableFile, VersionFile, check_path
@@ -22,8 +25,11 @@ from noria.repository.objects import FolderObjects
 from noria.repository.packs import RECIPE, REPAIR
 from noria.repository.repository import Repository
 
-BATCH_BYTES = 8 << 20
+BATCH_BYTES = 4 << 20
+BATCH_FILES = 1024
+THREADS = 2
 Say = Callable[[str], None]
+T, R = TypeVar("T"), TypeVar("R")
 Read = Callable[[VersionFile], Iterable[bytes]]  # where files come from, when not from the packs
 
 
@@ -108,23 +114,47 @@ def _write_files(repository: Repository, files: Manifest, folder: Path, say: Say
     _make_folders(files, folder)
     root, done = os.fspath(folder), 0
     small, big = _by_place(repository, files.values())
-    batch: list[VersionFile] = []
-    total = 0
-    for file in [*small, None]:
-        if file is not None:
-            batch.append(file)
-            total += file.size_bytes
-            if total < BATCH_BYTES:
-                continue
+
+    def write(batch: list[VersionFile]) -> int:
         for each, data in zip(batch, repository.read_blobs([bytes.fromhex(f.digest) for f in batch]), strict=True):
             _create(f"{root}/{each.path}", each.mode, (data,))
-        done += len(batch)
-        say(f"{done:,} of {len(files):,} files")
-        batch, total = [], 0
+        return len(batch)
+
+    with ThreadPoolExecutor(THREADS) as pool:  # nearly all of it is the file system's work
+        for count in in_order(pool, write, _batches(small), waiting=2 * THREADS):
+            done += count
+            say(f"{done:,} of {len(files):,} files")
     for file in big:
         _create(f"{root}/{file.path}", file.mode, repository.read(file))
         done += 1
         say(f"{done:,} of {len(files):,} files")
+
+
+def _batches(files: list[VersionFile]) -> Iterator[list[VersionFile]]:
+    batch, total = list[VersionFile](), 0
+    for file in files:
+        batch.append(file)
+        total += file.size_bytes
+        if total >= BATCH_BYTES or len(batch) >= BATCH_FILES:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T], *, waiting: int) -> Iterator[R]:
+    """As `pool.map`, but at most `waiting` are begun ahead, and the first error ends it."""
+    begun = deque[Future[R]]()
+    try:
+        for item in items:
+            if len(begun) >= waiting:
+                yield begun.popleft().result()
+            begun.append(pool.submit(work, item))
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        for future in begun:
+            future.cancel()
 
 
 def _make_folders(files: Manifest, folder: Path) -> None:

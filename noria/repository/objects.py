@@ -22,6 +22,7 @@ from noria.kernel.crash import crash_here
 from noria.kernel.errors import Conflict, Invalid, NotFound, Unavailable
 
 RANGES_AT_ONCE = 256  # asked for together from a bucket
+AT_ONCE_BYTES = 8 << 20  # of a file that are read together
 CLOSE_BYTES = 1 << 20  # ranges of one object that are nearer than this are fetched as one
 
 
@@ -73,7 +74,7 @@ class FolderObjects:
         except FileNotFoundError as cause:
             raise NotFound(f"There is no {key} in {self.folder}.") from cause
         try:
-            return [_pread(descriptor, start, end - start) for start, end in ranges]
+            return _pread_ranges(descriptor, ranges)
         finally:
             os.close(descriptor)
 
@@ -352,6 +353,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _pread_ranges(descriptor: int, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Ranges that follow each other are read as one."""
+    found, i = list[bytes](), 0
+    while i < len(ranges):
+        first, end = ranges[i]
+        j = i + 1
+        while j < len(ranges) and ranges[j][0] == end and ranges[j][1] >= end and ranges[j][1] - first <= AT_ONCE_BYTES:
+            end = ranges[j][1]
+            j += 1
+        data = _pread(descriptor, first, end - first)
+        found += [data] if j == i + 1 else [data[start - first : stop - first] for start, stop in ranges[i:j]]
+        i = j
+    return found
 
 
 def _pread(descriptor: int, at: int, size: int) -> bytes:

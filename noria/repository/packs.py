@@ -10,14 +10,17 @@ whenever it is read. A pack without an index belongs to nobody: the index is wri
 
 from __future__ import annotations
 
+import array
 import mmap
 import os
 import secrets
+import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blake3 import blake3
 from msgspec import Struct
@@ -25,9 +28,6 @@ from msgspec import Struct
 from noria.kernel.crash import crash_here
 from noria.kernel.errors import NotFound, Unavailable
 from noria.repository.objects import CLOSE_BYTES, Objects
-
-if TYPE_CHECKING:
-    pass
 
 PACK_MAGIC, INDEX_MAGIC = b"NORIAPK1", b"NORIAIX1"
 PACK_BYTES = 64 << 20
@@ -38,9 +38,11 @@ TIERS_MAX = 16  # new packs are searched one by one until there are this many; t
 REPAIR = "Repair it from a remote: noria data repair."
 _HEAD_BYTES = 32  # of an index: magic, count, salt
 _ALIGN = 4096
+SINGLE_MAX = 20_000  # digests that are looked for one by one before the indexes are joined for many
+assert sys.byteorder == "little", "indexes are read as they lie in memory"
 
 
-class Place(Struct, frozen=True):
+class Place(Struct, frozen=True, gc=False):
     """Where a payload is. `size_bytes` is its size when unpacked; of a recipe, that of the recipe itself."""
 
     pack: str
@@ -50,7 +52,7 @@ class Place(Struct, frozen=True):
     kind: int
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """One row of an index."""
 
     digest: bytes
@@ -60,6 +62,8 @@ class Entry(Struct, frozen=True):
     kind: int
 
 
+Payload = tuple[bytes, Any, int, int]  # digest, stored bytes, kind, size when unpacked
+
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -67,7 +71,8 @@ class PackWriter:
     """Collects payloads into packs of `pack_bytes`. Safe to use from several threads. Call `finish`, or `abandon`.
 
     Bytes go to a draft past the page cache where the file system can, in whole buffers, by a thread of its own; at most
-    three buffers wait. `added` holds what was written so far and is in no index yet.
+    three buffers wait. A full pack is made durable and named by another thread while the next one is begun; at most one is.
+    `added` holds what was written so far and is in no index yet.
     """
 
     def __init__(self, objects: Objects, *, pack_bytes: int = PACK_BYTES) -> None:
@@ -75,31 +80,55 @@ class PackWriter:
         self._lock = threading.Lock()
         self._draft: _Draft | None = None
         self._entries: list[Entry] = []
+        self._buffers: list[mmap.mmap] = []  # of drafts that are finished
+        self._pool: ThreadPoolExecutor | None = None
+        self._publishing: Future[str] | None = None
         self.added: dict[bytes, int] = {}  # digest: kind
         self.packs: list[str] = []
         self.stored_bytes = 0
 
     def add(self, digest: bytes, data: Any, *, kind: int = RAW, size_bytes: int | None = None) -> bool:
         """Store a payload under its digest; False when it was added before. `data` may be reused afterwards."""
+        return self.add_many([(digest, data, kind, len(data) if size_bytes is None else size_bytes)]) == 1
+
+    def add_many(self, payloads: Iterable[Payload]) -> int:
+        """Store several; returns how many were not added before."""
+        count, pieces, pieces_bytes = 0, list[Any](), 0
         with self._lock:
-            if digest in self.added:
-                return False
-            if self._draft is None:
-                self._draft = _Draft(self._objects.scratch())
-            size = len(data)
-            self._entries.append(Entry(digest, self._draft.size, size, size if size_bytes is None else size_bytes, kind))
-            self._draft.write(data)
-            self.added[digest] = kind
-            self.stored_bytes += size
-            if self._draft.size >= self._pack_bytes:
-                self._close()
-            return True
+            for digest, data, kind, size_bytes in payloads:
+                if digest in self.added:
+                    continue
+                if self._draft is None:
+                    self._draft = _Draft(self._objects.scratch(), self._buffers)
+                size = len(data)
+                at = self._draft.size + pieces_bytes
+                self._entries.append(Entry(digest, at, size, size_bytes, kind))
+                self.added[digest] = kind
+                self.stored_bytes += size
+                count += 1
+                pieces.append(data)
+                pieces_bytes += size
+                if pieces_bytes >= BUFFER_BYTES or at + size >= self._pack_bytes:
+                    self._write(pieces)
+                    pieces, pieces_bytes = [], 0
+            self._write(pieces)
+        return count
+
+    def _write(self, pieces: list[Any]) -> None:
+        if not pieces:
+            return
+        assert self._draft is not None
+        self._draft.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._draft.size >= self._pack_bytes:
+            self._close()
 
     def finish(self) -> list[str]:
         """Make everything durable; returns the ids of the packs."""
         with self._lock:
             if self._draft is not None:
                 self._close()
+            self._wait()
+            self._end()
             return self.packs
 
     def abandon(self) -> None:
@@ -108,13 +137,31 @@ class PackWriter:
             if self._draft is not None:
                 self._draft.abandon()
                 self._draft = None
+            self._end()
 
     def _close(self) -> None:
         assert self._draft is not None
         draft, entries = self._draft, self._entries
         self._draft, self._entries = None, []
-        file = draft.finish()
-        self.packs.append(publish(self._objects, file, encode_index(entries)))
+        try:
+            self._wait()
+        except BaseException:
+            draft.abandon()
+            raise
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1)
+        self._publishing = self._pool.submit(lambda: publish(self._objects, draft.finish(), encode_index(entries)))
+
+    def _wait(self) -> None:
+        """Until the pack that is being published is there. Raises what went wrong with it."""
+        publishing, self._publishing = self._publishing, None
+        if publishing is not None:
+            self.packs.append(publishing.result())
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
 
 
 def publish(objects: Objects, file: Path, index: bytes) -> str:
@@ -131,8 +178,9 @@ def publish(objects: Objects, file: Path, index: bytes) -> str:
 class _Draft:
     """A file that grows by aligned buffers, written by a thread of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, buffers: list[mmap.mmap]) -> None:
         self.path = folder / f"{secrets.token_hex(8)}.pack"
+        self._given_back = buffers
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         try:
             self._fd, self._is_direct = (
@@ -142,7 +190,7 @@ class _Draft:
         except OSError:  # tmpfs and others refuse
             self.path.unlink(missing_ok=True)
             self._fd, self._is_direct = os.open(self.path, flags, 0o644), False
-        self._free = [mmap.mmap(-1, BUFFER_BYTES) for _ in range(3)]
+        self._free = [buffers.pop() if buffers else mmap.mmap(-1, BUFFER_BYTES) for _ in range(3)]
         self._buffer, self._filled = self._free.pop(), 0
         self._pool = ThreadPoolExecutor(1)
         self._waiting: list[tuple[Future[None], mmap.mmap]] = []
@@ -203,20 +251,20 @@ class _Draft:
     def _end(self) -> None:
         self._pool.shutdown(wait=True)
         os.close(self._fd)
+        self._given_back += [self._buffer, *self._free, *(buffer for _, buffer in self._waiting)]
+        self._waiting = []
 
 
 # --- the index of one pack --------------------------------------------------------------------------------------------
 
 
 def encode_index(entries: Iterable[Entry]) -> bytes:
-    import numpy as np
-
     rows = sorted(entries, key=lambda e: e.digest)
     columns = (
-        np.array([e.offset for e in rows], dtype="<u8"),
-        np.array([e.stored_bytes for e in rows], dtype="<u4"),
-        np.array([e.size_bytes for e in rows], dtype="<u4"),
-        np.array([e.kind for e in rows], dtype="u1"),
+        array.array("Q", [e.offset for e in rows]),
+        array.array("I", [e.stored_bytes for e in rows]),
+        array.array("I", [e.size_bytes for e in rows]),
+        array.array("B", [e.kind for e in rows]),
     )
     head = INDEX_MAGIC + len(rows).to_bytes(8, "little") + secrets.token_bytes(16)
     return b"".join((head, *(e.digest for e in rows), *(c.tobytes() for c in columns)))
@@ -226,8 +274,6 @@ class PackIndex:
     """The index of one pack, opened."""
 
     def __init__(self, name: str, data: bytes) -> None:
-        import numpy as np
-
         if blake3(data).hexdigest() != name:
             raise IndexDamaged(f"The index of pack {name[:12]} is damaged.", hint=REPAIR)
         self.name = name
@@ -235,17 +281,26 @@ class PackIndex:
         self.data = data
         self.digests = memoryview(data)[_HEAD_BYTES : _HEAD_BYTES + 32 * n]
         at = _HEAD_BYTES + 32 * n
-        self.keys = np.frombuffer(self.digests, dtype=">u8")[::4].astype("u8") if n else np.empty(0, dtype="u8")
-        self.offsets = np.frombuffer(data, dtype="<u8", count=n, offset=at)
-        self.stored = np.frombuffer(data, dtype="<u4", count=n, offset=at + 8 * n)
-        self.sizes = np.frombuffer(data, dtype="<u4", count=n, offset=at + 12 * n)
-        self.kinds = np.frombuffer(data, dtype="u1", count=n, offset=at + 16 * n)
+        self.offsets = memoryview(data)[at : at + 8 * n].cast("Q")
+        self.stored = memoryview(data)[at + 8 * n : at + 12 * n].cast("I")
+        self.sizes = memoryview(data)[at + 12 * n : at + 16 * n].cast("I")
+        self.kinds = memoryview(data)[at + 16 * n : at + 17 * n]
+
+    def keys(self) -> Any:
+        """The first eight bytes of every digest."""
+        import numpy as np
+
+        return np.frombuffer(self.digests, dtype=">u8")[::4].astype("u8") if self.count else np.empty(0, dtype="u8")
+
+    def find(self, digest: bytes) -> Place | None:
+        row = bisect_left(range(self.count), digest, key=self.digest)
+        return self.place(row) if row < self.count and self.digest(row) == digest else None
 
     def digest(self, row: int) -> bytes:
         return bytes(self.digests[32 * row : 32 * row + 32])
 
     def place(self, row: int) -> Place:
-        return Place(self.name, int(self.offsets[row]), int(self.stored[row]), int(self.sizes[row]), int(self.kinds[row]))
+        return Place(self.name, self.offsets[row], self.stored[row], self.sizes[row], self.kinds[row])
 
     def entries(self) -> Iterator[Entry]:
         for row in range(self.count):
@@ -254,7 +309,7 @@ class PackIndex:
 
     @property
     def stored_bytes(self) -> int:
-        return int(self.stored.sum(dtype="u8"))
+        return sum(self.stored)
 
 
 class _Tier(Struct, frozen=True):
@@ -278,7 +333,7 @@ class _Tier(Struct, frozen=True):
 def _tier(indexes: list[PackIndex]) -> _Tier:
     import numpy as np
 
-    keys = np.concatenate([i.keys for i in indexes])
+    keys = np.concatenate([i.keys() for i in indexes])
     packs = np.repeat(np.arange(len(indexes), dtype="u4"), [i.count for i in indexes])
     rows = np.concatenate([np.arange(i.count, dtype="u4") for i in indexes])
     order = np.argsort(keys, kind="stable")
@@ -300,6 +355,8 @@ class Packs:
         self._indexes: dict[str, PackIndex] | None = None
         self._lock = threading.RLock()
         self._tiers: list[_Tier] = []
+        self._loose: list[PackIndex] = []  # in no tier yet
+        self._singles = 0
         self.hidden: frozenset[str] = frozenset()
         self.damaged: list[str] = []  # packs whose index cannot be read; what they hold counts as missing
 
@@ -320,10 +377,10 @@ class Packs:
                     self.damaged.append(name)
             self._indexes = found
             new = [index for name, index in found.items() if name not in known]
-            if len(found) != len(known) + len(new) or len(self._tiers) + len(new) > TIERS_MAX:
-                self._tiers = [_tier(list(found.values()))] if found else []
+            if len(found) != len(known) + len(new):
+                self._tiers, self._loose, self._singles = [], list(found.values()), 0
             else:
-                self._tiers = [*self._tiers, *(_tier([index]) for index in new)]
+                self._loose += new
 
     def indexes(self) -> dict[str, PackIndex]:
         with self._lock:
@@ -334,20 +391,45 @@ class Packs:
 
     def find_many(self, digests: Sequence[bytes], *, for_writing: bool = False) -> list[Place | None]:
         """Where each is; None where it is in no pack. `for_writing`: in none that is about to be collected."""
-        import numpy as np
-
+        if not digests:
+            return []
         self.indexes()
+        hidden = self.hidden if for_writing else frozenset[str]()
+        with self._lock:
+            self._singles += len(digests) * len(self._loose)
+            if self._singles > SINGLE_MAX:
+                self._join()
+            tiers, loose = self._tiers, list(self._loose)
+        found = self._find_in_tiers(digests, tiers, hidden)
+        for index in loose:
+            if index.name not in hidden:
+                found = [place or index.find(digest) for place, digest in zip(found, digests, strict=True)]
+        return found
+
+    def _join(self) -> None:
+        """What is in no tier becomes one; all become one when there are too many. A few lookups do not pay for it."""
+        if not self._loose:
+            return
+        self._tiers = [*self._tiers, _tier(self._loose)]
+        if len(self._tiers) > TIERS_MAX:
+            self._tiers = [_tier([index for tier in self._tiers for index in tier.indexes])]
+        self._loose, self._singles = [], 0
+
+    def _find_in_tiers(self, digests: Sequence[bytes], tiers: list[_Tier], hidden: frozenset[str]) -> list[Place | None]:
         found: list[Place | None] = [None] * len(digests)
-        tiers = self._tiers
         if not digests or not tiers:
             return found
+        import numpy as np
+
         wanted = np.frombuffer(b"".join(digests), dtype=">u8")[::4].astype("u8")
         for tier in tiers:
+            if not len(tier.keys):
+                continue
             starts = np.searchsorted(tier.keys, wanted)
             is_near = tier.keys[np.minimum(starts, len(tier.keys) - 1)] == wanted
             for i in np.flatnonzero(is_near).tolist():
                 if found[i] is None:
-                    found[i] = tier.find(digests[i], wanted[i], int(starts[i]), self.hidden if for_writing else frozenset())
+                    found[i] = tier.find(digests[i], wanted[i], int(starts[i]), hidden)
         return found
 
     def has_many(self, digests: Sequence[bytes]) -> list[bool]:

@@ -25,8 +25,8 @@ from msgspec import Struct
 
 from noria.datasets import manifest
 from noria.datasets.manifest import Manifest
+from noria.datasets.model import SMALL_FILE_BYTES, Column, DatasetVersion, FileChange, TableFile, VersionFile
 from noria.datasets.model import Alias as AliasInfo
-from noria.datasets.model import Column, DatasetVersion, TableFile, VersionFile
 from noria.datasets.model import Dataset as DatasetInfo
 from noria.kernel.clock import SystemClock
 from noria.kernel.crash import crash_here
@@ -52,7 +52,7 @@ from noria.repository.model import (
 from noria.repository.objects import FolderObjects, Objects, open_objects
 from noria.repository.packs import RECIPE, REPAIR, PackGone, Packs, PackWriter, Place, decode_recipe
 from noria.repository.seekable import seekable
-from noria.repository.tables.model import tables_in
+from noria.repository.tables.model import MANIFEST, tables_in
 from noria.repository.tables.table import Table
 from noria.repository.tables.view import Footer, check_tables, footers, see, seen_count
 from noria.repository.tables.whole import Copies, copies_folder
@@ -321,6 +321,15 @@ class Repository:
 
     def _read_tree(self, root: str) -> tuple[Manifest, trees.Head]:
         return trees.decode(root, lambda name: self.objects.read(trees.tree_key(name)))
+
+    def changes(self, a: str, b: str) -> list[FileChange]:
+        """What leads from one version to another, by root digest, as readers see them."""
+        read = lru_cache(maxsize=None)(lambda name: self.objects.read(trees.tree_key(name)))
+        if not any(trees.has_path_like(root, MANIFEST, read) for root in (a, b)):
+            found = trees.compare(a, b, read)
+            if found is not None:
+                return found
+        return manifest.changes(self.files(a), self.files(b))
 
     def put_tree(self, files: Manifest, *, base: str = "", root: str = "") -> str:
         """Store the list of files, as what differs from the tree `base` when that is small; returns the root digest."""
@@ -591,6 +600,15 @@ class Writing:
         found = self._repository.packs.find_many(digests, for_writing=True)
         self._used.update(p.pack for p in found if p)
         return found
+
+    def chunks_of(self, file: VersionFile | None) -> list[tuple[bytes, int]]:
+        """How a stored file was cut; nothing when it was not, or nobody can tell. Only a hint."""
+        if file is None or file.size_bytes <= SMALL_FILE_BYTES or isinstance(file, TableFile):
+            return []
+        with contextlib.suppress(Unavailable):
+            found = self._repository.pieces(file)
+            return found if len(found) > 1 else []
+        return []
 
     def rely_on(self, pack: str) -> None:
         """A pack that this writer brought here itself."""

@@ -8,12 +8,16 @@ deleted at any time; it is only ever believed about what a file holds, never abo
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Iterator, Mapping
+from operator import eq, itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from blake3 import blake3
@@ -21,12 +25,17 @@ from msgspec import Struct
 
 from noria.datasets.model import check_path
 from noria.kernel.errors import Conflict, Invalid
+from noria.repository import walker
+from noria.repository.walker import Row, plain_folder
 
-Row = tuple[str, int, int, int, int, int]  # path, size, mtime and ctime in ns, inode, 1 for a program
+BESIDE_FILES, BESIDE_FOLDERS = 4_000, 8  # from here on another process looks at half of the folders
 TICK_NS = 20_000_000  # kernels stamp files with a clock that moves every 1 to 10 ms
 COARSE_TICK_NS = 2_000_000_000  # FAT: two seconds; others: one. Told by times without a fraction
 _CACHE_FORMAT = 1
 
+
+if TYPE_CHECKING:
+    import subprocess
 
 Source = Path | Mapping[str, Path]  # a file or folder, or files by the path they shall have
 
@@ -62,20 +71,85 @@ def _scan(root: Path) -> Iterator[Row]:
         return
     if not stat.S_ISDIR(top.st_mode):
         raise Invalid(f"{root} is neither a file nor a folder.", where="path")
-    folders = [(os.fspath(root), "")]
-    while folders:
-        folder, prefix = folders.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    yield from _link(entry, prefix)
-                elif entry.is_dir(follow_symlinks=False):
-                    folders.append((entry.path, f"{prefix}{entry.name}/"))
-                else:
-                    status = entry.stat(follow_symlinks=False)
-                    if not stat.S_ISREG(status.st_mode):
-                        raise Invalid(_not_a_file(entry.path), hint="Leave it out; only files can be committed.")
-                    yield _row(prefix + entry.name, status)
+    folder, prefixes = os.fspath(root), [""]
+    count, beside = 0, None
+    try:
+        while prefixes:
+            if beside is None and count >= BESIDE_FILES and len(prefixes) >= BESIDE_FOLDERS:
+                beside, prefixes = _Beside(folder, prefixes[::2]), prefixes[1::2]
+            prefix = prefixes.pop()
+            found = plain_folder(folder, prefix)
+            if found is None:
+                yield from _folder(folder, prefix, prefixes)
+                continue
+            count += len(found[0])
+            yield from found[0]
+            prefixes += found[1]
+            if not prefixes and beside is not None:
+                rows, prefixes = beside.result()
+                yield from rows
+    finally:
+        if beside is not None:
+            beside.end()
+
+
+class _Beside:
+    """A process that looks at some of the folders meanwhile."""
+
+    def __init__(self, top: str, prefixes: list[str]) -> None:
+        self._prefixes: list[str] = prefixes
+        self._process: subprocess.Popen[bytes] | None = None
+        import subprocess
+
+        script = Path(walker.__file__)
+        if not Path(sys.executable or "").name.startswith("python") or not script.is_file():
+            return  # Python is part of another program here
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            assert self._process.stdin is not None
+            self._process.stdin.write(marshal.dumps((top, prefixes)))
+            self._process.stdin.close()
+
+    def result(self) -> tuple[list[Row], list[str]]:
+        """What it found, and the folders that are left to look at: all of them if it failed."""
+        process, self._process = self._process, None
+        if process is None:
+            left, self._prefixes = self._prefixes, []
+            return [], left
+        assert process.stdout is not None
+        with process.stdout:
+            data = process.stdout.read()
+        self._prefixes, left = [], self._prefixes
+        if process.wait() != 0:
+            return [], left
+        rows, odd = marshal.loads(data)  # noqa: S302 - written by a process of ours, through a pipe
+        return rows, odd
+
+    def end(self) -> None:
+        """Nobody will ask."""
+        if self._process is not None:
+            self._process.kill()
+            self.result()
+
+
+def _folder(top: str, prefix: str, folders: list[str]) -> Iterator[Row]:
+    """The files of a folder that is not plain; folders in it are added to `folders`. Raises what is wrong with it."""
+    with os.scandir(f"{top}/{prefix}") as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield from _link(entry, prefix)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(f"{prefix}{entry.name}/")
+            else:
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    raise Invalid(_not_a_file(entry.path), hint="Leave it out; only files can be committed.")
+                yield _row(prefix + entry.name, status)
 
 
 def _scan_file(path: str, place: Path) -> Iterator[Row]:
@@ -131,8 +205,10 @@ class Seen(Struct, frozen=True, array_like=True):
     rows: list[Row]
     digests: bytes
 
-    def digest(self, i: int) -> str:
-        return self.digests[32 * i : 32 * i + 32].hex()
+    def are_settled(self) -> bool:
+        """Would any write after the look have changed a row?"""
+        newest = max(max(map(itemgetter(at), self.rows), default=0) for at in (2, 3))
+        return newest + COARSE_TICK_NS < self.looked_at_ns or all(map(self.is_settled, self.rows))
 
     def is_settled(self, row: Row) -> bool:
         """Would a write after the look have changed the row?"""
@@ -169,11 +245,21 @@ def known_digests(rows: list[Row], seen: Seen | None) -> list[str | None]:
     """The digest of each file that did not change since it was last read."""
     if seen is None:
         return [None] * len(rows)
+    digests = seen.digests.hex()
+    if len(rows) == len(seen.rows):  # the usual case: nothing came and nothing went
+        same = list(map(eq, rows, seen.rows))
+        if all(is_same or row[0] == old[0] for is_same, row, old in zip(same, rows, seen.rows, strict=True)):
+            are_settled = seen.are_settled()
+            return [
+                digests[64 * i : 64 * i + 64] if is_same and (are_settled or seen.is_settled(rows[i])) else None
+                for i, is_same in enumerate(same)
+            ]
     at = {row[0]: i for i, row in enumerate(seen.rows)}
     found: list[str | None] = []
     for row in rows:
         i = at.get(row[0])
-        found.append(seen.digest(i) if i is not None and seen.rows[i] == row and seen.is_settled(row) else None)
+        is_known = i is not None and seen.rows[i] == row and seen.is_settled(row)
+        found.append(digests[64 * i : 64 * i + 64] if i is not None and is_known else None)
     return found
 
 

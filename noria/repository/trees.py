@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import array
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from blake3 import blake3
 from msgspec import Struct
 
 from noria.datasets.manifest import Manifest, sort
-from noria.datasets.model import EXECUTABLE_MODE, FILE_MODE, VersionFile
+from noria.datasets.model import EXECUTABLE_MODE, FILE_MODE, FileChange, VersionFile
 from noria.kernel.errors import Unavailable
 
 MAGIC = b"NORIATR1"
@@ -81,13 +81,7 @@ def read_head(data: bytes, root: str) -> Head:
 
 def decode(root: str, read: Callable[[str], bytes]) -> tuple[Manifest, Head]:
     """The files of a tree; `read` gives the bytes of the trees it is built on."""
-    steps: list[tuple[Head, bytes]] = []
-    name = root
-    while name:
-        data = read(name)
-        head = read_head(data, name)
-        steps.append((head, data))
-        name = head.base
+    steps = _chain(root, read)
     files: Manifest = {}
     for head, data in reversed(steps):
         rows, removed = _columns(head, data)
@@ -103,15 +97,83 @@ def decode(root: str, read: Callable[[str], bytes]) -> tuple[Manifest, Head]:
     return files, steps[0][0]
 
 
-def _columns(head: Head, data: bytes) -> tuple[list[VersionFile], list[str]]:
+def _chain(root: str, read: Callable[[str], bytes]) -> list[tuple[Head, bytes]]:
+    """A tree and those that it is built on, down to a whole one."""
+    found, name = list[tuple[Head, bytes]](), root
+    while name:
+        data = read(name)
+        found.append((read_head(data, name), data))
+        name = found[-1][0].base
+    return found
+
+
+def compare(a: str, b: str, read: Callable[[str], bytes]) -> list[FileChange] | None:
+    """What leads from `a` to `b`, told by the steps between them; None when they have no tree in common.
+
+    Of the tree in common only the files are made that a step names.
+    """
+    if a == b:
+        return []
+    ours, theirs = _chain(a, read), _chain(b, read)
+    names_a, names_b = [a, *(h.base for h, _ in ours)], [b, *(h.base for h, _ in theirs)]
+    common = next((name for name in names_b if name and name in names_a), "")
+    if not common:
+        return None
+    rest = ours[names_a.index(common) :]
+    before, after = _touched(ours[: names_a.index(common)]), _touched(theirs[: names_b.index(common)])
+    found = _pick({*before, *after}, rest)
+    changes = [
+        FileChange(path=p, before=before.get(p, found.get(p)), after=after.get(p, found.get(p)))
+        for p in sorted({*before, *after})
+    ]
+    return [c for c in changes if c.before != c.after]
+
+
+def _touched(steps: Sequence[tuple[Head, bytes]]) -> dict[str, VersionFile | None]:
+    """The files that steps (the latest first) brought or, as None, removed."""
+    found: dict[str, VersionFile | None] = {}
+    for head, data in reversed(steps):
+        rows, removed = _columns(head, data)
+        found.update(dict.fromkeys(removed))
+        found.update((f.path, f) for f in rows)
+    return found
+
+
+def _pick(paths: set[str], chain: Sequence[tuple[Head, bytes]]) -> dict[str, VersionFile | None]:
+    """Some files of a tree."""
+    found, (head, data) = _touched(chain[:-1]), chain[-1]
+    wanted = [p for p in paths if p not in found]
+    columns = _unpack(head, data)
+    places = {path: i for i, path in enumerate(columns[0].decode().split("\n"))} if wanted else {}
+    for path in wanted:
+        if (i := places.get(path)) is not None:
+            found[path] = VersionFile(
+                path=path,
+                size_bytes=int.from_bytes(columns[2][8 * i : 8 * i + 8], "little"),
+                digest=columns[3][32 * i : 32 * i + 32].hex(),
+                mode=EXECUTABLE_MODE if columns[1][i] else FILE_MODE,
+            )
+    return found
+
+
+def has_path_like(root: str, text: str, read: Callable[[str], bytes]) -> bool:
+    """May a path of this tree, or of one that it is built on, contain `text`?"""
+    return any(text.encode() in _unpack(head, data)[0] for head, data in _chain(root, read))
+
+
+def _unpack(head: Head, data: bytes) -> list[bytes]:
     import zstandard
 
-    at = 12 + int.from_bytes(data[8:12], "little")
-    parts: list[bytes] = []
+    at, parts = 12 + int.from_bytes(data[8:12], "little"), list[bytes]()
     for i, size in enumerate(head.columns):
         part = data[at : at + size]
         parts.append(part if i == 3 else zstandard.ZstdDecompressor().decompress(part))
         at += size
+    return parts
+
+
+def _columns(head: Head, data: bytes) -> tuple[list[VersionFile], list[str]]:
+    parts = _unpack(head, data)
     paths = parts[0].decode().split("\n") if head.rows else []
     sizes = array.array("Q", parts[2])
     digests = parts[3].hex()

@@ -14,7 +14,7 @@ from noria.kernel.errors import Conflict, Invalid, NoriaError
 from noria.repository.checkout import checkout
 from noria.repository.ingest import gather, look
 from noria.repository.repository import Repository
-from noria.repository.scan import StatCache
+from noria.repository.scan import StatCache, row_of, scan
 from tests.repository.conftest import commit_files, commit_folder, content, write_files
 
 
@@ -179,3 +179,27 @@ def test_the_cache_is_not_believed_about_what_is_stored(tmp_path: Path) -> None:
         assert content(repository, commit_folder(repository, "d", source, cache=cache)) == {
             "f": b"content", "big": b"b" * 400_000,
         }  # fmt: skip
+
+
+def test_of_many_files_none_is_missed_and_what_is_odd_is_refused(repository: Repository, tmp_path: Path) -> None:
+    """Another process looks at half of the folders, and leaves what is not plain to this one."""
+    source = write_files(tmp_path / "source", {f"d{i % 24:02d}/deep/{i}": b"%d" % i for i in range(6_000)})
+    (source / "d03" / "link").symlink_to("deep/3")
+    (source / "d04" / "deep" / "link").symlink_to("4")
+    (source / "d05" / "deep" / "5").chmod(0o755)
+    rows = scan(source)
+    places = sorted(p for p in source.rglob("*") if p.is_file())
+    assert rows == sorted(row_of(p.relative_to(source).as_posix(), p.stat()) for p in places)
+    assert len(rows) == 6_002 and [r[0] for r in rows if r[5]] == ["d05/deep/5"]
+    version = commit_folder(repository, "d", source)
+    assert content(repository, version) == {p.relative_to(source).as_posix(): p.read_bytes() for p in places}
+    checkout(repository, repository.manifest(version.commit.root), tmp_path / "out")
+    assert {p.relative_to(tmp_path / "out"): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
+        p.relative_to(source): p.read_bytes() for p in places
+    }
+    for i in range(24):
+        odd = source / f"d{i:02d}" / "odd"
+        odd.symlink_to("deep")
+        with pytest.raises(Invalid, match=f"d{i:02d}/odd"):
+            scan(source)
+        odd.unlink()

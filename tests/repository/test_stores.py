@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from noria.datasets import manifest
 from noria.kernel import crash
 from noria.kernel.crash import Crashed
 from noria.kernel.errors import Conflict, Invalid, NotFound, Unavailable
+from noria.repository import trees
 from noria.repository.check import repair, verify
 from noria.repository.checkout import checkout
 from noria.repository.collect import collect, usage
@@ -117,6 +119,31 @@ def flip(path: Path, at: int = -1) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
+
+
+def test_what_changed_is_told_by_the_steps_between_two_versions(repository: Repository, tmp_path: Path) -> None:
+    """Of any two versions, on two branches: the same as from the whole lists of files."""
+    rng = random.Random(3)
+    now = {f"d{i % 7}/{i:03d}": b"%d" % i for i in range(300)}
+    heads = {"main": dict(now)}
+    commit_files(repository, "d", now, tmp_path / "s")
+    repository.branch("d", "side")
+    heads["side"] = dict(now)
+    for i in range(24):
+        branch = "main" if i % 3 else "side"
+        files = heads[branch]
+        for path in rng.sample(sorted(files), 3):
+            if rng.random() < 0.4:
+                del files[path]
+            else:
+                files[path] = rng.randbytes(4)
+        files[f"new/{rng.randrange(40)}"] = b"new"
+        commit_files(repository, "d", files, tmp_path / "s", branch=branch)
+    roots = [v.commit.root for v in repository.versions("d")]
+    assert len({bool(trees.read_head(repository.objects.read(trees.tree_key(r)), r).base) for r in roots}) == 2
+    for a in roots:
+        for b in roots:
+            assert repository.changes(a, b) == manifest.changes(repository.manifest(a), repository.manifest(b))
 
 
 @pytest.mark.parametrize("what", ["packs/*/*.pack", "packs/*/*.idx", "trees/*/*", "commits/*/*"])

@@ -110,7 +110,8 @@ def manifest_path(table: str) -> str:
 
 def tables_in(paths: Iterable[str]) -> list[str]:
     """The paths of the tables among these paths of files."""
-    return [path[: -len(MANIFEST) - 1] for path in paths if path.endswith(f"/{MANIFEST}")]
+    end = f"/{MANIFEST}"
+    return [path[: -len(end)] for path in paths if path.endswith(end)]
 
 
 def table_of(path: str, tables: Iterable[str]) -> str:
