@@ -51,7 +51,8 @@ from noria.datasets.model import (
 from noria.datasets.model import Dataset as DatasetInfo
 from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.ids import DatasetVersionId, check_name, parse_handle
-from noria.repository.scan import Row, Source, StatCache, known_digests, now_ns, place_of, row_of, scan
+from noria.repository.scan import Source, StatCache, known_digests, now_ns, place_of, row_of, scan
+from noria.repository.walker import Row
 
 if TYPE_CHECKING:
     import pandas

@@ -29,7 +29,8 @@ BATCH_BYTES = 4 << 20
 BATCH_FILES = 1024
 THREADS = 2
 Say = Callable[[str], None]
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 Read = Callable[[VersionFile], Iterable[bytes]]  # where files come from, when not from the packs
 
 

