@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from noria.datasets.expectations import Checked, Expectations
     from noria.repository.merge import Strategy
     from noria.repository.tables.table import Table
+    from noria.repository.tables.whole import Copies
 
 UPLOADS_AT_ONCE = 8
 READ_BYTES = 256 << 10  # what a file object asks for at once
@@ -426,12 +427,14 @@ class Version:
     def arrow_dataset(self, prefix: str = "") -> pyarrow.dataset.Dataset:
         """The version's tables (or those whose path begins with `prefix`) as one Arrow dataset, read as it is asked for.
 
-        Larger than memory is fine: columns and row groups that are not needed are not fetched. Raises NotFound, and Invalid
-        when they are of different formats.
+        Larger than memory is fine: columns and row groups that are not needed are not fetched. Of a table, the parts in which
+        rows were changed since they were written are copied first. Raises NotFound, and Invalid when they are of different
+        formats.
         """
         import pyarrow.dataset as pads
 
         from noria.client.filesystem import NoriaFileSystem
+        from noria.repository.tables.whole import as_dataset
 
         self._note_read()
         if self.info.table and not prefix:
@@ -441,9 +444,22 @@ class Version:
             raise NotFound(f"{self.handle} has no Parquet or CSV file that begins with {prefix!r}.", where="prefix")
         if len({table_format(f.path) for f in found}) > 1:
             raise Invalid(f"{self.handle} has tables of several formats.", where="prefix", hint="Choose with a prefix.")
-        paths = [f"{self.handle}/{f.path}" for f in found]
-        kind = table_format(found[0].path) or ""
-        return pads.dataset(paths, format=kind, filesystem=NoriaFileSystem.of(self))
+        kind, files = table_format(found[0].path) or "", NoriaFileSystem.of(self)
+        if any(isinstance(f, TableFile) for f in found):
+            parts = [
+                as_dataset(self._rows_of(f), self._copies)
+                if isinstance(f, TableFile)
+                else pads.dataset(f"{self.handle}/{f.path}", format=kind, filesystem=files)
+                for f in found
+            ]
+            return parts[0] if len(parts) == 1 else pads.dataset(parts)
+        return pads.dataset([f"{self.handle}/{f.path}" for f in found], format=kind, filesystem=files)
+
+    @property
+    def _copies(self) -> Copies:
+        from noria.repository.tables.whole import Copies, copies_of_user
+
+        return Copies(copies_of_user())
 
     def _lake(self) -> Any:
         """A linked Delta, Iceberg or Lance table, read where it is by its own library. Raises Unavailable when it is gone."""

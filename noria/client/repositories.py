@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from noria.datasets.expectations import Checked, Expectations
     from noria.repository.merge import Strategy
     from noria.repository.tables.table import Table
+    from noria.repository.tables.whole import Copies
 
 CHANGES_MAX = 1000  # listed in a diff
 
@@ -333,6 +334,10 @@ class LocalVersion(Version):
 
     def _rows_of(self, file: TableFile) -> Table:
         return self._repository.table(file)
+
+    @property
+    def _copies(self) -> Copies:
+        return self._repository.copies
 
     def verify(self, progress: Progress | None = None) -> Verified:
         damaged, size_bytes = list[Damage](), 0

@@ -112,7 +112,7 @@ class Repository:
         self._commit = lru_cache(maxsize=4096)(self._read_commit)
         self._files = lru_cache(maxsize=4)(self._read_files)
         self._table = lru_cache(maxsize=4)(self._read_table)
-        self._copies = Copies(copies_folder(objects))
+        self.copies = Copies(copies_folder(objects))
 
     @property
     def url(self) -> str:
@@ -309,7 +309,7 @@ class Repository:
 
     def whole_path(self, file: TableFile) -> Path:
         """Where the one Parquet file is that a table is read as; written if need be."""
-        return self._copies.path(self.table(file), file.digest)
+        return self.copies.path(self.table(file), file.digest)
 
     def whole_size(self, file: TableFile) -> int:
         """How long that is."""
@@ -317,7 +317,7 @@ class Repository:
 
     def whole(self, file: TableFile) -> VersionFile:
         """The one Parquet file that a table is read as."""
-        return self._copies.file(self.table(file), file)
+        return self.copies.file(self.table(file), file)
 
     def _read_tree(self, root: str) -> tuple[Manifest, trees.Head]:
         return trees.decode(root, lambda name: self.objects.read(trees.tree_key(name)))
@@ -366,7 +366,7 @@ class Repository:
     def read(self, file: VersionFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of a file from `start` to `end` (exclusive); each piece is checked against its digest."""
         if isinstance(file, TableFile):
-            yield from self._copies.pieces(self.table(file), file.digest, start, end)
+            yield from self.copies.pieces(self.table(file), file.digest, start, end)
             return
         end = file.size_bytes if end is None else min(end, file.size_bytes)
         at, batch, total = 0, list[tuple[bytes, int, int]](), 0

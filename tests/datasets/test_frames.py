@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pytest
 from pyarrow import parquet
 
@@ -86,6 +87,39 @@ def test_a_version_is_read_every_way(flights: Dataset, tmp_path: Path) -> None:
     assert flights.status(tmp_path / "out") == []
     assert made.verify().damaged == [] and made.rows_count == 2000
     pd.testing.assert_frame_equal(flights.version(1).to_pandas(), frame())
+
+
+def test_an_arrow_dataset_reads_a_table_where_it_is_stored(flights: Dataset, tmp_path: Path, noria: Noria) -> None:
+    """No copy of the whole table is made for it; only of parts that have layers, and by no server."""
+    first = flights.commit(frame(), key="id")
+    found = first.arrow_dataset()
+    assert found.to_table(columns=["x"], filter=pads.field("id") == 7).to_pydict() == {"x": [frame().x[7]]}
+    assert found.count_rows() == 2000 and set(found.schema.names) == set(frame().columns)
+    stores = [tmp_path / "home" / "blobs" / "files", Path(noria.config.blobs_url) / "files"]
+    assert not [copy for store in stores for copy in store.glob("**/*.parquet")]
+    second = flights.commit(edited(frame())).arrow_dataset()
+    pd.testing.assert_frame_equal(rows(second.to_table().to_pandas()), rows(edited(frame())))
+    assert duckdb.sql("select count(*) from second where x in (7, 8, 9)").fetchall() == [(3,)]
+    assert not list(stores[1].glob("**/*.parquet"))
+
+
+def test_categories_are_rows_like_others(flights: Dataset) -> None:
+    """Texts come back as categories, other values as themselves, with whatever numbers the frame gave them."""
+    old = pd.DataFrame(
+        {"id": range(600), "grade": pd.Categorical(["low", "high", None] * 200), "size": pd.Categorical([3, 1] * 300)}
+    )
+    first = flights.commit(old, key="id")
+    other = old.assign(grade=old.grade.cat.reorder_categories(["low", "high"]).cat.add_categories(["never"]))
+    assert not flights.commit(other).is_new
+    new = old.copy()
+    new.loc[4, "grade"] = "low"
+    second = flights.commit(new)
+    for version, wanted in ((first, old), (second, new)):
+        found = rows(version.to_pandas())
+        assert found.grade.dtype == "category" and found["size"].tolist() == wanted["size"].tolist()
+        assert found.grade.astype(object).fillna("").tolist() == wanted.grade.astype(object).fillna("").tolist()
+    assert rows(second.arrow_dataset().to_table().to_pandas()).equals(rows(second.to_pandas()))
+    assert flights.diff(1, 2, rows=True).tables[0].rows.changed_count == 1  # type: ignore[union-attr]
 
 
 def test_the_same_rows_make_no_version(flights: Dataset) -> None:

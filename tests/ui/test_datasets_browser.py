@@ -158,3 +158,28 @@ def test_a_dataset_without_tables_pictures_or_users(page: Any, filled: Filled) -
         page.goto(f"/datasets/notes?tab={tab}")
         page.wait_for_selector(f"text={said}")
     assert complaints(page) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_frame_committed_as_a_table_is_one_file_of_rows(chromium: Any, filled: Filled, theme: str) -> None:
+    rows = Dataset(f"rows-{theme}", filled.data._api)
+    rows.commit(frame(500), key="key", message="All of them")
+    changed = frame(500).drop(index=9)
+    changed.loc[[5, 70], "delay"] = [99, 98]
+    rows.commit(pd.concat([changed, frame(501).tail(1)]), message="Three rows differ")
+    page = opened(chromium, filled.url, theme)
+    page.goto(f"/datasets/{rows.name}")
+    page.get_by_text("Three rows differ").first.wait_for()
+    for tab in ("columns", "sample", "files"):
+        page.goto(f"/datasets/{rows.name}?tab={tab}")
+        page.get_by_text("data.parquet").first.wait_for()
+        shot(page, f"table-{tab}-{theme}")
+        assert "_table.json" not in page.locator("main").inner_text(), "how it is stored is nobody's business"
+    page.goto(f"/datasets/{rows.name}/2?tab=diff&against=1")
+    page.get_by_label("Compare rows too").check()
+    page.wait_for_selector("text=Rows by key")
+    text = page.locator("main").inner_text()
+    assert "+1" in text and "−1" in text and "~2" in text
+    shot(page, f"table-diff-{theme}")
+    assert complaints(page) == [] and not page.problems
+    page.context.close()

@@ -156,9 +156,15 @@ def _says(kind: Any) -> Any:
 
 
 def _plain_type(kind: Any) -> Any:
-    """Views (as polars gives them) say the same as what they view, and Parquet keeps that."""
+    """Views (as polars gives them) say the same as what they view, and Parquet keeps that.
+
+    Of categories it keeps those that are texts, with numbers of 32 bits and no order among them; others become their values.
+    """
     import pyarrow as pa
 
+    if pa.types.is_dictionary(kind):
+        value = _says(_plain_type(kind.value_type))
+        return pa.dictionary(pa.int32(), value) if pa.types.is_string(value) else value
     if pa.types.is_string_view(kind):
         return pa.string()
     return pa.binary() if pa.types.is_binary_view(kind) else kind

@@ -186,12 +186,12 @@ class Table:
         whole = concat(found) if found else schema.empty_table()
         return whole.replace_schema_metadata(self.schema.metadata)
 
-    def write(self, target: Path) -> Path:
-        """All rows as one plain Parquet file; one fragment is held at a time."""
+    def write(self, target: Path, fragments: Sequence[Fragment] | None = None) -> Path:
+        """All rows (or those of some fragments) as one plain Parquet file; one fragment is held at a time."""
         from pyarrow import parquet
 
         with parquet.ParquetWriter(target, self.schema, compression="zstd", use_content_defined_chunking=True) as out:
-            for fragment in self.fragments:
+            for fragment in self.fragments if fragments is None else fragments:
                 rows = self.fragment(fragment)
                 if rows.num_rows:
                     out.write_table(

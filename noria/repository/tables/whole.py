@@ -10,15 +10,20 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from blake3 import blake3
 
 from noria.datasets.model import VersionFile
 from noria.repository.objects import FolderObjects, Objects
+from noria.repository.tables.model import Fragment
 from noria.repository.tables.table import Table
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 READ_BYTES = 4 << 20
 COPIES_BYTES = 4 << 30  # of all copies together
@@ -45,7 +50,24 @@ def copies_folder(objects: Objects) -> Path:
     """Where copies of a store's tables are: in the folder itself, where the collector knows them, else in the user's cache."""
     if isinstance(objects, FolderObjects):
         return objects.folder / "files"
-    return Path("~/.cache/noria/tables").expanduser()
+    return copies_of_user()
+
+
+def copies_of_user() -> Path:
+    """Where copies of tables that are kept elsewhere are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "noria" / "tables"
+
+
+def as_dataset(table: Table, copies: Copies) -> pyarrow.dataset.Dataset:
+    """A table as an Arrow dataset of its fragments: read where they are stored, as far as is asked; from a copy under layers."""
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+    kind, found = pads.ParquetFileFormat(), []
+    for fragment in table.fragments:
+        file = pa.memory_map(str(copies.fragment(table, fragment))) if fragment.layers else table.open(fragment)
+        found.append(kind.make_fragment(file))
+    return pads.FileSystemDataset(found, table.schema, kind)
 
 
 class Copies:
@@ -56,6 +78,13 @@ class Copies:
 
     def path(self, table: Table, digest: str) -> Path:
         """The file of a table whose manifest has this digest."""
+        return self._made(digest, table.write)
+
+    def fragment(self, table: Table, fragment: Fragment) -> Path:
+        """The file of one fragment with its layers: the same for every version in which it says the same."""
+        return self._made(table.mark(fragment), lambda draft: table.write(draft, [fragment]))
+
+    def _made(self, digest: str, write: Callable[[Path], object]) -> Path:
         place = self._folder / digest[:2] / f"{digest}.parquet"
         turn = turn_of(digest)
         with turn.lock:  # two readers of one table would write it twice
@@ -63,7 +92,7 @@ class Copies:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 draft = place.with_name(f".{secrets.token_hex(6)}")
                 try:
-                    table.write(draft)
+                    write(draft)
                     draft.replace(place)
                 finally:
                     draft.unlink(missing_ok=True)
