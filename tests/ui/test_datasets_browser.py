@@ -170,9 +170,9 @@ def test_a_frame_committed_as_a_table_is_one_file_of_rows(chromium: Any, filled:
     page = opened(chromium, filled.url, theme)
     page.goto(f"/datasets/{rows.name}")
     page.get_by_text("Three rows differ").first.wait_for()
-    for tab in ("columns", "sample", "files"):
+    for tab, said in (("columns", "delay"), ("sample", "JFK"), ("files", "data.parquet")):
         page.goto(f"/datasets/{rows.name}?tab={tab}")
-        page.get_by_text("data.parquet").first.wait_for()
+        page.locator("main").get_by_text(said).first.wait_for()
         shot(page, f"table-{tab}-{theme}")
         assert "_table.json" not in page.locator("main").inner_text(), "how it is stored is nobody's business"
     page.goto(f"/datasets/{rows.name}/2?tab=diff&against=1")

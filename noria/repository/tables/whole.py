@@ -55,7 +55,7 @@ def copies_folder(objects: Objects) -> Path:
 
 def copies_of_user() -> Path:
     """Where copies of tables that are kept elsewhere are."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "noria" / "tables"
+    return Path("~/.cache/noria/tables").expanduser()
 
 
 def as_dataset(table: Table, copies: Copies) -> pyarrow.dataset.Dataset:
