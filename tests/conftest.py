@@ -21,6 +21,7 @@ from noria.client.local import InProcess
 from noria.config import Config, load_config
 from noria.http.asgi import asgi
 from noria.http.door import ASGI
+from noria.kernel import db
 from noria.kernel.clock import ManualClock
 from noria.kernel.ids import new_id
 from noria.kernel.op import Actor, Op
@@ -49,6 +50,21 @@ def postgres() -> Iterator[str]:
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_pulls_the_plug() -> Iterator[None]:
+    """No waiting for the disk in the processes of the tests; servers that a test starts on their own wait as ever."""
+    real_fsync, real_engine = os.fsync, db._sqlite_engine
+
+    def engine(url: str) -> sa.Engine:
+        made = real_engine(url)
+        sa.event.listen(made, "connect", lambda connection, _: connection.execute("pragma synchronous=off"))
+        return made
+
+    os.fsync, db._sqlite_engine = lambda _: None, engine
+    yield
+    os.fsync, db._sqlite_engine = real_fsync, real_engine
 
 
 @pytest.fixture(scope="session")
