@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # servers and tests start many processes; each would compile everything anew
 T ?= tests
 
-.PHONY: help setup docs demo test test-fast test-kubernetes test-ray test-slurm dev check format types approve bench ci screenshots lock clean
+.PHONY: help setup docs demo test test-fast test-ray test-slurm dev check format types approve bench ci screenshots lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,10 +52,6 @@ test-ray: setup  ## The executor for Ray, with distributed training by Ray Train
 test-slurm: setup  ## The executor for Slurm against a cluster of one node (root; Debian's slurmctld slurmd slurm-client munge)
 	NORIA_SLURM=real $(BIN)/python -m pytest -n 0 tests/pipelines/test_executor_slurm.py
 
-test-kubernetes: setup  ## The executor for Kubernetes against its real control plane, built once (root; Debian's source package)
-	$(BIN)/python scripts/kubernetes_control_plane.py
-	NORIA_KUBERNETES=real $(BIN)/python -m pytest -n 0 tests/pipelines/test_executor_kubernetes.py
-
 dev: setup noria/site/index.html  ## A server on a scratch home, restarted when the source changes
 	$(BIN)/python scripts/dev.py
 
@@ -88,8 +84,8 @@ lock-clients: setup  ## Resolve anew the MLflow versions that the protocol tests
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/tables.lock
 	printf 'kserve\ntritonclient[http,grpc]\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/inference.lock
-	$(BIN)/uv pip compile tests/protocol/clients/ray.in --universal --generate-hashes --quiet --python-version 3.11 \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/ray.lock
+	for each in ray ray-train; do $(BIN)/uv pip compile tests/protocol/clients/$$each.in --universal --generate-hashes --quiet \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/$$each.lock; done
 	$(BIN)/uv pip compile tests/protocol/clients/autolog.in --override tests/protocol/clients/autolog.overrides --universal \
 		--generate-hashes --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		-o tests/protocol/clients/autolog.lock

@@ -1,7 +1,8 @@
 """Makes the environments of other MLflow versions that the protocol tests speak with, below .venv/clients.
 
 One environment for each lock in tests/protocol/clients: clients of older versions, the full server of the newest, `autolog`, the
-frameworks that MLflow logs by itself, `tables`, the libraries of Delta, Iceberg and Lance, and `inference`, the clients of serving.
+frameworks that MLflow logs by itself, `tables`, the libraries of Delta, Iceberg and Lance, `inference`, the clients of serving, and
+`ray`, a cluster for the tests of executors; `ray-train`, the same with PyTorch (1.5 GB), is made when it is asked for.
 Made with uv, with hashes; made again when its lock changes. `make test` calls this; so does a test that finds one missing.
 
 PyTorch comes after the lock: its ordinary wheels for Linux need gigabytes of CUDA, the ones for processors alone have another
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 LOCKS = ROOT / "tests" / "protocol" / "clients"
 PLACE = ROOT / ".venv" / "clients"
 LIMIT_S = 900
-WITHOUT_CUDA = {"autolog": ["torch==2.13.0"], "ray": ["torch==2.13.0"]}
+WITHOUT_CUDA = {"autolog": ["torch==2.13.0"], "ray-train": ["torch==2.13.0"]}
 
 
 def python_of(name: str) -> Path:
@@ -61,9 +62,9 @@ def names() -> list[str]:
 
 def versions() -> list[str]:
     """Those that hold a version of MLflow to speak with."""
-    return [name for name in names() if name not in ("autolog", "tables", "inference", "ray")]
+    return [name for name in names() if name not in ("autolog", "tables", "inference", "ray", "ray-train")]
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or names():
+    for name in sys.argv[1:] or [name for name in names() if name != "ray-train"]:
         print(python_of(name))

@@ -1,11 +1,12 @@
-"""Steps as Kubernetes Jobs, against a stand-in of the API server that really runs them; with NORIA_KUBERNETES=real against the real one,
-which `make test-kubernetes` builds.
-"""
+"""Steps as Kubernetes Jobs, against a stand-in of the API server that really runs them."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,20 +20,15 @@ from noria.pipelines.worker.kubernetes import Kubernetes
 from noria.pipelines.worker.remote import Job, State
 from noria.pipelines.worker.server import Broken
 from noria.testing.executor_contract import ExecutorContract, Played, play
-from tests.pipelines.kubernetes_real import RealControlPlane
 from tests.pipelines.kubernetes_standin import ControlPlane
-from tests.pipelines.processes import Server, ended, imported, until
+from tests.pipelines.processes import ROOT, Server, ended, until
 
 pytestmark = pytest.mark.protocol
 
 
-IS_REAL = os.environ.get("NORIA_KUBERNETES") == "real"
-only_standin = pytest.mark.skipif(IS_REAL, reason="looks into the stand-in")
-
-
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    made = (RealControlPlane if IS_REAL else ControlPlane)(tmp_path_factory.mktemp("plane"))
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    made = ControlPlane(tmp_path_factory.mktemp("plane"))
     yield made
     made.close()
 
@@ -51,7 +47,6 @@ class TestKubernetes(ExecutorContract):
     """The contract."""
 
 
-@only_standin
 def test_what_a_step_asks_for_is_what_its_job_asks_for(played: Played, plane: ControlPlane) -> None:
     specs = {job["metadata"]["annotations"]["noria.dev/step"]: job["spec"]["template"]["spec"] for job in plane.seen}
     (speak,) = specs["speak"]["containers"]
@@ -72,7 +67,6 @@ def test_each_try_says_in_which_image_it_ran(played: Played) -> None:
     assert played.attempts("use")[0]["place"]["details"] == {"namespace": "ml"}
 
 
-@only_standin
 def test_nothing_is_left_behind_but_what_a_killed_agent_could_not_remove(played: Played, plane: ControlPlane) -> None:
     left = [job["metadata"]["annotations"]["noria.dev/step"] for job in plane.jobs.values()]
     assert left == ["again"]  # ended by itself; Kubernetes removes it in time
@@ -128,7 +122,6 @@ def test_a_pod_that_cannot_start_says_why(plane: ControlPlane) -> None:
     asyncio.run(play())
 
 
-@only_standin
 def test_a_template_is_kept_and_its_mistakes_are_told(plane: ControlPlane) -> None:
     async def play() -> None:
         container = {"name": "step", "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
@@ -194,13 +187,29 @@ def lossy(folder: str):
 
 
 def test_a_step_whose_pod_is_evicted_runs_again_and_one_that_never_starts_fails(plane: ControlPlane, tmp_path: Path) -> None:
-    (tmp_path / "lossy.py.txt").write_text(STEPS)
     (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "lossy.py").write_text(STEPS)
     server = Server(tmp_path / "home")
+
+    def noria(*args: str) -> str:
+        env = {**os.environ, "NORIA_URL": server.url, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "noria.cli.main", *args]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True).stdout
+
     try:
         with server.worker(more=["--executor", "kubernetes"], settings=settings(plane)), server.api() as api:
-            with imported(tmp_path / "lossy.py.txt", tmp_path / "code") as module:
-                run = module.lossy.submit(folder=str(tmp_path), api=api, queues={"*": "kubernetes"})
+            sent = [
+                "--param",
+                f"folder={tmp_path}",
+                "--queue",
+                "elsewhere",
+                "--queue",
+                "survive=kubernetes",
+                "--queue",
+                "never=kubernetes",
+            ]
+            run = json.loads(noria("pipeline", "run", str(tmp_path / "code" / "lossy.py"), *sent, "--no-wait", "--json"))
+            assert run["queues"] == {"*": "elsewhere", "survive": "kubernetes", "never": "kubernetes"}
             until(lambda: (tmp_path / "began-1").exists())
             plane.kill_pods("Evicted")
             view = ended(api, run["id"])
@@ -209,6 +218,8 @@ def test_a_step_whose_pod_is_evicted_runs_again_and_one_that_never_starts_fails(
             assert "Evicted" in steps["survive"]["attempts"][0]["error"]
             assert (steps["survive"]["step"]["failures"], steps["survive"]["step"]["losses"]) == (0, 1)
             assert steps["survive"]["attempts"][1]["place"]["image"] == "steps:2"
+            shown = noria("pipeline", "show", run["id"])
+            assert f"kubernetes noria-{steps['survive']['step']['id']}-2 on " in shown, shown
             assert steps["never"]["step"]["state"] == "failed" and "InvalidImageName" in steps["never"]["step"]["error"]
     finally:
         server.stop()

@@ -20,13 +20,14 @@ from tests.pipelines.processes import ROOT, Server, ended, free_port, imported, 
 
 TOKEN = "token-of-the-tests-of-ray-0123456789abcdef"
 
-pytestmark = [pytest.mark.protocol, pytest.mark.slow]
+IS_ALL = os.environ.get("NORIA_RAY") == "all"
+pytestmark = [pytest.mark.protocol, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The dashboard of a head that this module starts and ends."""
-    python = python_of("ray")
+    python = python_of("ray-train" if IS_ALL else "ray")
     folder = tmp_path_factory.mktemp("r")
     port = free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("NORIA_", "MLFLOW_", "RAY_"))}
@@ -96,7 +97,7 @@ def test_a_try_says_on_which_cluster_it_ran(played: Played, address: str) -> Non
     assert place["details"] == {"address": address} and place["job"].startswith("noria-")
 
 
-@pytest.mark.skipif(os.environ.get("NORIA_RAY") != "all", reason="a minute of Ray's own work: make test-ray")
+@pytest.mark.skipif(not IS_ALL, reason="a minute of Ray's own work: make test-ray")
 def test_pytorch_is_trained_on_two_workers_of_the_cluster(address: str, tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     shutil.copy(ROOT / "examples" / "ray_train.py", tmp_path / "ray_train.py.txt")
