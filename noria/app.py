@@ -11,6 +11,8 @@ import noria.access.http
 import noria.access.people_http
 import noria.access.scim_http
 import noria.access.sign_in_http
+import noria.access.vault_http
+import noria.compliance.http
 import noria.conversations.http
 import noria.datasets.http
 import noria.governance.http
@@ -31,6 +33,8 @@ import noria.tracking.traces_http
 import noria.tracking.views.http
 from noria.access.oidc import OidcSettings
 from noria.access.service import Access
+from noria.compliance.proofs import StandingProofs
+from noria.compliance.service import Compliance
 from noria.config import Config, load_config
 from noria.conversations.inbox import Inboxes
 from noria.conversations.service import Conversations
@@ -44,6 +48,7 @@ from noria.governance.policies import Policies
 from noria.governance.provenance import Provenances
 from noria.governance.questions import Questions
 from noria.governance.scans import Scans
+from noria.governance.standing import Standing
 from noria.governance.webhooks import JOB_KIND, Webhooks
 from noria.http.asgi import asgi
 from noria.http.door import ASGI
@@ -51,6 +56,7 @@ from noria.kernel.blobs import BlobStore, open_blobs
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.collector import Collector, KeptBlobs
 from noria.kernel.db import Database
+from noria.kernel.envelope import open_keys
 from noria.kernel.errors import Invalid
 from noria.kernel.events import Pump, Reconciler, Subscriber
 from noria.kernel.jobs import Jobs
@@ -58,6 +64,7 @@ from noria.kernel.op import Ops
 from noria.kernel.ticks import Ticks
 from noria.loops.service import Loops, LoopsReconciler
 from noria.migrations import open_db
+from noria.monitoring.metrics import METRICS
 from noria.monitoring.service import Monitoring
 from noria.pipelines.admission import Admission
 from noria.pipelines.asking import Answers
@@ -127,6 +134,7 @@ class App(Struct, frozen=True, kw_only=True):
     loops: Loops
     conversations: Conversations
     inboxes: Inboxes
+    compliance: Compliance
 
     def routes(self) -> list[HTTPRouteHandler]:
         """The routes of every slice."""
@@ -138,6 +146,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.access.http.routes(self.access),
             *noria.access.people_http.routes(self.access),
             *noria.access.sign_in_http.routes(self.access),
+            *noria.access.vault_http.routes(self.access.vault),
             *noria.access.scim_http.routes(self.access),
             *noria.datasets.http.routes(self.datasets),
             *noria.tracking.http.routes(self.tracking, self.transfers),
@@ -162,6 +171,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
             *noria.conversations.http.routes(self.conversations, self.inboxes),
+            *noria.compliance.http.routes(self.compliance),
         ]
 
     def start(self) -> None:
@@ -198,7 +208,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     queues = Queues(db, lease_s=config.lease_s)
     work = Work(db, ops, ticks, access, pipelines, transitions)
     watch = Watch(db, ops, config.watched)
-    schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, pipelines, watch)
+    schedules, triggers = Schedules(db, ops, pipelines), Triggers(db, ops, access, pipelines, watch)
     pipelines.declared = Declared(schedules, triggers)
     backfills = Backfills(db, ops, pipelines)
     sweeps = Sweeps(db, ops, ticks, pipelines, transitions)
@@ -208,12 +218,18 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     scans = registry.inspector = Scans(db, ops, blobs, registry)
     provenances = Provenances(db, ops, blobs, registry, config.home)
     audit = Audit(db, ops, blobs, config.home, parse_anchors(config.anchors))
-    webhooks = Webhooks(db, ops)
+    webhooks = Webhooks(db, ops, access)
     jobs.register(JOB_KIND, webhooks.deliver)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
     subjects = Subjects(datasets, tracking, registry, pipelines, serving, monitoring, approvals, loops)
     conversations = Conversations(db, ops, access, subjects)
     inboxes = Inboxes(db, ops, access, conversations)
+    standing = Standing(db, blobs, config.home, parse_anchors(config.anchors))
+    proofs = StandingProofs(
+        ops, datasets, registry, statement=standing.provenance, audit=standing.audit,
+        metric_kind=lambda name: METRICS[name].kind if name in METRICS else "",
+    )  # fmt: skip
+    compliance = Compliance(db, ops, access, datasets, proofs)
     tracking.purge = Purge(db, tracking, collector)
     collector.users += [tracking, registry, pipelines, serving]  # datasets keep their bytes in packs of their own
     runs_lineage = RunLineage(db, ops, tracking)
@@ -222,7 +238,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
         work, Admission(db, ops, pipelines, transitions), sweeps, schedules, watch, backfills, approvals, scans,
         provenances, audit,
-        monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops),
+        monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops), compliance,
         Upkeep(db), collector, tracking.purge,
         transfers,
     ]  # fmt: skip
@@ -233,11 +249,11 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         registry=registry,
         pipelines=pipelines, elsewhere=Elsewhere(db, ops, access, blobs, pipelines, work),
         sweeps=sweeps, work=work, queues=queues, schedules=schedules, triggers=triggers,
-        hooks=Hooks(db, ops), backfills=backfills, serving=serving,
+        hooks=Hooks(db, ops, access), backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks,
         scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops, conversations=conversations,
-        inboxes=inboxes,
+        inboxes=inboxes, compliance=compliance,
     )  # fmt: skip
 
 
@@ -255,6 +271,7 @@ def _open_access(db: Database, config: Config, clock: Clock) -> Access:
     return Access(
         db, clock=clock, is_loopback=config.is_loopback, step_up_minutes=config.step_up_minutes, oidc=oidc,
         mapped=dict(_pair(text) for text in config.oidc_groups), browser_url=config.browser_url,
+        keys=open_keys(config.secrets_key, config.home),
     )  # fmt: skip
 
 

@@ -85,6 +85,11 @@ SETTINGS: tuple[Setting, ...] = (
         "anchors", "Comma-separated places that are told audit checkpoints: file:/path, syslog://host:514, https://…", ""
     ),
     Setting(
+        "secrets_key",
+        "Where the master key of secrets is: file:/path, or command:/path of a program that wraps keys; empty: a file in the home.",
+        "",
+    ),
+    Setting(
         "suspicious_models",
         "What happens when a model whose files would run code is to get traffic: refuse, unless an administrator accepted it, or warn.",
         "refuse",
@@ -148,6 +153,7 @@ class Config(Struct, frozen=True, kw_only=True):
     seal_s: float = 2.0
     lease_s: float = 30.0
     anchors: tuple[str, ...] = ()
+    secrets_key: str = ""
     suspicious_models: Literal["refuse", "warn"] = "refuse"
     log_level: str = "info"
     url: str = ""

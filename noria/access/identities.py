@@ -27,7 +27,7 @@ class Identities:
     """Finds, makes and links accounts."""
 
     def __init__(self, db: Database, groups: Groups, book: RightsBook, mapped: dict[str, str]) -> None:
-        self._db, self._groups, self._book, self._mapped = db, groups, book, mapped
+        self._db, self._groups, self._book, self.mapped = db, groups, book, mapped
 
     def account(self, tx: Write, op: Op, issuer: str, claims: dict[str, Any], groups_claim: str) -> Principal:
         """The active account of an identity, made if need be, with its groups as of now. Raises Unauthenticated, Forbidden."""
@@ -61,7 +61,7 @@ class Identities:
     def _sort(self, tx: Write, op: Op, person: Principal, claimed: Any) -> None:
         """Into the groups that were named and are mapped; out of those that an earlier sign-in put them in."""
         names = [g for g in claimed if isinstance(g, str)][:GROUPS_MAX] if isinstance(claimed, list) else []
-        wanted = {self._mapped[name] for name in names if name in self._mapped}
+        wanted = {self.mapped[name] for name in names if name in self.mapped}
         now = {g.name: g for g in store.groups_of(tx, person.id, SOURCE)}
         for name in sorted(wanted - set(now)):
             group = store.principal(tx, name=name)

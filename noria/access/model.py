@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from noria.kernel.errors import Invalid
 from noria.kernel.facts import Fact, fact
 from noria.kernel.ids import PrincipalId
 
@@ -207,6 +209,16 @@ class Trust(Struct, frozen=True, kw_only=True):
     scopes: list[str] = []
     minutes: int = 15
     jwks: str = ""
+
+
+class ProviderInfo(Struct, frozen=True, kw_only=True):
+    """The identity provider as it is set; `groups` maps its groups to ours."""
+
+    issuer: str = ""
+    client_id: str = ""
+    scopes: str = ""
+    groups_claim: str = ""
+    groups: dict[str, str] = {}
 
 
 class Grant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -555,3 +567,22 @@ class TrustRemoved(Fact):
     """Tokens of an issuer no longer stand for a service account."""
 
     name: str
+
+
+_SECRET_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,127}\Z")
+# Variables that decide which code runs: a secret of such a name would be a way to run one's own.
+_RESERVED_VARIABLE = re.compile(
+    r"^(?:NORIA_.*|MLFLOW_TRACKING_.*|LD_.*|DYLD_.*|PYTHON.*|PATH|HOME|SHELL|IFS|BASH_ENV|ENV|TMPDIR|CUDA_VISIBLE_DEVICES)\Z"
+)
+
+
+def check_secret_name(name: str, *, where: str = "name") -> str:
+    """`name` if a secret can have it: it becomes the name of a variable. Raises Invalid."""
+    if not _SECRET_NAME.match(name):
+        raise Invalid(
+            f"{name[:80]!r} cannot be the name of a secret.", where=where,
+            hint="Capital letters, digits and _, beginning with a letter: it becomes the name of a variable.",
+        )  # fmt: skip
+    if _RESERVED_VARIABLE.match(name):
+        raise Invalid(f"{name} is a variable that decides what runs, so no secret can have its name.", where=where)
+    return name

@@ -20,7 +20,7 @@ from msgspec import Struct
 from noria.access import store, tokens
 from noria.access.identities import Identities
 from noria.access.issuers import Issuer, ask
-from noria.access.model import Pending
+from noria.access.model import Pending, ProviderInfo
 from noria.access.sessions import Sessions
 from noria.kernel.clock import Clock
 from noria.kernel.db import Database
@@ -55,6 +55,18 @@ class Oidc:
     @property
     def issuer(self) -> str:
         return self._issuer.url
+
+    @property
+    def info(self) -> ProviderInfo:
+        """What was set, less what is secret."""
+        s = self._settings
+        return ProviderInfo(
+            issuer=s.issuer,
+            client_id=s.client_id,
+            scopes=s.scopes,
+            groups_claim=s.groups_claim,
+            groups=self._identities.mapped,
+        )
 
     @property
     def name(self) -> str:

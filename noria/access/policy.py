@@ -11,6 +11,7 @@ from noria.kernel import things
 READ = frozenset({
     "event.read", "experiment.read", "run.read", "dataset.read", "model.read", "pipeline.read", "endpoint.read",
     "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read", "view.read", "comment.read",
+    "compliance.read",
 })  # fmt: skip
 BYTES = frozenset(
     {"artifact.read", "blob.read", "inference.read"}
@@ -26,10 +27,25 @@ DECIDE = frozenset({"approval.decide"})
 REMOVE = frozenset({"experiment.delete", "run.delete", "run.purge", "dataset.delete", "model.delete", "endpoint.delete"})
 IMPORT = frozenset({"run.import", "model.import"})  # with the ids and times they had elsewhere
 WATCH = frozenset(
-    {"monitor.write", "loop.write", "loop.run", "trigger.write", "queue.write", "dataset.expect", "dataset.transfer"}
+    {
+        "monitor.write",
+        "loop.write",
+        "loop.run",
+        "trigger.write",
+        "queue.write",
+        "dataset.expect",
+        "dataset.transfer",
+        "compliance.write",
+        "secret.write",
+    }
 )
-INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read"})
-GOVERN = frozenset({"policy.write", "access.write", "access.provision", "webhook.write", "audit.seal", "system.admin"})
+INSPECT = frozenset({"audit.read", "audit.export", "access.read", "webhook.read", "secret.read"})
+GOVERN = frozenset(
+    {"policy.write", "access.write", "access.provision", "webhook.write", "compliance.waive", "audit.seal", "system.admin"}
+)
+SECRETS = frozenset(
+    {"secret.read", "secret.use"}
+)  # their names, and having them given to one's own steps; never their values
 VIEWS = frozenset({"view.write"})  # whoever reads runs may name what they look at
 TALK = frozenset({"comment.write"})  # whoever may read a thing may say something about it
 OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
@@ -39,14 +55,15 @@ INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own process
 ROLES: dict[str, frozenset[str]] = {
     "viewer": READ | VIEWS | TALK | BYTES | OWN,
     "predictor": USE | OWN,
-    "contributor": READ | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
+    "contributor": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
     "approver": READ | VIEWS | TALK | BYTES | OWN | DECIDE,
     "deployer": READ | VIEWS | TALK | BYTES | OWN | ASK | DEPLOY | USE,
-    "maintainer": READ | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE | IMPORT | WATCH,
+    "maintainer": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE
+    | IMPORT | WATCH,
     "agent": WORK | OWN,
     "auditor": READ | VIEWS | TALK | OWN | INSPECT,
-    "admin": READ | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE | IMPORT
-    | WATCH | INSPECT | GOVERN,
+    "admin": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE
+    | IMPORT | WATCH | INSPECT | GOVERN,
 }  # fmt: skip
 
 # About the workspace itself, not about things in it: somebody from whom a thing is hidden may still do them. Every other action on
@@ -58,13 +75,15 @@ WORKSPACE_ACTIONS = (
 _KINDS: dict[str, tuple[str, ...]] = {  # on what kind of thing an action of this noun is asked for; any other noun: on any
     "experiment": ("experiment",), "run": ("experiment",), "artifact": ("experiment", "model"), "dataset": ("dataset",),
     "blob": ("dataset",), "model": ("model",), "pipeline": ("pipeline",), "trigger": ("pipeline",), "endpoint": ("endpoint",),
-    "inference": ("endpoint",), "monitor": ("monitor", "endpoint"), "loop": ("loop",),
+    "inference": ("endpoint",), "monitor": ("monitor", "endpoint"), "loop": ("loop",), "compliance": ("system",), "secret": ("project",),
 }  # fmt: skip
 
 
 # What cannot be taken back (a run or an experiment that is put away can), and what changes who may do what: in a browser it wants a
 # recent sign-in.
-STEP_UP = (REMOVE - {"run.delete", "experiment.delete"}) | {"access.write", "policy.write", "webhook.write", "system.admin"}
+STEP_UP = (REMOVE - {"run.delete", "experiment.delete"}) | {
+    "access.write", "policy.write", "webhook.write", "system.admin", "compliance.waive", "secret.write",
+}  # fmt: skip
 
 
 def kinds_of(action: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from noria.access.model import (
     NewPrincipal,
     NewToken,
     Principal,
+    ProviderInfo,
     Rotation,
     Setup,
     Token,
@@ -40,8 +41,10 @@ from noria.access.rights_book import RIGHTS_CACHE_S, RightsBook
 from noria.access.scim import Scim
 from noria.access.scopes import Scopes, check_expiry, check_thing
 from noria.access.sessions import Sessions
+from noria.access.vault import Vault
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.db import Database, Read, Write
+from noria.kernel.envelope import MasterKeys
 from noria.kernel.errors import AlreadyExists, Forbidden, Invalid, NotFound, TooMuch, Unauthenticated
 from noria.kernel.ids import DEFAULT_WORKSPACE, PrincipalId, Ref, check_name, new_id
 from noria.kernel.op import Actor, Op
@@ -57,6 +60,7 @@ class Access:
     def __init__(
         self, db: Database, *, clock: Clock | None = None, is_loopback: bool = True, step_up_minutes: float = 15.0,
         oidc: OidcSettings | None = None, mapped: dict[str, str] | None = None, browser_url: str = "",
+        keys: MasterKeys | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._clock = clock or SystemClock()
@@ -67,6 +71,7 @@ class Access:
         self.identities = Identities(db, self.groups, self._book, mapped or {})
         self.oidc = Oidc(db, self._clock, oidc, self.identities, self.sessions) if oidc else None
         self.scim = Scim(db, self.groups, self.forget_caches)
+        self.vault = Vault(db, keys)
         self.oauth = OAuth(db, self._clock, browser_url)
         self._attempts = Attempts(self._clock)
         self._tokens: dict[str, tuple[float, Actor, int | None]] = {}  # when looked at, who, when it ends
@@ -373,6 +378,10 @@ class Access:
                 raise NotFound(f"{principal} has no role {role} there.")
             tx.emit("grant.removed", Ref("principal", found.id), role=role, scope=scope)
         self.forget_caches()
+
+    def provider(self) -> ProviderInfo:
+        """The identity provider as it is set."""
+        return self.oidc.info if self.oidc else ProviderInfo()
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 

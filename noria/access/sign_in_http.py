@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noria.access.model import NewIdentity, Trust, TrustWish
+from noria.access.model import NewIdentity, ProviderInfo, Trust, TrustWish
 from noria.access.oidc import not_set
 from noria.access.service import Access
 from noria.http.route import Routes, delete, get, post, put
@@ -19,6 +19,12 @@ def routes(access: Access) -> Routes:
             raise not_set()
         access.identities.link(op, access.oidc.issuer, data.principal, data.subject)
 
+    @get("/api/v1/identity-provider", action="access.read")
+    def read_identity_provider(op: Op) -> ProviderInfo:
+        """The provider that people sign in with; an empty issuer when there is none."""
+        op.require("access.read")
+        return access.provider()
+
     @get("/api/v1/trusts", action="access.read")
     def list_trusts(op: Op) -> Page[Trust]:
         """Whose tokens stand for which service account."""
@@ -34,4 +40,4 @@ def routes(access: Access) -> Routes:
         """Exchange tokens of a trust no more."""
         access.oauth.remove_trust(op, name)
 
-    return [link_identity, list_trusts, set_trust, remove_trust]
+    return [link_identity, read_identity_provider, list_trusts, set_trust, remove_trust]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import click
 
 from noria.cli.base import Group, api, emit, json_option
@@ -75,3 +77,75 @@ def revoke(session_id: str) -> None:
     """
     api().delete(f"/sessions/{session_id}")
     click.echo("That browser is signed out.")
+
+
+@group.group()
+def review() -> None:
+    """Reviews of who may do what: each grant is kept or taken away."""
+
+
+@review.command()
+@click.argument("title")
+@json_option
+def start(title: str, as_json: bool) -> None:
+    """Write down every role and clearance in force, to be decided one by one.
+
+    \b
+    Example:
+      noria access review start "first quarter"
+    """
+    found = api().post("/access-reviews", {"title": title})
+    if as_json:
+        emit(found, as_json=True)
+    else:
+        click.echo(f"{found['review']['id']}: {found['review']['items_count']} to decide.")
+
+
+@review.command("list")
+@json_option
+def list_reviews(as_json: bool) -> None:
+    """List reviews, newest first.
+
+    \b
+    Example:
+      noria access review list
+    """
+    found = api().get("/access-reviews")["items"]
+    columns = ["id", "title", "created_at_ms", "items_count", "open_count", "revoked_count", "closed_at_ms", "actor"]
+    emit(found, as_json=as_json, columns=columns)
+
+
+@review.command()
+@click.argument("review_id")
+@json_option
+def show(review_id: str, as_json: bool) -> None:
+    """Show what is in a review, and what was decided.
+
+    \b
+    Example:
+      noria access review show 0197c0de0f0a7f3e9c1d2b4a5e6f7a8b
+    """
+    found = api().get(f"/access-reviews/{quote(review_id)}")
+    columns = ["position", "principal", "what", "scope", "last_seen_ms", "granted_by", "decision", "actor"]
+    emit(found if as_json else found["items"], as_json=as_json, columns=() if as_json else columns)
+
+
+@review.command()
+@click.argument("review_id")
+@click.argument("position", type=int)
+@click.argument("decision", type=click.Choice(["keep", "revoke"]))
+@click.option("--reason", default="", help="Why; kept with the decision.")
+def decide(review_id: str, position: int, decision: str, reason: str) -> None:
+    """Keep one thing, or take it away at once.
+
+    \b
+    Example:
+      noria access review decide 0197c0de0f0a7f3e9c1d2b4a5e6f7a8b 3 revoke --reason "left the team"
+    """
+    found = api().post(
+        f"/access-reviews/{quote(review_id)}/items/{position}", {"decision": decision, "reason": reason}
+    )["review"]  # fmt: skip
+    left = (
+        f"{found['open_count']} left to decide." if found["open_count"] else "Everything is decided; the review is closed."
+    )
+    click.echo(left)

@@ -209,7 +209,7 @@ def card(handle: str, section: str, file: Any, as_html: bool, as_json: bool) -> 
     if as_json:
         emit(api().get(path), as_json=True)
         return
-    click.echo(b"".join(api().get_bytes(path, form="html" if as_html else "md")).decode(), nl=False)
+    click.echo(b"".join(api().get_bytes(path, form="page" if as_html else "md")).decode(), nl=False)
 
 
 @group.command()

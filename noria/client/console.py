@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from noria.client.redacting import redactor
 from noria.kernel.errors import NoriaError
+from noria.kernel.redaction import Stream
 
 CONSOLE_BYTES_MAX = 60 << 20  # a little below what the server takes of one run
 LINE_LENGTH_MAX = 64 << 10
@@ -88,6 +90,7 @@ class Console:
         self._keep, self._limit_bytes = keep, limit_bytes
         self._streams: dict[str, Lines] = {}
         self._lock = threading.RLock()  # what keeps may print
+        self._masking = Stream(redactor())
         self._offset = 0
         self.lost = ""  # why nothing more is kept, if so
         self._is_busy = False
@@ -108,8 +111,12 @@ class Console:
         with self._lock:
             for lines in self._streams.values():
                 self._hand_on(lines.close())
+            self._keep_on(self._masking.end())
 
     def _hand_on(self, text: str) -> None:
+        self._keep_on(self._masking.push(text) if text else "")
+
+    def _keep_on(self, text: str) -> None:
         if not text or self.lost:
             return
         text = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

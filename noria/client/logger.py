@@ -29,6 +29,7 @@ from noria.client.console import Console, Tee
 from noria.client.context import context_tags, in_step, read_tags, reads
 from noria.client.environment import git_state
 from noria.client.journal import End, Journal, Numbers, Params, Start, Tags, Text
+from noria.client.redacting import redactor
 from noria.client.seeds import seed_tags
 from noria.client.sender import ABOUT, Sender
 from noria.client.system_metrics import INTERVAL_S, INTERVAL_S_MIN, SystemMetrics
@@ -123,7 +124,8 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log settings; one that is there cannot change. Raises Invalid."""
-        texts = {check_key(key, "param"): check_value(key, str(value), "param") for key, value in params.items()}
+        mask = redactor().mask
+        texts = {check_key(key, "param"): check_value(key, mask(str(value)), "param") for key, value in params.items()}
         with self._turn:
             self._require_open()
             for key, text in texts.items():
@@ -137,7 +139,8 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags. Raises Invalid."""
-        texts = {check_key(key, "tag"): check_value(key, str(value), "tag") for key, value in tags.items()}
+        mask = redactor().mask
+        texts = {check_key(key, "tag"): check_value(key, mask(str(value)), "tag") for key, value in tags.items()}
         with self._turn:
             self._require_open()
         self._append(Tags(texts))

@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 from typing import ParamSpec as Signature
@@ -94,7 +94,7 @@ def step(function: Callable[P, R], /) -> Step[P, R]: ...
 def step(
     *, name: str = ..., retries: int = ..., retry_delay: str | float = ..., timeout: str | float | None = ...,
     cache: str | float | bool = ..., cpu: float = ..., gpu: int = ..., memory: str | int = ..., disk: str | int = ...,
-    env: Uv | None = ..., queue: str = ..., image: str = ...,
+    env: Uv | None = ..., queue: str = ..., image: str = ..., secrets: Sequence[str] = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...  # fmt: skip
 def step(
     function: Callable[..., Any] | None = None,
@@ -112,6 +112,7 @@ def step(
     env: Uv | None = None,
     queue: str = DEFAULT_QUEUE,
     image: str = "",
+    secrets: Sequence[str] = (),
 ) -> Any:
     """Make a function a step of pipelines.
 
@@ -122,11 +123,12 @@ def step(
     `env`: packages of its own, `noria.uv("scikit-learn==1.7")`; else those of the worker.
     `queue`: whose workers may take it: those started with `noria agent --queue NAME`.
     `image`: the container to run in, where its executor runs containers (Kubernetes); elsewhere it means nothing.
+    `secrets`: names of secrets (`noria secret set`) that it gets as variables of its environment.
     `cache`: True, or how old a result may be, such as "7d", to be taken instead of running the same code on the same inputs.
     """
     options = _options(
         name=name, retries=retries, retry_delay=retry_delay, timeout=timeout, cache=cache, cpu=cpu, gpu=gpu, memory=memory,
-        disk=disk, env=env, queue=queue, image=image,
+        disk=disk, env=env, queue=queue, image=image, secrets=secrets,
     )  # fmt: skip
     if function is not None:
         return Step(function, options)
@@ -147,6 +149,7 @@ def _options(**given: Any) -> dict[str, Any]:
         "env": ("env", lambda value: value),
         "queue": ("queue", str),
         "image": ("image", str),
+        "secrets": ("secrets", lambda value: sorted({value} if isinstance(value, str) else set(value))),
         "cache": ("cache_s", lambda value: None if value is False else 0.0 if value is True else seconds(value)),
     }
     for name in given:

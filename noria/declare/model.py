@@ -55,6 +55,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="Trigger", path="/triggers", spec="noria.pipelines.model.triggers:NewTrigger", change="replace"),
     Kind(name="Monitor", path="/monitors", spec="noria.monitoring.model:MonitorSpec", change="replace"),
     Kind(name="Loop", path="/loops", spec="noria.loops.model:LoopSpec", change="put"),
+    Kind(name="System", path="/systems", spec="noria.compliance.model:SystemSpec", change="put"),
 )
 _BY_NAME = {kind.name: kind for kind in KINDS}
 

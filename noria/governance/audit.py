@@ -133,7 +133,9 @@ class Audit:
         now_s = self._ops.clock.monotonic_s()
         if now_s - self._anchored_s >= ANCHOR_EVERY_S:
             self._blobs.put_at(f"{ANCHOR_PREFIX}/{size:020d}", checkpoint.note.encode())
-            tell(self._anchors, checkpoint.note)
+            if tell(self._anchors, checkpoint.note):
+                with self._db.system_write() as tx:
+                    audit_store.anchored(tx, size, at_ms)
             self._anchored_s = now_s
         return checkpoint
 

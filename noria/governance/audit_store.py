@@ -107,6 +107,17 @@ def checkpoints(tx: Read, *, before: int | None = None, limit: int) -> list[Chec
     )
 
 
+def anchored(tx: Write, size: int, at_ms: int) -> None:
+    """A place elsewhere took this checkpoint."""
+    tx.run("update checkpoint set anchored_at_ms = :at_ms where size = :size", size=size, at_ms=at_ms)
+
+
+def last_anchored(tx: Read) -> tuple[int, int] | None:
+    """Size and time of the last checkpoint that a place elsewhere took."""
+    rows = tx.rows("select size, anchored_at_ms from checkpoint where anchored_at_ms is not null order by size desc limit 1")
+    return (int(rows[0]["size"]), int(rows[0]["anchored_at_ms"])) if rows else None
+
+
 def checkpoint_at(tx: Read, size: int) -> Checkpoint | None:
     """The smallest checkpoint that covers `size` facts."""
     return tx.one(Checkpoint, f"select {_CHECKPOINT} from checkpoint where size >= :size order by size limit 1", size=size)

@@ -87,7 +87,7 @@ class MlflowHooks:
         found = self.hook(op, hook_id)
         check(new)
         with self._db.write(op) as tx:
-            secret = webhook_store.webhook_secret(tx, found.name) if new.secret is None else new.secret
+            secret = self._webhooks.secret_of(tx, found.name, resolve=False) if new.secret is None else new.secret
             if new.name and new.name != found.name:
                 self._require_free(tx, op, new.name)
                 webhook_store.rename_webhook(tx, op.workspace, found.name, new.name)
@@ -115,7 +115,7 @@ class MlflowHooks:
         check(HookChange(events=[event]))
         message = mlflow_events.Message(event, mlflow_events.EVENTS[event][1])
         with self._db.read() as tx:
-            secret = webhook_store.webhook_secret(tx, found.name)
+            secret = self._webhooks.secret_of(tx, found.name)
         try:
             answer = self._webhooks.send_mlflow(found, message, secret, delivery_id=new_id(op.at_ms), at_ms=op.at_ms)
         except (Invalid, Unavailable) as error:
@@ -127,7 +127,7 @@ class MlflowHooks:
             raise AlreadyExists(f"There is already a webhook named {name!r}.", hint="Pick another name.")
 
     def _save(self, tx: Write, op: Op, hook: Webhook, secret: str) -> None:
-        webhook_store.save_webhook(tx, op.workspace, hook, secret)
+        self._webhooks.keep(tx, op, hook, secret)
         tx.emit(
             "webhook.saved", Ref("webhook", hook.name), url=without_query(hook.url), kinds=hook.kinds, enabled=hook.enabled,
             allow_private=hook.allow_private,

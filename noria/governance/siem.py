@@ -18,7 +18,7 @@ OCSF_VERSION = "1.3.0"
 _CLASSES = {
     "session": (3002, 3, "Authentication"), "sign_in": (3002, 3, "Authentication"),
     "principal": (3001, 3, "Account Change"), "token": (3001, 3, "Account Change"),
-    "grant": (3005, 3, "User Access Management"),
+    "grant": (3005, 3, "User Access Management"), "compliance": (2003, 2, "Compliance Finding"),
 }  # fmt: skip
 _API = (6003, 6, "API Activity")
 # The numbers of activities differ per class; 99 is "other", and then the name says which.
@@ -26,6 +26,7 @@ _ACTIVITIES: dict[int, dict[str, int]] = {
     3002: {"started": 1, "ended": 2, "refused": 1},
     3001: {"created": 1, "disabled": 5, "revoked": 6},
     3005: {"added": 1, "removed": 2},
+    2003: {"changed": 2},
     6003: {"created": 1, "updated": 3, "changed": 3, "saved": 3, "deleted": 4, "removed": 4, "purged": 4},
 }
 _ACTOR_TYPES = {"user": (1, "User"), "system": (3, "System"), "service": (99, "Service"), "trigger": (99, "Trigger")}
@@ -39,7 +40,8 @@ def to_ocsf(row: dict[str, Any]) -> dict[str, Any]:
     activity = _ACTIVITIES[class_uid].get(verb, 99)
     data = msgspec.json.decode(row["data"])
     is_refused = verb == "refused" or (row["kind"] == "policy.judged" and not data.get("allowed", True))
-    is_failed = is_refused or verb in ("failed", "lost")
+    is_gap = row["kind"] == "compliance.changed" and data.get("now") == "fail"
+    is_failed = is_refused or is_gap or verb in ("failed", "lost")
     is_bad_scan = row["kind"] == "model_version.scanned" and data.get("status") == "suspicious"
     severity = (4, "High") if row["kind"] in _HIGH or is_bad_scan else (3, "Medium") if is_failed else (1, "Informational")
     kind, _, name = row["actor"].partition(":")
@@ -62,6 +64,13 @@ def to_ocsf(row: dict[str, Any]) -> dict[str, Any]:
         made["api"] = {"operation": row["kind"], "request": {"uid": row["op_id"]}}
         made["src_endpoint"] = {"name": "unknown"}  # the log does not keep where a request came from
         made["resources"] = [{"uid": row["subject"], "type": row["subject"].partition(":")[0]}]
+    elif class_uid == 2003:
+        made["finding_info"] = {"uid": f"{row['subject']} {data['check']}", "title": f"{data['check']}: {data['reason']}"}
+        made["compliance"] = {
+            "control": data["check"], "status": {"pass": "Pass", "fail": "Fail"}.get(data["now"], "Other"),
+            "status_id": {"pass": 1, "fail": 3}.get(data["now"], 99), "standards": [f"Noria catalogue {data['catalogue']}"],
+        }  # fmt: skip
+        made["resources"] = [{"uid": row["subject"], "type": "system"}]
     elif class_uid == 3005:
         made["user"] = {"uid": str(data.get("principal") or row["subject"])}
         made["privileges"] = [str(data.get("role") or "unknown")]

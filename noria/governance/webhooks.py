@@ -13,10 +13,11 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from noria.access.service import Access
 from noria.governance import mlflow_events, sending, webhook_store
 from noria.governance.webhook_model import Delivery, NewWebhook, Webhook, check_kinds, matches_kind
 from noria.kernel import signing
-from noria.kernel.db import Database, Read
+from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.events import Event, event_at, last_seq
 from noria.kernel.facts import FACTS
@@ -28,6 +29,7 @@ from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 log = logging.getLogger("noria.webhooks")
 
 WEBHOOKS_MAX = 100
+BY_NAME = "secret:"  # what follows names a secret of the workspace
 JOB_KIND = "webhook.deliver"
 ANSWER_KEPT = 500  # enough to see an error page; the rest is the other side's business
 
@@ -37,8 +39,9 @@ class Webhooks:
 
     name = "governance.webhooks"
 
-    def __init__(self, db: Database, ops: Ops, *, resolve: sending.Resolve = sending.resolve) -> None:
-        self._db, self._ops, self._resolve = db, ops, resolve
+    def __init__(self, db: Database, ops: Ops, access: Access, *, resolve: sending.Resolve = sending.resolve) -> None:
+        self._db, self._ops, self._vault, self._resolve = db, ops, access.vault, resolve
+        access.vault.columns.append(("webhook", "name", "secret"))
 
     # --- the list ---------------------------------------------------------------------------------------------------
 
@@ -66,7 +69,9 @@ class Webhooks:
             raise Invalid("The name in the body is not the one in the address.", where="name")
         sending.check_url(new.url)
         check_kinds(new.kinds)
-        if new.secret:
+        if new.secret.startswith(BY_NAME):
+            op.require("secret.use")
+        elif new.secret:
             signing.check_secret(new.secret)
         with self._db.write(op) as tx:
             found = next((h for h in webhook_store.webhooks(tx, op.workspace) if h.name == name), None)
@@ -77,7 +82,9 @@ class Webhooks:
                 )  # fmt: skip
             if found is None and len(webhook_store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
                 raise TooMuch(f"There are {WEBHOOKS_MAX} webhooks already.", hint="Delete one first.")
-            secret = new.secret or (webhook_store.webhook_secret(tx, name) if found else signing.new_secret())
+            if new.secret.startswith(BY_NAME):
+                self._vault.find(tx, new.secret.removeprefix(BY_NAME))
+            secret = new.secret or (self.secret_of(tx, name, resolve=False) if found else signing.new_secret())
             # A webhook that was off hears of what happens from now on, not of all it missed.
             from_seq = found.from_seq if found and found.enabled else last_seq(tx)
             hook = Webhook(
@@ -88,12 +95,25 @@ class Webhooks:
                 hook = replace(
                     hook, format=found.format, id=found.id, description=found.description, events=found.events
                 )  # fmt: skip
-            webhook_store.save_webhook(tx, op.workspace, hook, secret)
+            self.keep(tx, op, hook, secret)
             tx.emit(
                 "webhook.saved", Ref("webhook", name), url=without_query(new.url), kinds=new.kinds, enabled=new.enabled,
                 allow_private=new.allow_private,
             )  # fmt: skip
         return replace(hook, secret=UNSET if found or new.secret else secret)
+
+    def keep(self, tx: Write, op: Op, hook: Webhook, secret: str) -> None:
+        """Write a webhook; its secret in an envelope, or as the name of a secret of the workspace."""
+        is_name = secret.startswith(BY_NAME)
+        sealed = secret if is_name else self._vault.seal(secret, "webhook", hook.name)
+        webhook_store.save_webhook(tx, op.workspace, hook, sealed)
+
+    def secret_of(self, tx: Read, name: str, *, resolve: bool = True) -> str:
+        """The secret that messages of a webhook are signed with; or, not resolved, its name. Raises NotFound, Unavailable."""
+        kept = webhook_store.webhook_secret(tx, name)
+        if kept.startswith(BY_NAME):
+            return self._vault.find(tx, kept.removeprefix(BY_NAME)) if resolve else kept
+        return self._vault.unseal(kept, "webhook", name)
 
     def delete(self, op: Op, name: str) -> None:
         """Remove a webhook; what was queued for it is not sent any more. Raises NotFound, Forbidden."""
@@ -150,7 +170,7 @@ class Webhooks:
             delivery = webhook_store.delivery(tx, job.args["delivery"])
             hook = webhook_store.webhook(tx, job.op.workspace, delivery.webhook) if delivery else None
             event = event_at(tx, delivery.seq) if delivery else None
-            secret = webhook_store.webhook_secret(tx, hook.name) if hook else ""
+            secret = self.secret_of(tx, hook.name) if hook else ""
         if delivery is None or delivery.state != "queued":
             return
         if hook is None or event is None or not hook.enabled:

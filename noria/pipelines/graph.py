@@ -12,6 +12,7 @@ from blake3 import blake3
 from msgspec import Struct
 from msgspec.structs import replace
 
+from noria.access.model import check_secret_name
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import check_name
 from noria.pipelines import conditions
@@ -21,6 +22,7 @@ from noria.pipelines.model.limits import (
     PARAMS_BYTES_MAX,
     PROMPT_LENGTH_MAX,
     RETRIES_MAX,
+    SECRETS_PER_STEP,
     STEPS_MAX,
 )
 from noria.pipelines.model.queues import DEFAULT_QUEUE
@@ -92,6 +94,10 @@ def _check_step(spec: PipelineSpec, step: StepSpec, known: set[str]) -> None:
     if step.timeout_s is not None and not 0 < step.timeout_s < math.inf:
         raise Invalid("A timeout is a positive number of seconds.", where=where)
     check_name(step.queue, what="queue")
+    if len(step.secrets) > SECRETS_PER_STEP:
+        raise Invalid(f"A step gets at most {SECRETS_PER_STEP} secrets.", where=where)
+    for name in step.secrets:
+        check_secret_name(name, where=where)
     if step.env and not (_DIGEST.match(step.env.lock_digest) and _PYTHON.match(step.env.python)):
         raise Invalid("An environment has the digest of its lock, and a version of Python.", where=where)
     if len(step.image) > IMAGE_LENGTH_MAX or any(sign.isspace() for sign in step.image):

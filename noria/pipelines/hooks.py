@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from noria.access.service import Access
 from noria.kernel.db import Database
 from noria.kernel.errors import Invalid, TooLarge, Unauthenticated
 from noria.kernel.ids import Ref
@@ -26,8 +27,9 @@ REMEMBERED_MS = 30 * 86_400_000  # GitHub sends again for days, and signs no tim
 class Hooks:
     """See the module."""
 
-    def __init__(self, db: Database, ops: Ops) -> None:
-        self._db, self._ops = db, ops
+    def __init__(self, db: Database, ops: Ops, access: Access) -> None:
+        self._db, self._ops, self._vault = db, ops, access.vault
+        access.vault.columns.append(("trigger", "name", "secret"))
 
     def receive(self, name: str, headers: Mapping[str, str], body: bytes) -> Received:
         """Take a message. Raises Unauthenticated, TooLarge, Invalid (the body is no JSON)."""
@@ -35,7 +37,8 @@ class Hooks:
             raise TooLarge(f"A message has at most {HOOK_BYTES_MAX >> 10} KiB.")
         with self._db.read() as tx:
             trigger = trigger_store.trigger(tx, name)
-            secret = trigger_store.trigger_secret(tx, name) if trigger and trigger.is_hook else ""
+            kept = trigger_store.trigger_secret(tx, name) if trigger and trigger.is_hook else ""
+            secret = self._vault.unseal(kept, "trigger", name)
         now_ms = self._ops.clock.now_ms()
         message_id = _checked(secret, headers, body, now_ms // 1000)
         if not message_id or trigger is None:

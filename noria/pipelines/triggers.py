@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from noria.access.service import Access
 from noria.kernel.db import Database, Read, Write
 from noria.kernel.errors import AlreadyExists, Invalid, NoriaError, NotFound
 from noria.kernel.events import Event, cause_chain
@@ -40,8 +41,9 @@ class Triggers:
 
     name = "pipelines.triggers"
 
-    def __init__(self, db: Database, ops: Ops, pipelines: Pipelines, watch: Watch) -> None:
+    def __init__(self, db: Database, ops: Ops, access: Access, pipelines: Pipelines, watch: Watch) -> None:
         self._db, self._ops, self._pipelines, self._watch = db, ops, pipelines, watch
+        self._vault = access.vault
 
     def create(self, op: Op, new: NewTrigger) -> Trigger:
         """Make a trigger; its runs act for the caller. Raises Invalid, NotFound, AlreadyExists, Forbidden."""
@@ -78,7 +80,7 @@ class Triggers:
             params=new.params, cooldown_s=new.cooldown_s, is_enabled=new.is_enabled, owner=owner_of(op) or "local",
             created_at_ms=op.at_ms, files=new.files, is_hook=new.is_hook, is_declared=is_declared,
         )  # fmt: skip
-        if not trigger_store.add_trigger(tx, made, secret=secret):
+        if not trigger_store.add_trigger(tx, made, secret=self._vault.seal(secret, "trigger", new.name)):
             return False
         if made.files and there is not None:
             self._watch.begin(tx, made, there)
@@ -106,7 +108,7 @@ class Triggers:
             raise Invalid(f"The trigger {name} takes no messages.", hint="Make one with is_hook.")
         secret = new_secret()
         with self._db.write(op) as tx:
-            trigger_store.put_trigger_secret(tx, name, secret)
+            trigger_store.put_trigger_secret(tx, name, self._vault.seal(secret, "trigger", name))
             tx.emit("trigger.changed", Ref("trigger", name), is_enabled=found.is_enabled)
         return replace(found, secret=secret)
 

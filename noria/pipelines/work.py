@@ -13,15 +13,16 @@ from msgspec.structs import replace
 from noria.access.policy import BYTES, DATA, EXPERIMENT, MODEL, READ, USE
 from noria.access.service import Access
 from noria.kernel.db import Database, Read, Write
-from noria.kernel.errors import Conflict, Invalid, NotFound, TooMuch
+from noria.kernel.errors import Conflict, Forbidden, Invalid, NotFound, TooMuch
 from noria.kernel.ids import Ref, check_name
-from noria.kernel.op import Op, Ops
+from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.ticks import Ticks
 from noria.pipelines import attempt_store, claim_store, graph, queue_store, rooms, run_store, step_store, worker_store
 from noria.pipelines.graph import Plan
 from noria.pipelines.model.limits import LOG_BYTES_MAX, QUEUES_MAX
 from noria.pipelines.model.queues import DEFAULT_QUEUE
 from noria.pipelines.model.runs import PipelineRun, Replay
+from noria.pipelines.model.spec import StepSpec
 from noria.pipelines.model.steps import StepRun
 from noria.pipelines.model.values import Value
 from noria.pipelines.model.work import Assignment, Beat, Claim, Claimed, Finish, Held, Hello, LogChunk, Orders, Welcome
@@ -177,7 +178,8 @@ class Work:
         try:
             above = step_store.named_steps(tx, run.id, graph.parents(plan.spec_of(step)))
             inputs = self._transitions.inputs(tx, run, plan.spec_of(step))
-        except Invalid as error:
+            secrets = self._secrets(tx, op, run, plan.spec_of(step), step)
+        except (Invalid, NotFound, Forbidden) as error:
             run = self._transitions.fail_for_good(tx, run, plan, step, error.message)
             self._transitions.settle(tx, run, plan)
             return None
@@ -196,16 +198,24 @@ class Work:
         )  # fmt: skip
         if run.state == "queued":
             run_store.save_run(tx, replace(run, state="running", started_at_ms=op.at_ms))
-        return self._assignment(tx, run, plan, step, inputs)
+        return self._assignment(tx, run, plan, step, inputs, secrets)
+
+    def _secrets(self, tx: Write, op: Op, run: PipelineRun, spec: StepSpec, step: StepRun) -> dict[str, str]:
+        """What a step asked for by name, as far as the owner of its run may use it. Raises NotFound, Forbidden."""
+        if not spec.secrets:
+            return {}
+        owner = self._ops.mint(Actor(kind="trigger", id=run.id, name=run.pipeline, on_behalf_of=run.owner))
+        who = owner if run.owner else op
+        return self._access.vault.given(tx, op, who, Ref("pipeline", run.pipeline), spec.secrets, Ref("step_run", step.id))
 
     def _given_again(self, tx: Write, run: PipelineRun, claim: Claim, step_id: str) -> Assignment | None:
         """What a worker was given for this very claim, unless it was taken away meanwhile."""
         if claim_store.given_for(tx, claim.worker, claim.key) != (step_id, run.id):
             return None
         step, plan = step_store.step(tx, step_id), self._pipelines.plan(run)
-        assert step is not None
+        assert step is not None and tx.op is not None
         inputs = self._transitions.inputs(tx, run, plan.spec_of(step))
-        return self._assignment(tx, run, plan, step, inputs)
+        return self._assignment(tx, run, plan, step, inputs, self._secrets(tx, tx.op, run, plan.spec_of(step), step))
 
     def inputs(self, tx: Read, run: PipelineRun, step: StepRun) -> dict[str, Value]:
         """What a step is given. Raises Invalid when it is not there."""
@@ -218,18 +228,24 @@ class Work:
         token = self._access.delegate(
             tx, op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=actions, lifetime_s=lifetime_s
         )
-        return self._assigned(run, self._pipelines.plan(run), step, self.inputs(tx, run, step), token)
+        plan = self._pipelines.plan(run)
+        secrets = self._secrets(tx, op, run, plan.spec_of(step), step)
+        return self._assigned(run, plan, step, self.inputs(tx, run, step), token, secrets)
 
-    def _assignment(self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, inputs: dict[str, Value]) -> Assignment:
+    def _assignment(
+        self, tx: Write, run: PipelineRun, plan: Plan, step: StepRun, inputs: dict[str, Value], secrets: dict[str, str]
+    ) -> Assignment:  # fmt: skip
         asked = plan.spec_of(step)
         assert tx.op is not None
         token = self._access.delegate(
             tx, tx.op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=STEP_ACTIONS,
             lifetime_s=TOKEN_LIFETIME_S if asked.timeout_s is None else asked.timeout_s + TOKEN_MARGIN_S,
         )  # fmt: skip
-        return self._assigned(run, plan, step, inputs, token)
+        return self._assigned(run, plan, step, inputs, token, secrets)
 
-    def _assigned(self, run: PipelineRun, plan: Plan, step: StepRun, inputs: dict[str, Value], token: str) -> Assignment:
+    def _assigned(
+        self, run: PipelineRun, plan: Plan, step: StepRun, inputs: dict[str, Value], token: str, secrets: dict[str, str]
+    ) -> Assignment:  # fmt: skip
         asked = plan.spec_of(step)
         return Assignment(
             step_run_id=step.id, run_id=run.id, pipeline=run.pipeline, step=step.name, function=asked.function,
@@ -237,6 +253,7 @@ class Work:
             cpu=asked.cpu, gpu=asked.gpu, memory_bytes=asked.memory_bytes, disk_bytes=asked.disk_bytes,
             env=asked.env, image=asked.image,
             lease_s=self._pipelines.lease_s, timeout_s=asked.timeout_s, token=token, cache_reason=step.reason,
+            secrets=secrets,
         )  # fmt: skip
 
     def beat(self, op: Op, beat: Beat) -> Orders:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from noria.kernel.errors import Invalid
 from noria.kernel.facts import Fact, fact
+from noria.kernel.pages import html_of, page_of
 
 CONTENT_LENGTH_MAX = 50_000
 # name → (title, the question it answers)
@@ -58,10 +59,14 @@ class CardEdit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Completeness(Struct, frozen=True, kw_only=True):
-    """How much of a card is there: `score` from 0 to 1, and what is missing with what would fill it."""
+    """How much of a card is there: `score` from 0 to 1, what is missing with what would fill it, and what is stale with why.
+
+    A section is stale when the version was evaluated after it was written; then it counts as half.
+    """
 
     score: float
     missing: dict[str, str]
+    stale: dict[str, str] = {}
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -129,8 +134,14 @@ def _completeness(recorded: dict[str, Any], sections: list[CardSection]) -> Comp
     }
     missing = {name: RECORDED[name] for name, there in has.items() if not there}
     missing |= {s.section: f"write it: {s.question}" for s in sections if not s.content.strip()}
+    measured_ms = max((e["at_ms"] for e in recorded["evaluations"]), default=0)
+    stale = {
+        s.section: f"written {_date(s.at_ms)}, and the version was evaluated {_date(measured_ms)}: read it again"
+        for s in sections
+        if s.content.strip() and s.at_ms is not None and s.at_ms < measured_ms
+    }
     whole = len(has) + len(sections)
-    return Completeness(score=round((whole - len(missing)) / whole, 3), missing=missing)
+    return Completeness(score=round((whole - len(missing) - len(stale) / 2) / whole, 3), missing=missing, stale=stale)
 
 
 # --- as a page ----------------------------------------------------------------------------------------------------------
@@ -142,6 +153,7 @@ def to_markdown(card: Card) -> str:
     lines = [f"# {_text(card.model)} version {card.version}", ""]
     lines += [f"{card.completeness.score:.0%} complete." + (" Missing: " if card.completeness.missing else ""), ""]
     lines += [f"- {name.replace('_', ' ')}: {_text(how)}" for name, how in card.completeness.missing.items()]
+    lines += [f"- {name.replace('_', ' ')} is stale: {_text(why)}" for name, why in card.completeness.stale.items()]
     for section in card.sections:
         lines += ["", f"## {section.title}", "", section.content.strip() or f"*Not written. {section.question}*"]
         if section.edit:
@@ -167,12 +179,12 @@ def to_markdown(card: Card) -> str:
 
 def to_html(card: Card) -> str:
     """The same as HTML that may be shown: no script, no style, no remote image survives."""
-    import nh3
-    from markdown_it import MarkdownIt
+    return html_of(to_markdown(card))
 
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(to_markdown(card))
-    tags = nh3.ALLOWED_TAGS - {"img", "svg", "math", "map", "area"}
-    return nh3.clean(html, tags=tags, url_schemes={"http", "https", "mailto"}, link_rel="noopener noreferrer nofollow")
+
+def to_page(card: Card) -> str:
+    """The same as a page of its own, for the screen and for paper."""
+    return page_of(f"{card.model} version {card.version}", to_markdown(card))
 
 
 def _provenance(r: dict[str, Any]) -> list[tuple[str, Any]]:

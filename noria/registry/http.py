@@ -12,10 +12,11 @@ from msgspec import Struct
 from noria.http.route import Routes, delete, get, patch, post, put
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
+from noria.kernel.pages import POLICY
 from noria.kernel.paging import Page
 from noria.kernel.preview import Preview
 from noria.registry import imports_http, mlflow
-from noria.registry.card import Card, CardEdit, CardSection, to_html, to_markdown
+from noria.registry.card import Card, CardEdit, CardSection, to_html, to_markdown, to_page
 from noria.registry.model import (
     Alias,
     AliasMove,
@@ -32,7 +33,8 @@ from noria.registry.model import (
 )
 from noria.registry.service import Registry
 
-CARD_FORMS = {"json": "application/json", "md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
+CARD_FORMS = {"json": "application/json", "md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8",
+              "page": "text/html; charset=utf-8"}  # fmt: skip
 
 
 class Passport(Struct, frozen=True):
@@ -121,14 +123,14 @@ def routes(registry: Registry) -> Routes:
 
     @get("/api/v1/models/{name:str}/versions/{selector:str}/card", action="model.read")
     def read_card(op: Op, name: str, selector: str, form: str = "json") -> Response[Any]:
-        """The card of a version: what was recorded and what people wrote. `form`: json, md or html."""
+        """The card of a version: what was recorded and what people wrote. `form`: json, md, html, or page to print."""
         if form not in CARD_FORMS:
             raise Invalid(f"A card has no form {form[:40]!r}.", where="form", hint=f"It is one of {', '.join(CARD_FORMS)}.")
         card = registry.cards.read(op, f"{name}@{selector}")
         if form == "json":
             return Response(msgspec.json.encode(card), media_type="application/json")
-        text = to_markdown(card) if form == "md" else to_html(card)
-        nothing_runs = {"content-security-policy": "sandbox; default-src 'none'"}
+        text = {"md": to_markdown, "html": to_html, "page": to_page}[form](card)
+        nothing_runs = {"content-security-policy": POLICY}
         return Response(text.encode(), media_type=CARD_FORMS[form], headers=nothing_runs)
 
     @put("/api/v1/models/{name:str}/versions/{selector:str}/card/{section:str}", action="model.tag")

@@ -17,6 +17,7 @@ SLICES = [
     "governance",
     "loops",
     "conversations",
+    "compliance",
     "declare",
 ]
 # The storage engine of datasets, used by the slice and, without a server, by the client; see docs/decisions.

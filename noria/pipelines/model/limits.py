@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+SECRETS_PER_STEP = 50
 STEPS_MAX = 1_000  # per run; a page still draws it, and a submit stays one short transaction
 RETRIES_MAX = 20
 LOST_MAX = 5  # a step whose worker vanished this often is taken for the cause

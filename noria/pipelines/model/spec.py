@@ -70,6 +70,7 @@ class StepSpec(Struct, frozen=True, kw_only=True):
     retry_delay_s: float = 1.0  # doubles with each retry
     timeout_s: float | None = None
     queue: str = DEFAULT_QUEUE  # whose workers may take it
+    secrets: list[str] = []  # names; it gets their values as variables of its environment
     cpu: float = 0.0  # processors it uses; 0: it does not say. It starts when a worker has as many to spare
     gpu: int = 0
     memory_bytes: int = 0  # it is ended when it uses more; 0: no limit

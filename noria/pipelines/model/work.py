@@ -62,6 +62,10 @@ class Assignment(Struct, frozen=True, kw_only=True):
     env: EnvironmentSpec | None = None
     image: str = ""
     cache_reason: str = ""
+    secrets: dict[str, str] = {}  # by name; never logged, gone with the try
+
+    def __repr__(self) -> str:
+        return f"Assignment({self.step_run_id}, attempt {self.attempt})"
 
 
 class Claimed(Struct, frozen=True, kw_only=True):

@@ -113,6 +113,7 @@ class Attempts:
             done = msgspec.structs.replace(done, error=f"the worker could not run it: {error}"[:1000])
             attempt.is_given_back = True
         try:
+            done = msgspec.structs.replace(done, error=attempt.output.redactor.mask(done.error))
             offset, printed = await attempt.output.close()
             if attempt.why == "lost":
                 await attempt.output.flush()

@@ -181,6 +181,7 @@ def _write_job(attempt: Attempt, code: Path, blobs: Path, url: str, environment:
     scratch.mkdir()
     info = given.code
     env = {
+        **given.secrets, "NORIA_SECRETS": " ".join(sorted(given.secrets)),
         "NORIA_URL": url, "NORIA_TOKEN": given.token, "MLFLOW_TRACKING_URI": url,
         "MLFLOW_TRACKING_TOKEN": given.token, "NORIA_PIPELINE": given.pipeline, "NORIA_PIPELINE_RUN": given.run_id,
         "NORIA_STEP": given.step, "NORIA_STEP_RUN": given.step_run_id, "NORIA_ATTEMPT": str(given.attempt),

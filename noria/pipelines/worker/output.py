@@ -7,6 +7,7 @@ import codecs
 import contextlib
 import os
 
+from noria.kernel.redaction import Redactor, Stream
 from noria.pipelines.model.limits import LOG_BYTES_MAX
 from noria.pipelines.model.work import Assignment
 from noria.pipelines.worker.server import RESULT_RETRY_S, Server
@@ -22,6 +23,8 @@ class Output:
         self._server, self._given, self._worker = server, given, worker
         self._read_fd, self.write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
+        self.redactor = Redactor(given.secrets)
+        self._masking = Stream(self.redactor)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending: list[str] = []
         self._pending_bytes = 0
@@ -47,6 +50,7 @@ class Output:
         self._quiet()
         os.close(self._read_fd)
         self._add(self._decoder.decode(b"", True))
+        self._keep(self._masking.end())
         self._stop.set()
         await self._sender
         while self._pending_bytes > LOG_CHUNK_BYTES:
@@ -81,6 +85,9 @@ class Output:
             self._add(self._decoder.decode(data))
 
     def _add(self, text: str) -> None:
+        self._keep(self._masking.push(text) if text else "")
+
+    def _keep(self, text: str) -> None:
         if not text or self._is_cut:
             return
         text = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

@@ -14,7 +14,7 @@ import { density, inboxReads, me, online, openAlerts, railClosed, theme, zone } 
 export const PLACES = [
   ['home', 'Home', '/', 'house'], ['inbox', 'Inbox', '/inbox', 'bell'], ['runs', 'Runs', '/runs', 'activity'], ['datasets', 'Datasets', '/datasets', 'database'], ['models', 'Models', '/models', 'box'], ['pipelines', 'Pipelines', '/pipelines', 'workflow'],
   ['endpoints', 'Endpoints', '/endpoints', 'radio-tower'], ['monitors', 'Monitors', '/monitors', 'gauge'], ['loops', 'Loops', '/loops', 'iteration-cw'],
-  ['audit', 'Audit', '/audit', 'scroll-text'], ['settings', 'Settings', '/settings', 'settings'],
+  ['audit', 'Audit', '/audit', 'scroll-text'], ['compliance', 'Compliance', '/compliance', 'shield-check'], ['settings', 'Settings', '/settings', 'settings'],
 ];
 const KEY_OF = /** @type {Record<string, string>} */ (Object.fromEntries(KEYS.filter(([, c]) => c.startsWith('go.')).map(([k, c]) => [c.slice(3), k])));
 

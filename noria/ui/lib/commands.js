@@ -48,5 +48,6 @@ export const KEYS = [
   ['g o', 'go.monitors', 'Monitors'],
   ['g l', 'go.loops', 'Loops'],
   ['g a', 'go.audit', 'Audit'],
+  ['g c', 'go.compliance', 'Compliance'],
   ['g s', 'go.settings', 'Settings'],
 ];

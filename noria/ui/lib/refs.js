@@ -18,7 +18,7 @@ const ICONS = {
   run: 'activity', experiment: 'layers', dataset: 'database', dataset_version: 'database', model: 'box', model_version: 'box', pipeline: 'workflow',
   pipeline_run: 'workflow', step_run: 'square', endpoint: 'radio-tower', revision: 'git-branch', canary: 'git-branch', monitor: 'gauge', alert: 'bell', window: 'chart-line',
   loop: 'iteration-cw', turn: 'iteration-cw', approval: 'shield-check', policy: 'shield-check', principal: 'user', user: 'user', token: 'key-round', job: 'server',
-  segment: 'file', alias: 'crown', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock',
+  segment: 'file', alias: 'crown', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock', system: 'shield-check', waiver: 'hand', legal_hold: 'lock', access_review: 'users', erasure: 'trash-2', incident: 'flag',
 };
 /** @param {string} kind */
 export const iconOf = (kind) => ICONS[kind] ?? 'link';
@@ -44,6 +44,10 @@ export function pageOf(ref) {
     case 'alert': return `/alerts/${e(id)}`;
     case 'loop': return `/loops/${e(id)}`;
     case 'inference': case 'prediction': return `/passports/${e(id)}`;
+    case 'system': return `/compliance/${e(id)}`;
+    case 'access_review': return `/compliance?tab=reviews&review=${e(id)}`;
+    case 'erasure': return '/compliance?tab=erasures';
+    case 'legal_hold': return '/compliance?tab=holds';
     case 'approval': return '/approvals';
     default: return null;
   }
@@ -54,5 +58,5 @@ export function nameOf(ref, label) {
   if (label) return label;
   const { kind, id } = parseRef(ref);
   const words = kind.replaceAll('_', ' ');
-  return /^[0-9a-f]{32,64}$/.test(id) ? `${words} ${short(id)}` : ['model', 'dataset', 'endpoint', 'monitor', 'loop', 'pipeline', 'alias'].includes(kind) ? id : `${words} ${id}`.trim();
+  return /^[0-9a-f]{32,64}$/.test(id) ? `${words} ${short(id)}` : ['model', 'dataset', 'endpoint', 'monitor', 'loop', 'pipeline', 'alias', 'system'].includes(kind) ? id : `${words} ${id}`.trim();
 }

@@ -12,6 +12,7 @@ import { Dialog, Field } from '../components/dialog.js';
 import { State } from '../components/state.js';
 import { Segmented, Chip } from '../components/chips.js';
 import { Id, Kv, Time } from '../components/values.js';
+import { Labels, Projects, Roles, Secrets, SignIn } from '../components/access-settings.js';
 import { useResource } from '../components/use.js';
 import { api, enc, post, remove } from '../lib/api.js';
 import { density, me, sayError, theme, zone } from '../lib/store.js';
@@ -20,7 +21,8 @@ import { density, me, sayError, theme, zone } from '../lib/store.js';
 export default function Settings({ query, setQuery }) {
   return html`<${Page} crumbs=${[['Settings']]} actions=${me.value && !me.value.is_local_admin && html`<button type="button" class="button" onClick=${() => api('/sessions/current', { method: 'DELETE' }).then(() => location.assign(me.value?.sign_out_url || '/login'), sayError)}><${Icon} name="log-out" />Sign out</button>`}>
     <${Tabs} label="Settings" value=${query.get('tab') ?? 'you'} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'you' ? null : t })} tabs=${[
-      { id: 'you', label: 'You', body: () => html`<${You} />` }, { id: 'tokens', label: 'Tokens', body: () => html`<div class="stack"><${Tokens} /><${Sessions} /></div>` }, { id: 'people', label: 'People and services', body: () => html`<div class="stack"><${People} /><${Groups} /></div>` }, { id: 'webhooks', label: 'Webhooks', body: () => html`<${Webhooks} />` }]} />
+      { id: 'you', label: 'You', body: () => html`<${You} />` }, { id: 'tokens', label: 'Tokens', body: () => html`<div class="stack"><${Tokens} /><${Sessions} /></div>` }, { id: 'people', label: 'People and services', body: () => html`<div class="stack"><${People} /><${Groups} /></div>` }, { id: 'projects', label: 'Projects and labels', body: () => html`<div class="stack loose"><${Projects} /><${Labels} /></div>` }, { id: 'roles', label: 'Roles', body: () => html`<${Roles} />` }, { id: 'sign-in', label: 'Sign-in', body: () => html`<${SignIn} />` }, { id: 'secrets', label: 'Secrets', body: () => html`<${Secrets} />` },
+      { id: 'webhooks', label: 'Webhooks', body: () => html`<${Webhooks} />` }]} />
   <//>`;
 }
 
