@@ -85,6 +85,7 @@ from noria.registry.service import Registry
 from noria.repository.repository import open_repository
 from noria.serving.service import Serving
 from noria.serving.traffic import Upkeep
+from noria.serving.trying import Trying
 from noria.tracking.evaluations import Evaluations
 from noria.tracking.purge import Purge
 from noria.tracking.service import Tracking
@@ -164,7 +165,7 @@ class App(Struct, frozen=True, kw_only=True):
                 self.sweeps,
             ),
             *noria.pipelines.elsewhere_http.routes(self.elsewhere, self.blobs),
-            *noria.serving.http.routes(self.serving),
+            *noria.serving.http.routes(self.serving, Trying(self.config.gateway_url, self.config.internal_token.reveal())),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
             *noria.governance.supply_http.routes(self.scans, self.provenances),

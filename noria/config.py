@@ -79,6 +79,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "slurm_folder", "For agents with Slurm: a folder that nodes share, for what jobs print; empty: ~/.noria/slurm.", ""
     ),
+    Setting(
+        "serve_only", "For nodes elsewhere: the endpoint to serve, or endpoint:revision for one revision; empty: all.", ""
+    ),
     Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
     Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
     Setting(
@@ -150,6 +153,7 @@ class Config(Struct, frozen=True, kw_only=True):
     slurm_options: str = ""
     slurm_python: str = ""
     slurm_folder: str = ""
+    serve_only: str = ""
     seal_s: float = 2.0
     lease_s: float = 30.0
     anchors: tuple[str, ...] = ()

@@ -50,7 +50,10 @@ VIEWS = frozenset({"view.write"})  # whoever reads runs may name what they look 
 TALK = frozenset({"comment.write"})  # whoever may read a thing may say something about it
 OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
 WORK = frozenset({"pipeline.work", "blob.read", "blob.write"})  # a worker elsewhere: steps, their code and values
-INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own processes; the second in no role
+SERVE = frozenset(
+    {"endpoint.serve", "blob.read", "blob.write"}
+)  # a serving node elsewhere: models, and the record of answers
+INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own processes, here and elsewhere
 
 ROLES: dict[str, frozenset[str]] = {
     "viewer": READ | VIEWS | TALK | BYTES | OWN,
@@ -61,6 +64,7 @@ ROLES: dict[str, frozenset[str]] = {
     "maintainer": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE
     | IMPORT | WATCH,
     "agent": WORK | OWN,
+    "node": SERVE | OWN,
     "auditor": READ | VIEWS | TALK | OWN | INSPECT,
     "admin": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE
     | IMPORT | WATCH | INSPECT | GOVERN,

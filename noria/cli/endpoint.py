@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -146,8 +147,17 @@ def show(name: str, as_json: bool) -> None:
     "--step", "steps", type=int, multiple=True, help="A share in percent; may be given several times. Default: 25, 50."
 )
 @click.option("--max-error-share", type=float, default=0.02, show_default=True, help="How much more of it may fail.")
+@click.option("--metric", default="brier", show_default=True, help="Whose loss is tested as truth arrives: brier, accuracy.")
+@click.option("--max-worse", type=float, default=0.0, show_default=True, help="How much worse that loss may be.")
+@click.option("--min-labels", type=int, default=100, show_default=True, help="Labels of the canary before each step.")
+@click.option("--max-latency-ratio", type=float, default=None, help="Its p95 over the champion's.  [default: any]")
+@click.option(
+    "--max-score-psi", type=float, default=None, help="How far its scores may be from the champion's.  [default: any]"
+)
+@click.option("--max-fairness-gap", type=float, default=None, help="How much more groups may differ.  [default: any]")
+@click.option("--fairness-column", default="", help="The input that names the groups.")
 @json_option
-def canary(model: str, name: str, steps: tuple[int, ...], max_error_share: float, as_json: bool) -> None:
+def canary(model: str, name: str, steps: tuple[int, ...], as_json: bool, **guard: Any) -> None:
     """Try MODEL@SELECTOR on a share of the traffic.
 
     \b
@@ -155,7 +165,7 @@ def canary(model: str, name: str, steps: tuple[int, ...], max_error_share: float
       noria endpoint canary flights@4 --name flights --step 25 --step 50
     """
     name = name or model.removeprefix("model:").partition("@")[0]
-    body = {"model": model, "steps": list(steps) or [25, 50], "guard": {"max_error_share": max_error_share}}
+    body = {"model": model, "steps": list(steps) or [25, 50], "guard": guard}
     made = api().post(f"/endpoints/{name}/canary", body)
     if as_json:
         emit(made, as_json=True)
@@ -285,3 +295,63 @@ def delete(name: str) -> None:
     """
     api().delete(f"/endpoints/{name}")
     click.echo(f"{name} no longer answers.")
+
+
+@group.command()
+@click.argument("name")
+@click.option("--format", "form", type=click.Choice(["kserve", "ray"]), required=True, help="Whose words.")
+@click.option("--url", default="", help="Where nodes elsewhere reach this server. Default: where this command does.")
+@click.option("--image", default="", help="KServe: a container image with Noria and what the models need.")
+@click.option("--namespace", default="default", show_default=True, help="KServe: where the objects go.")
+@click.option(
+    "--secret", default="noria", show_default=True, help="KServe: a secret whose key `token` is that of a node's account."
+)
+@click.option("--host", "hosts", multiple=True, help="A name under which callers reach it; may be given several times.")
+@json_option
+def export(
+    name: str, form: str, url: str, image: str, namespace: str, secret: str, hosts: tuple[str, ...], as_json: bool
+) -> None:  # fmt: skip
+    """Print an endpoint for another system: KServe's objects or a configuration of Ray Serve.
+
+    What that system cannot say is told on standard error, and at the top of what is printed.
+
+    \b
+    Example:
+      noria endpoint export flights --format kserve --image registry.example.org/noria:1 | kubectl apply -f -
+      noria endpoint export flights --format ray > flights.yaml && serve deploy flights.yaml
+    """
+    asked = {"url": url or api().url, "image": image, "namespace": namespace, "secret": secret, "hosts": ",".join(hosts)}
+    found = api().get(f"/endpoints/{name}/export", format=form, **asked)
+    if as_json:
+        emit(found, as_json=True)
+        return
+    import yaml
+
+    told = [f"{item['field']}: {item['why']} {item['instead']}" for item in found["left_out"]]
+    for line in told:
+        click.echo(f"# {line}")
+        click.echo(f"not in {form}: {line}", err=True)
+    click.echo("\n---\n".join(yaml.safe_dump(o, sort_keys=False).rstrip() for o in found["objects"]))
+
+
+@group.command()
+@click.option("--only", default="", envvar="NORIA_SERVE_ONLY", help="An endpoint, or endpoint:revision. Default: all.")
+@click.option("--url", default="", help="The server. Default: NORIA_URL.")
+@click.option("--home", type=click.Path(path_type=Path), default=None, help="Where models and what is recorded are kept.")
+def serve(only: str, url: str, home: Path | None) -> None:
+    """Answer on this machine, for a server elsewhere: a gateway, its workers and a recorder.
+
+    NORIA_TOKEN is that of a service account with the role node. Ports are NORIA_GATEWAY_PORT and NORIA_GRPC_PORT.
+
+    \b
+    Example:
+      export NORIA_URL=https://noria.example.org NORIA_TOKEN=nrk_…
+      noria endpoint serve --only flights
+    """
+    where = url or os.environ.get("NORIA_URL", "")
+    if not where:
+        raise Invalid("Which server?", where="url", hint="Set NORIA_URL, or give --url https://noria.example.org.")
+    kept = home or Path(os.environ.get("NORIA_HOME") or Path.home() / ".noria" / "node")
+    environment = {**os.environ, "NORIA_URL": where, "NORIA_HOME": str(kept), "NORIA_SERVE_ONLY": only}
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "noria.serving.elsewhere"], environment)  # noqa: S606  # becomes the node

@@ -200,6 +200,34 @@ def inference(tx: Read, prediction_id: str) -> InferenceRow | None:
     return InferenceRow(**found[0]) if found else None
 
 
+class Pair(Struct, frozen=True, kw_only=True):
+    """What a caller got and what a shadow said to the same request."""
+
+    prediction_id: str
+    key: str
+    event_at_ms: int
+    answer: str | None
+    answer_score: float | None
+    shadow: str | None
+    shadow_score: float | None
+    truth: str | None
+
+
+def pairs(tx: Read, live: Sequence[int], shadow: int, from_ms: int, *, limit: int) -> list[Pair]:
+    """The answers of a shadow beside those that were given, newest first."""
+    return tx.all(
+        Pair,
+        """select s.prediction_id, s.key, s.event_at_ms, i.prediction as answer, i.score as answer_score, s.prediction as shadow,
+                  s.score as shadow_score, i.truth
+             from inference s
+             join inference i on i.prediction_id = s.prediction_id and i.stream_id in :live
+            where s.stream_id = :shadow and s.event_at_ms >= :from_ms
+            order by s.event_at_ms desc, s.prediction_id desc
+            limit :limit""",
+        live=live, shadow=shadow, from_ms=from_ms, limit=limit,
+    )  # fmt: skip
+
+
 def scored(tx: Read, stream_id: int, start_ms: int, end_ms: int) -> list[tuple[Any, ...]]:
     """Event time, score, truth as a number, and whether the prediction was right (null: not known), of the answers in [start, end).
 

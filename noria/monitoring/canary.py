@@ -18,15 +18,18 @@ from typing import Any, Literal, Protocol
 import msgspec
 from msgspec import Struct
 
+from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Read, js
 from noria.kernel.errors import Conflict, Forbidden, NoriaError
 from noria.kernel.op import Op, Ops
 from noria.monitoring import answers_store, canaries_store, segments_store, sketches_store
 from noria.monitoring.answers_store import Labelled, Stream
 from noria.monitoring.canaries_store import CanaryTestRow
+from noria.monitoring.fairness import rates
 from noria.monitoring.metrics.base import wilson
 from noria.monitoring.metrics.psi import psi
 from noria.monitoring.model import SCORE, ArmEvidence, Judgement
+from noria.monitoring.rows import read_rows
 from noria.monitoring.segments_store import Watermark
 from noria.monitoring.sequential import CanaryTest
 from noria.monitoring.sketches import Sketch, align, merge_profiles
@@ -38,6 +41,10 @@ LABELS_PER_LOOK = 2_000  # judged between two looks at the database; 40 µs each
 ANSWERS_MIN = 100  # the guard on broken answers says nothing about fewer
 MISSING_MORE = 0.05  # so much larger a share of answers without a score is broken
 ASK_AGAIN_MS = 15_000  # after policy refused
+LOOK_AGAIN = (
+    1.05  # Groups are compared when there are so many times the answers of the last look: few looks, few false alarms.
+)
+FAIRNESS_ROWS_MAX = 20_000  # of each side, spread over the canary's life
 OUTCOMES_MAX = 100  # distinct truths whose mean losses are kept apart; the rest share one
 Action = Literal["wait", "hold", "advance", "promote", "roll_back"]
 
@@ -94,8 +101,9 @@ class CanaryJudge:
     name = "monitoring.canary"
     wake_on: frozenset[str] = frozenset({"truth.written", "segment.written", "canary.started", "canary.advanced"})
 
-    def __init__(self, db: Database, ops: Ops, control: CanaryControl, *, every_s: float = 1.0) -> None:
-        self._db, self._ops, self._control, self.every_s = db, ops, control, every_s
+    def __init__(self, db: Database, ops: Ops, blobs: BlobStore, control: CanaryControl, *, every_s: float = 1.0) -> None:
+        self._db, self._ops, self._blobs, self._control, self.every_s = db, ops, blobs, control, every_s
+        self._looked: dict[str, int] = {}  # canary: the answers there were when its groups were compared last
         self._refused: dict[str, tuple[str, int]] = {}  # canary: what was refused, and when to ask again
 
     def reconcile(self) -> None:
@@ -111,7 +119,7 @@ class CanaryJudge:
     def judge(self, canary: Canary) -> bool:
         """One look. True when there may be more labels to read for the same step."""
         with self._db.read() as tx:
-            found = _look(tx, canary)
+            found = _look(tx, self._blobs, canary, self._looked)
         if found is None:
             return False
         op = self._ops.system(self.name, cause=found.mark.seq or None)
@@ -160,7 +168,7 @@ class CanaryJudge:
         return False
 
 
-def _look(tx: Read, canary: Canary) -> Look | None:
+def _look(tx: Read, blobs: BlobStore, canary: Canary, looked: dict[str, int]) -> Look | None:
     """Read the labels since the last look into the test, and decide. None while there is nothing to look at."""
     streams = {s.revision_id: s for s in answers_store.streams(tx, canary.endpoint)}
     mine, theirs = streams.get(canary.revision_id), streams.get(canary.champion_revision_id)
@@ -183,7 +191,14 @@ def _look(tx: Read, canary: Canary) -> Look | None:
         _use(test, state, label, mine, loss_of) if loss_of else None
     state.test = test.as_dict()
     row = msgspec.structs.replace(row, label_seq=labels[-1].label_seq if labels else row.label_seq)
-    broken, drift = _distribution(tx, mine, theirs, canary)
+    broken, drift = _distribution(tx, mine, theirs, canary.guard)
+    if (
+        not broken
+        and canary.guard.max_fairness_gap is not None
+        and mark.predictions >= looked.get(canary.id, 0) * LOOK_AGAIN
+    ):
+        looked[canary.id] = mark.predictions
+        broken = _fairness(tx, blobs, mine, theirs, canary.guard, mark.event_at_ms)
     action, words = decide(
         canary.guard, test, state, broken=broken, is_last_step=canary.is_last_step,
         waited_s=(mark.event_at_ms - state.step_from_ms) / 1000,
@@ -298,7 +313,7 @@ def _error(label: Labelled) -> float | None:
 LOSSES: dict[str, Callable[[Labelled], float | None]] = {"brier": _brier, "accuracy": _error}
 
 
-def _distribution(tx: Read, mine: Stream, theirs: Stream, canary: Canary) -> tuple[str, float | None]:
+def _distribution(tx: Read, mine: Stream, theirs: Stream, guard: Guard) -> tuple[str, float | None]:
     """Without any label: are the canary's answers plainly broken, and how far are its scores from the champion's?"""
     first = answers_store.first_event_at(tx, [mine.id], 0)
     if first is None:
@@ -313,7 +328,41 @@ def _distribution(tx: Read, mine: Stream, theirs: Stream, canary: Canary) -> tup
         return f"The canary gives one and the same score to all {b.count} answers.", None
     aligned = align(a, b)
     value = psi(aligned.reference, aligned.current)
-    return "", value if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return "", None
+    # Without any drift PSI is about (bins − 1)(1/n + 1/m): what is beyond that is the canary's doing.
+    chance = (len(aligned.reference) - 1) * (1 / a.count + 1 / b.count)
+    if guard.max_score_psi is not None and value - chance > guard.max_score_psi:
+        return (
+            f"The canary's scores are {value:.3g} (PSI) from the champion's over {b.count} answers; {guard.max_score_psi:g} is allowed, "
+            f"and {chance:.2g} would be chance."
+        ), value
+    return "", value
+
+
+def _fairness(tx: Read, blobs: BlobStore, mine: Stream, theirs: Stream, guard: Guard, upto_ms: int) -> str:
+    """Why the canary treats groups less alike than the champion does; empty while it does not.
+
+    The gap is that of positive answers between the extreme groups; it counts when it is beyond chance, too.
+    """
+    first = answers_store.first_event_at(tx, [mine.id], 0)
+    if first is None or guard.max_fairness_gap is None:
+        return ""
+    found = []
+    for stream in (mine, theirs):
+        rows = read_rows(tx, blobs, [stream.id], first, upto_ms + 1, limit=FAIRNESS_ROWS_MAX)
+        if guard.fairness_column not in rows.inputs:
+            return ""
+        found.append(rates(rows, guard.fairness_column).parity_gap)
+    gap, champion = found
+    if gap.value is None or champion.value is None or gap.value <= champion.value + guard.max_fairness_gap:
+        return ""
+    if gap.p_value is None or gap.p_value > guard.alpha:
+        return ""
+    return (
+        f"Between groups of {guard.fairness_column} ({gap.between[0]}, {gap.between[1]}) the canary's positive answers differ by "
+        f"{gap.value:.1%}, the champion's by {champion.value:.1%}; {guard.max_fairness_gap:.1%} more is allowed."
+    )
 
 
 def _scores(tx: Read, stream: Stream, from_ms: int) -> Sketch:

@@ -27,6 +27,7 @@ from noria.monitoring.model import (
 from noria.monitoring.passport import Passport
 from noria.monitoring.reports import Estimates, Fairness, Slices, Span
 from noria.monitoring.service import Monitoring
+from noria.monitoring.shadows import Disagreements
 
 
 def routes(service: Monitoring) -> Routes:
@@ -109,6 +110,13 @@ def routes(service: Monitoring) -> Routes:
         span = Span(window_s=window_s, to_ms=to_ms, count=windows, origin_ms=origin_ms)
         return service.reports.drift(op, name, span=span, reference=reference, by=by, alpha=alpha, psi_min=psi_min)
 
+    @get("/api/v1/endpoints/{name:str}/disagreements", action="endpoint.read")
+    def read_disagreements(
+        op: Op, name: str, revision: str = "", tolerance: float = 0.0, from_ms: int = 0, limit: int = 50
+    ) -> Disagreements:
+        """Where the shadow said something else than what callers got, newest first, and who was right."""
+        return service.shadows.compare(op, name, revision=revision, tolerance=tolerance, from_ms=from_ms, limit=limit)
+
     @get("/api/v1/endpoints/{name:str}/labels", action="endpoint.read")
     def read_labels(
         op: Op, name: str, by: str = "", window_s: int = 86_400, windows: int = 30, to_ms: int | None = None
@@ -160,6 +168,6 @@ def routes(service: Monitoring) -> Routes:
 
     return [
         list_monitors, create_monitor, read_monitor, remove_monitor, mute_monitor, unmute_monitor, backtest_monitor,
-        list_windows, list_alerts, read_alert, resolve_alert, read_performance, read_drift, read_labels, read_estimates,
+        list_windows, list_alerts, read_alert, resolve_alert, read_performance, read_drift, read_disagreements, read_labels, read_estimates,
         read_slices, read_fairness, read_evidence, read_inference, read_passport,
     ]  # fmt: skip

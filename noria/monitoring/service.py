@@ -49,6 +49,7 @@ from noria.monitoring.passport import Passport, approvals_of, as_document, deplo
 from noria.monitoring.references import References
 from noria.monitoring.reports import Reports
 from noria.monitoring.segments import read_inferences, read_row
+from noria.monitoring.shadows import Shadows
 from noria.monitoring.slices import check_slice
 from noria.monitoring.windows import Answers, performance, read_answers, window_start
 from noria.registry.service import Registry
@@ -78,9 +79,10 @@ class Monitoring:
         self._registry, self._serving = registry, serving
         self.references = References(db, datasets, registry, blobs)
         self.reports = Reports(db, blobs, self.references)
+        self.shadows = Shadows(db)
         self.ingest = Ingest(db, ops, blobs, ticks)
         self.judge = Judge(db, ops, blobs)
-        self.canary_judge = CanaryJudge(db, ops, serving.canaries)
+        self.canary_judge = CanaryJudge(db, ops, blobs, serving.canaries)
 
     # --- monitors ---------------------------------------------------------------------------------------------------
 

@@ -204,6 +204,17 @@ def check_guard(guard: Guard) -> Guard:
         raise Invalid("max_error_share must be between 0 and 1.", where="guard.max_error_share")
     if guard.min_labels < 0 or guard.min_duration_s < 0:
         raise Invalid("min_labels and min_duration_s cannot be negative.", where="guard")
+    if guard.max_latency_ratio is not None and not 1 <= guard.max_latency_ratio <= 1000:
+        raise Invalid("max_latency_ratio is at least 1: as slow as the champion.", where="guard.max_latency_ratio")
+    if guard.max_score_psi is not None and not 0 < guard.max_score_psi <= 100:
+        raise Invalid("max_score_psi is more than 0; 0.25 is commonly read as large.", where="guard.max_score_psi")
+    if guard.max_fairness_gap is not None and not 0 <= guard.max_fairness_gap <= 1:
+        raise Invalid("max_fairness_gap must be between 0 and 1.", where="guard.max_fairness_gap")
+    if (guard.max_fairness_gap is None) != (not guard.fairness_column):
+        raise Invalid(
+            "max_fairness_gap and fairness_column go together.", where="guard.fairness_column",
+            hint="Name the input that says to which group somebody belongs.",
+        )  # fmt: skip
     return guard
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hmac
 import logging
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -80,8 +81,9 @@ class Answered(msgspec.Struct, frozen=True):
 class Doorkeeper:
     """Who may call, from memory. What the control plane said last holds while it is away."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, internal: str = "") -> None:
         self._clock = clock
+        self._internal = f"Bearer {internal}".encode() if internal else None
         self._auth = DesiredAuth(version="", is_open=False)
         self._by_token: dict[str, Predictor] = {}
         self._seen: dict[bytes, Predictor | None] = {}
@@ -99,6 +101,8 @@ class Doorkeeper:
             raise Unauthenticated(
                 "A token is needed to call this endpoint.", hint="Send it as: Authorization: Bearer nrk_…."
             )
+        if self._internal is not None and hmac.compare_digest(authorization, self._internal):
+            return "noria"  # the control plane, for somebody whom it has checked
         if authorization not in self._seen:
             if len(self._seen) > CACHE_MAX:
                 self._seen.clear()
@@ -144,7 +148,7 @@ class Gateway:
         self._config = config
         self._truth = truth
         self._clock = clock or SystemClock()
-        self._door = Doorkeeper(self._clock)
+        self._door = Doorkeeper(self._clock, config.internal_token.reveal())
         self._splits: dict[str, Split[Lane]] = {}
         self._models: dict[str, str] = {}
         self.lanes: dict[str, Lane] = {}

@@ -19,6 +19,7 @@ from noria.serving.model import (
     Desired,
     Endpoint,
     EndpointDetail,
+    Exported,
     ReplicaReport,
     Revision,
     RollbackRequest,
@@ -28,6 +29,7 @@ from noria.serving.model import (
     TrafficReport,
 )
 from noria.serving.service import Serving
+from noria.serving.trying import Tried, Trying, TryRequest
 
 POLL_S = 0.05  # how soon a long poll sees a change made in this process
 LOOK_S = 0.5  # and one made in another
@@ -35,7 +37,7 @@ WAIT_S_MAX = 30.0
 HOUR_MS = 3_600_000
 
 
-def routes(service: Serving) -> Routes:
+def routes(service: Serving, trying: Trying) -> Routes:
     @get("/api/v1/endpoints", action="endpoint.read")
     def list_endpoints(op: Op, limit: int | None = None, page: str = "") -> Page[Endpoint]:
         """The endpoints one may read, by name."""
@@ -67,6 +69,23 @@ def routes(service: Serving) -> Routes:
         found = service.segments.after(op, name, after, kind=kind)  # type: ignore[arg-type]
         return Page(found)
 
+    @get("/api/v1/endpoints/{name:str}/export", action="endpoint.read")
+    def export(
+        op: Op, name: str, format: str = "kserve", image: str = "", url: str = "", namespace: str = "default",
+        secret: str = "noria", hosts: str = "",  # noqa: S107  # the name of one
+    ) -> Exported:  # fmt: skip
+        """The endpoint in the words of another system, kserve or ray, and what that system cannot say."""
+        return service.exported(
+            op,
+            name,
+            format,
+            image=image,
+            url=url,
+            namespace=namespace,
+            secret=secret,
+            hosts=[h for h in hosts.split(",") if h],
+        )
+
     @post("/api/v1/endpoints/{name:str}/deploy", action="endpoint.deploy")
     def deploy(op: Op, name: str, data: DeployRequest) -> Revision:
         """Serve a model version here with all the traffic."""
@@ -96,6 +115,11 @@ def routes(service: Serving) -> Routes:
     def set_shadow(op: Op, name: str, data: ShadowRequest) -> Endpoint:
         """Let a version answer copies of all requests, to nobody."""
         return service.set_shadow(op, name, data.model, config=data.config)
+
+    @post("/api/v1/endpoints/{name:str}/try", action="endpoint.predict")
+    def try_endpoint(op: Op, name: str, data: TryRequest) -> Tried:
+        """Ask the endpoint from here, as the form on its page does; recorded like any other request."""
+        return trying.ask(op, name, data)
 
     @delete("/api/v1/endpoints/{name:str}", action="endpoint.delete")
     def delete_endpoint(op: Op, name: str) -> None:
@@ -135,8 +159,8 @@ def routes(service: Serving) -> Routes:
         service.segments.add(op, data)
 
     return [
-        list_endpoints, read_endpoint, read_revision, read_traffic, list_segments, deploy, start_canary, advance_canary,
-        promote_canary, rollback, set_shadow, delete_endpoint, read_desired, report_replicas, report_traffic, add_segment,
+        list_endpoints, read_endpoint, read_revision, read_traffic, list_segments, export, deploy, start_canary, advance_canary,
+        promote_canary, rollback, set_shadow, try_endpoint, delete_endpoint, read_desired, report_replicas, report_traffic, add_segment,
     ]  # fmt: skip
 
 

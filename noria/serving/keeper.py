@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from noria.kernel.errors import Invalid, Unavailable
 from noria.kernel.ids import new_id
-from noria.serving.frames import Hello, Spec, gateway_socket, recorder_socket
+from noria.serving.frames import Hello, Spec
 from noria.serving.lanes import Lane, Link
 from noria.serving.model import DesiredRevision, ModelFileInfo, Replica
 
@@ -244,7 +244,7 @@ class Seat:
     def _spec(self, folder: Path, onnx: str) -> str:
         revision = self._revision
         spec = Spec(
-            socket=str(gateway_socket(self._node.home)), recorder=str(recorder_socket(self._node.home)), folder=str(folder),
+            socket=str(self._node.gateway_path), recorder=str(self._node.recorder_path), folder=str(folder),
             endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
             digest=revision.digest, onnx=onnx, max_batch_rows=revision.config.max_batch_rows,
             body_bytes_max=self._node.config.body_limit_mb << 20,

@@ -89,6 +89,7 @@ class Lane:
         self.on_held: Callable[[], None] | None = None  # told when a request waits and there is no worker
         self.pending: dict[int, Waiting] = {}
         self.shadow_dropped = 0
+        self.is_lost = False  # nobody will come who could answer
         self._queue: list[int] = []  # numbers in `pending` that no worker has
         self._number = 0
         self._clock = clock
@@ -111,6 +112,9 @@ class Lane:
         links = self.links
         if not links:
             waiting.link = None
+            if self.is_lost:
+                self._give_up(waiting, 503)
+                return
             self._queue.append(waiting.head.id)
             if self.on_held is not None:
                 self.on_held()
@@ -157,7 +161,8 @@ class Lane:
             self._give_up(waiting, 504)
 
     def fail_all(self) -> None:
-        """Nobody will ever answer here."""
+        """Nobody will ever answer here, neither what waits nor what comes."""
+        self.is_lost = True
         for waiting in list(self.pending.values()):
             self._give_up(waiting, 503)
 

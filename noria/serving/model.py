@@ -20,6 +20,7 @@ CanaryState = Literal["starting", "running", "promoted", "rolled_back"]
 BUCKETS = 10_000  # The split hashes a key to one of these; a weight of 1 % is 100 of them.
 CANARY_STEPS = (25, 50)
 TRAFFIC_STEP_MS = 10_000  # Traffic is kept in steps of this length.
+LATENCY_REQUESTS_MIN = 100  # Of each side; below it a p95 is one slow request.
 ERROR_REQUESTS_MIN = 20  # The error guard-rail says nothing about fewer answers than this.
 
 
@@ -79,17 +80,20 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a canary is worse. The quality judge (monitoring) uses the first three; serving itself watches errors.
-
-    `max_error_share`: the canary may fail by at most this share of its requests more than the champion.
+    """When a canary is worse. `metric`, `alpha`, `max_worse` and `min_labels` are of the sequential test of labelled answers; the
+    other limits hold without labels, and None switches one off.
     """
 
     metric: str = "brier"
     alpha: float = 0.05
     max_worse: float = 0.0
     min_labels: int = 100
-    max_error_share: float = 0.02
+    max_error_share: float = 0.02  # it may fail by at most this share of its requests more than the champion
     min_duration_s: float = 0.0
+    max_latency_ratio: float | None = None  # its p95 may be at most so many times the champion's
+    max_score_psi: float | None = None  # its scores may be at most so far from the champion's, beyond what chance explains
+    max_fairness_gap: float | None = None  # between groups its positive answers may differ by at most so much more
+    fairness_column: str = ""  # the input that names the groups
 
 
 class Canary(Struct, frozen=True, kw_only=True):
@@ -290,6 +294,23 @@ class RollbackRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     reason: str = "asked for"
     evidence: dict[str, Any] = {}
+
+
+class LeftOut(Struct, frozen=True, kw_only=True):
+    """Something of an endpoint that another system cannot say, and what happens instead."""
+
+    field: str
+    why: str
+    instead: str
+
+
+class Exported(Struct, frozen=True, kw_only=True):
+    """An endpoint in the words of another system."""
+
+    endpoint: str
+    format: Literal["kserve", "ray"]
+    objects: list[dict[str, Any]]
+    left_out: list[LeftOut]
 
 
 @fact("endpoint.created")

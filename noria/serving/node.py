@@ -38,10 +38,12 @@ from noria.serving.keeper import SCALE_S, Converter, Keeper
 from noria.serving.lanes import Lane, Link
 from noria.serving.model import (
     Desired,
+    DesiredRevision,
     ReplicaReport,
     TrafficReport,
     TrafficSample,
 )
+from noria.serving.narrow import narrowed
 
 if TYPE_CHECKING:
     from noria.serving.rpc import Rpc
@@ -129,8 +131,10 @@ class Node:
         self.config = config
         self.clock = clock or SystemClock()
         self.home = config.home
-        self.name = f"{socket.gethostname()}"
-        self._recorder = RecorderLink(recorder_socket(config.home))
+        # The server's own node and one elsewhere may share a machine.
+        self.name = f"{socket.gethostname()}/{config.serve_only}" if config.serve_only else socket.gethostname()
+        self.gateway_path, self.recorder_path = gateway_socket(config.home), recorder_socket(config.home)
+        self._recorder = RecorderLink(self.recorder_path)
         self.gateway = Gateway(config, self._recorder, clock=self.clock)
         self.worker_environment = _worker_environment()
         self.converted = Converter(config.home, self.worker_environment).converted
@@ -143,25 +147,33 @@ class Node:
         self._unsent: dict[tuple[str, int], TrafficSample] = {}
         self._desired: Desired | None = None
         self._url = config.url or config.control_url
-        self._headers = {"authorization": f"Bearer {config.internal_token.reveal()}"}
+        self._headers = {"authorization": f"Bearer {(config.internal_token.reveal() or config.token.reveal())}"}
         self._is_away = False
         self._listener: asyncio.AbstractServer | None = None  # uvloop stops listening when nobody holds it
 
     async def start(self) -> None:
         for name in ("models", "logs"):
             (self.home / "serving" / name).mkdir(parents=True, exist_ok=True)
-        path = gateway_socket(self.home)
-        path.unlink(missing_ok=True)
+        await self.listen()
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(lambda: Link(self._hello, self._lost), str(path))
         known = await asyncio.to_thread(read_desired, self.home)
         if known is not None:
-            self._apply(known)
+            self.apply(known)
         if self._rpc is not None:
             await self._rpc.start()
             log.info("gRPC on port %d", self.config.grpc_port)
         for work in (self._sync, self._report, self._recorder.keep, self.gateway.expire_forever, self._scale):
             self._tasks.append(loop.create_task(_go_on(work)))
+
+    async def listen(self) -> None:
+        """Take the connections of workers."""
+        self.gateway_path.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_unix_server(lambda: Link(self._hello, self._lost), str(self.gateway_path))
+
+    def keeper(self, revision: DesiredRevision) -> Keeper:
+        """What keeps the workers of a revision."""
+        return Keeper(self, Lane(revision, self.clock))
 
     async def stop(self) -> None:
         if self._rpc is not None:
@@ -169,6 +181,11 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(k.retire() for k in self._keepers.values()), *self._retiring, return_exceptions=True)
+
+    @property
+    def has_failed(self) -> bool:
+        """Is there a revision that never comes up?"""
+        return any(k.has_failed for k in self._keepers.values())
 
     def tell_soon(self) -> None:
         self._tell.set()
@@ -202,7 +219,7 @@ class Node:
                 is_first, wait_s = False, 0.2
                 if desired is not None:
                     await asyncio.to_thread(write_desired, self.home, desired)
-                    self._apply(desired)
+                    self.apply(desired)
 
     async def _ask(self, control: httpx.AsyncClient, is_first: bool) -> Desired | None:
         known = self._desired
@@ -213,7 +230,7 @@ class Node:
         }
         answer = await control.get("/api/v1/serving/desired", params=params)
         answer.raise_for_status()
-        desired = msgspec.json.decode(answer.content, type=Desired)
+        desired = narrowed(msgspec.json.decode(answer.content, type=Desired), self.config.serve_only)
         same = known is not None and (desired.generation, desired.auth.version) == (known.generation, known.auth.version)
         return None if same and not is_first else desired
 
@@ -223,7 +240,7 @@ class Node:
             log.warning("the control plane does not answer (%s); serving what was wanted last", error)
             self._is_away = True
 
-    def _apply(self, desired: Desired) -> None:
+    def apply(self, desired: Desired) -> None:
         """Start what is new, let the gateway follow, retire what is gone. Nothing here waits."""
         self._desired = desired
         wanted = {r.id: r for r in desired.revisions}
@@ -231,7 +248,7 @@ class Node:
         loop = asyncio.get_running_loop()
         for revision in wanted.values():
             if revision.id not in self._keepers:
-                keeper = self._keepers[revision.id] = Keeper(self, Lane(revision, self.clock))
+                keeper = self._keepers[revision.id] = self.keeper(revision)
                 keeper.start()
         for keeper in self._keepers.values():
             keeper.is_routed = keeper.revision.id in routed
@@ -411,9 +428,13 @@ def main() -> None:
     die_with_parent(signal.SIGTERM)
     config = load_config()
     set_up_logging("node", config.log_level)
-    node = Node(config)
+    serve(config)
+
+
+def serve(config: Config) -> None:
+    """Listen until the process is told to stop."""
     uvicorn.run(
-        application(node),  # type: ignore[arg-type]
+        application(Node(config)),  # type: ignore[arg-type]
         host=config.host, port=config.gateway_port, loop="uvloop", http="httptools", lifespan="on", log_config=None,
         access_log=False, server_header=False, date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5,
         backlog=2048,

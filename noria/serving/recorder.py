@@ -165,7 +165,8 @@ class Sealer:
 
     def _upload_all(self) -> None:
         wait_s = 0.5
-        headers = {"authorization": f"Bearer {self._config.internal_token.reveal()}"}
+        token = self._config.internal_token.reveal() or self._config.token.reveal()
+        headers = {"authorization": f"Bearer {token}"}
         url = self._config.url or self._config.control_url
         with httpx.Client(base_url=url, headers=headers, timeout=30.0) as control:
             while True:

@@ -22,9 +22,9 @@ from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.ticks import Ticks
 from noria.registry.model import ModelVersion
 from noria.registry.service import Registry
-from noria.serving import store
+from noria.serving import kserve, ray_config, store
 from noria.serving.canaries import Canaries, refuse_canary
-from noria.serving.model import Endpoint, EndpointDetail, Revision, RevisionConfig, Route
+from noria.serving.model import Endpoint, EndpointDetail, Exported, Revision, RevisionConfig, Route
 from noria.serving.nodes import Nodes
 from noria.serving.revisions import Revisions, check_config, endpoint_ref, retire
 from noria.serving.sealed import Sealed
@@ -90,6 +90,26 @@ class Serving:
             found = store.revision(tx, revision_id)
         op.require("endpoint.read", endpoint_ref(found.endpoint))
         return found
+
+    def exported(
+        self, op: Op, name: str, form: str, *, image: str, url: str, namespace: str, secret: str, hosts: list[str]
+    ) -> Exported:
+        """An endpoint as KServe's objects or as a configuration of Ray Serve. Raises NotFound, Invalid, Conflict, Forbidden."""
+        detail = self.detail(op, name)
+        if not url:
+            raise Invalid(
+                "Where do nodes elsewhere reach this server?", where="url", hint="Give --url https://noria.example.org."
+            )
+        if form == "ray":
+            return ray_config.configuration(detail, url=url, hosts=hosts)
+        if form != "kserve":
+            raise Invalid(f"{form!r} is no format.", where="format", hint="kserve or ray.")
+        if not image:
+            raise Invalid(
+                "Which container image?", where="image",
+                hint="Give --image of one that has Noria and what the models need; docs/guides/serve-elsewhere.md makes one.",
+            )  # fmt: skip
+        return kserve.manifests(detail, image=image, url=url, namespace=namespace, secret=secret, hosts=hosts)
 
     # --- deploy -------------------------------------------------------------------------------------------------------
 

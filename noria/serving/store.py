@@ -284,14 +284,30 @@ def traffic(tx: Read, endpoint: str, from_ms: int, to_ms: int, *, limit: int) ->
     )  # fmt: skip
 
 
-def answered_since(tx: Read, revision_id: str, from_ms: int) -> tuple[int, int]:
-    """(requests, errors) of a revision since then."""
-    row = tx.rows(
-        """select coalesce(sum(requests), 0) as requests, coalesce(sum(errors), 0) as errors
-             from traffic where revision_id = :id and step_at_ms >= :from_ms""",
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a revision answered; `latency` by bucket."""
+
+    requests: int
+    errors: int
+    latency: dict[int, int]
+
+    @property
+    def error_share(self) -> float:
+        return self.errors / self.requests if self.requests else 0.0
+
+
+def answered_since(tx: Read, revision_id: str, from_ms: int) -> Answered:
+    """What a revision answered since then; a canary's life has a row for every ten seconds."""
+    rows = tx.rows(
+        "select requests, errors, latency from traffic where revision_id = :id and step_at_ms >= :from_ms",
         id=revision_id, from_ms=from_ms,
-    )[0]  # fmt: skip
-    return int(row["requests"]), int(row["errors"])
+    )  # fmt: skip
+    latency: dict[int, int] = {}
+    for row in rows:
+        add_counts(latency, row["latency"])
+    return Answered(
+        requests=sum(int(r["requests"]) for r in rows), errors=sum(int(r["errors"]) for r in rows), latency=latency
+    )
 
 
 def forget_traffic(tx: Write, before_ms: int) -> int:

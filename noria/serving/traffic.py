@@ -1,4 +1,4 @@
-"""Requests, errors and latency of every revision over time; and the guard-rail that needs nothing else."""
+"""Requests, errors and latency of every revision over time; and the guard-rails that need nothing else."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from noria.kernel.op import Op
 from noria.kernel.ticks import Ticks
 from noria.serving import store
 from noria.serving.canaries import Canaries
-from noria.serving.model import ERROR_REQUESTS_MIN, TRAFFIC_STEP_MS, Traffic, TrafficReport, TrafficSeries
+from noria.serving.model import (
+    ERROR_REQUESTS_MIN,
+    LATENCY_REQUESTS_MIN,
+    TRAFFIC_STEP_MS,
+    Guard,
+    Traffic,
+    TrafficReport,
+    TrafficSeries,
+)
 from noria.serving.revisions import endpoint_ref
 from noria.serving.routes import quantile_ms
+from noria.serving.store import Answered
 
 STEPS_MAX = 2_000  # points of a traffic series
 TRAFFIC_ROWS_MAX = 200_000
@@ -36,32 +45,23 @@ class TrafficCounts:
                     tx, msgspec.structs.replace(sample, at_ms=sample.at_ms // TRAFFIC_STEP_MS * TRAFFIC_STEP_MS)
                 )
             for name in sorted({s.endpoint for s in report.samples}):
-                self._guard_errors(tx, op, name)
+                self._guard(tx, op, name)
         for name in {s.endpoint for s in report.samples}:
             requests = sum(s.requests for s in report.samples if s.endpoint == name)
             errors = sum(s.errors for s in report.samples if s.endpoint == name)
             self._ticks.tick(endpoint_ref(name), {"requests": requests, "errors": errors})
 
-    def _guard_errors(self, tx: Write, op: Op, name: str) -> None:
-        """The operational guard-rail; the quality of answers is monitoring's to judge."""
+    def _guard(self, tx: Write, op: Op, name: str) -> None:
+        """The operational guard-rails; the quality of answers is monitoring's to judge."""
         canary = store.open_canary(tx, name)
         if canary is None or canary.state != "running":
             return
         since = canary.started_at_ms // TRAFFIC_STEP_MS * TRAFFIC_STEP_MS
-        requests, errors = store.answered_since(tx, canary.revision_id, since)
-        of_champion, champion_errors = store.answered_since(tx, canary.champion_revision_id, since)
-        if requests < ERROR_REQUESTS_MIN:
-            return
-        share, champion_share = errors / requests, champion_errors / of_champion if of_champion else 0.0
-        if share <= champion_share + canary.guard.max_error_share:
-            return
-        evidence = {
-            "requests": requests, "errors": errors, "champion_requests": of_champion, "champion_errors": champion_errors,
-            "max_error_share": canary.guard.max_error_share,
-        }  # fmt: skip
-        self._canaries.back(
-            tx, op, name, f"{share:.1%} of its {requests} requests failed, {champion_share:.1%} of the champion's", evidence
-        )
+        mine = store.answered_since(tx, canary.revision_id, since)
+        champion = store.answered_since(tx, canary.champion_revision_id, since)
+        found = too_many_errors(canary.guard, mine, champion) or too_slow(canary.guard, mine, champion)
+        if found is not None:
+            self._canaries.back(tx, op, name, *found)
 
     def series(self, op: Op, name: str, *, from_ms: int, to_ms: int, step_s: int) -> Traffic:
         """Requests, errors and latency per revision and step. Raises NotFound, Invalid, Forbidden."""
@@ -78,6 +78,34 @@ class TrafficCounts:
             store.endpoint(tx, name)
             rows = store.traffic(tx, name, first, to_ms, limit=TRAFFIC_ROWS_MAX)
         return _series(rows, first, to_ms, step_ms)
+
+
+def too_many_errors(guard: Guard, canary: Answered, champion: Answered) -> tuple[str, dict[str, Any]] | None:
+    """Why the canary fails too often, and the evidence; None while it does not."""
+    if canary.requests < ERROR_REQUESTS_MIN:
+        return None
+    share, champion_share = canary.error_share, champion.error_share
+    if share <= champion_share + guard.max_error_share:
+        return None
+    evidence = {
+        "requests": canary.requests, "errors": canary.errors, "champion_requests": champion.requests,
+        "champion_errors": champion.errors, "max_error_share": guard.max_error_share,
+    }  # fmt: skip
+    return f"{share:.1%} of its {canary.requests} requests failed, {champion_share:.1%} of the champion's", evidence
+
+
+def too_slow(guard: Guard, canary: Answered, champion: Answered) -> tuple[str, dict[str, Any]] | None:
+    """Why the canary is too slow, and the evidence; None while it is not, or nobody asked."""
+    if guard.max_latency_ratio is None or min(canary.requests, champion.requests) < LATENCY_REQUESTS_MIN:
+        return None
+    mine, theirs = quantile_ms(canary.latency, 0.95), quantile_ms(champion.latency, 0.95)
+    if mine is None or theirs is None or mine <= theirs * guard.max_latency_ratio:
+        return None
+    evidence = {
+        "p95_ms": mine, "champion_p95_ms": theirs, "requests": canary.requests, "champion_requests": champion.requests,
+        "max_latency_ratio": guard.max_latency_ratio,
+    }  # fmt: skip
+    return f"its p95 is {mine:.3g} ms, the champion's {theirs:.3g}: more than {guard.max_latency_ratio:g} times", evidence
 
 
 class Upkeep:

@@ -97,7 +97,7 @@ def rng() -> Any:
 
 def test_a_worse_canary_is_rolled_back_with_its_evidence(noria: Noria, rng: Any) -> None:
     serving = SmallServing(GUARD, [25])
-    judge = CanaryJudge(noria.app.db, noria.app.ops, serving)
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
     for day in range(10, 20):
         traffic(noria, rng, 150, day=day, canary_score=lambda p: 1 - p / 4)
         judge.reconcile()
@@ -118,7 +118,7 @@ def test_a_worse_canary_is_rolled_back_with_its_evidence(noria: Noria, rng: Any)
 
 def test_a_good_canary_advances_and_is_promoted(noria: Noria, rng: Any) -> None:
     serving = SmallServing(GUARD, [25, 50])
-    judge = CanaryJudge(noria.app.db, noria.app.ops, serving)
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
     for day in range(10, 30):
         noria.clock.advance(60)
         traffic(
@@ -135,7 +135,7 @@ def test_a_good_canary_advances_and_is_promoted(noria: Noria, rng: Any) -> None:
 
 def test_without_labels_it_waits(noria: Noria, rng: Any) -> None:
     serving = SmallServing(GUARD, [25])
-    judge = CanaryJudge(noria.app.db, noria.app.ops, serving)
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
     traffic(noria, rng, 400, day=10, canary_score=lambda p: p, labels=False)
     for _ in range(3):
         judge.reconcile()
@@ -146,7 +146,7 @@ def test_without_labels_it_waits(noria: Noria, rng: Any) -> None:
 def test_answers_without_a_score_roll_back_without_any_label(noria: Noria, rng: Any) -> None:
     serving = SmallServing(GUARD, [25])
     traffic(noria, rng, 600, day=10, canary_score=lambda p: None if p < 0.4 else p, labels=False)
-    CanaryJudge(noria.app.db, noria.app.ops, serving).reconcile()
+    CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving).reconcile()
     assert [a for a, _ in serving.told] == ["roll_back"]
     assert "without a score" in serving.told[0][1]
 
@@ -154,14 +154,60 @@ def test_answers_without_a_score_roll_back_without_any_label(noria: Noria, rng: 
 def test_one_answer_for_all_rolls_back_without_any_label(noria: Noria, rng: Any) -> None:
     serving = SmallServing(GUARD, [25])
     traffic(noria, rng, 600, day=10, canary_score=lambda p: 0.3, labels=False)
-    CanaryJudge(noria.app.db, noria.app.ops, serving).reconcile()
+    CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving).reconcile()
     assert "one and the same score" in serving.told[0][1]
+
+
+@pytest.mark.parametrize(("limit", "is_back"), [(None, False), (0.9, False), (0.2, True)])
+def test_scores_that_drift_from_the_champions_roll_back_without_any_label(
+    noria: Noria, rng: Any, limit: float | None, is_back: bool
+) -> None:
+    serving = SmallServing(Guard(max_score_psi=limit), [25])
+    traffic(noria, rng, 1200, day=10, canary_score=lambda p: p**0.6, labels=False)
+    CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving).reconcile()
+    assert (serving.open is None) == is_back
+    if is_back:
+        assert "(PSI) from the champion's" in serving.told[0][1] and serving.evidence["score_psi"] > 0.2
+
+
+def test_scores_that_are_the_champions_pass_a_narrow_guard(noria: Noria, rng: Any) -> None:
+    """With few answers PSI is far from 0 by chance; that is not the canary's doing."""
+    serving = SmallServing(Guard(max_score_psi=0.05), [25])
+    traffic(noria, rng, 500, day=10, canary_score=lambda p: p, labels=False)
+    CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving).reconcile()
+    assert serving.open and serving.told == []
+
+
+@pytest.mark.parametrize(("limit", "is_back"), [(0.1, True), (0.6, False)])
+def test_a_canary_that_treats_groups_less_alike_is_rolled_back(noria: Noria, rng: Any, limit: float, is_back: bool) -> None:
+    serving = SmallServing(Guard(max_fairness_gap=limit, fairness_column="origin"), [50])
+    for revision, version, favour in (("r1", 1, 0.0), ("r2", 2, 0.4)):
+        rows = []
+        for i in range(400):
+            origin = ("EWR", "JFK")[i % 2]
+            said = float(rng.random() < 0.4 + (favour if origin == "JFK" else 0.0))
+            rows.append(
+                {
+                    "event_at_ms": 10 * DAY + i * 1000,
+                    "score": 0.3 + said / 3,
+                    "prediction": said,
+                    "in_origin": origin,
+                    "at_ms": 1,
+                }
+            )
+        answers(noria, rows, settle=False, revision=revision, version=version)
+    noria.settle()
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
+    judge.reconcile()
+    assert (serving.open is None) == is_back, serving.told
+    if is_back:
+        assert "Between groups of origin (EWR, JFK)" in serving.told[0][1]
 
 
 def test_answers_from_before_the_canary_do_not_count(noria: Noria, rng: Any) -> None:
     traffic(noria, rng, 300, day=10, canary_score=lambda p: 1 - p, at_ms=1_000)
     serving = SmallServing(GUARD, [25], at_ms=2_000)
-    judge = CanaryJudge(noria.app.db, noria.app.ops, serving)
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
     judge.reconcile()
     assert serving.told == []
     traffic(noria, rng, 40, day=11, canary_score=lambda p: p, at_ms=3_000)
@@ -175,7 +221,9 @@ def test_every_label_is_used_once_whoever_looks_and_how_often(noria: Noria, rng:
     for day in (10, 11):
         traffic(noria, rng, 100, day=day, canary_score=lambda p: p)
         for _ in range(2):
-            CanaryJudge(noria.app.db, noria.app.ops, serving).reconcile()  # a new one each time, as after a restart
+            CanaryJudge(
+                noria.app.db, noria.app.ops, noria.app.blobs, serving
+            ).reconcile()  # a new one each time, as after a restart
     counts = [j.champion.labels + j.canary.labels for j in judged(noria)]
     assert counts == [100, 200]
     assert [r["judgements"] for r in rows_of(noria, "select judgements from canary_test")] == [2]
@@ -184,7 +232,7 @@ def test_every_label_is_used_once_whoever_looks_and_how_often(noria: Noria, rng:
 def test_a_refusal_of_policy_is_asked_again_later_not_all_the_time(noria: Noria, rng: Any) -> None:
     serving = SmallServing(GUARD, [25])
     serving.refuses = True
-    judge = CanaryJudge(noria.app.db, noria.app.ops, serving)
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
     traffic(noria, rng, 600, day=10, canary_score=lambda p: p)
     for _ in range(3):
         judge.reconcile()
@@ -201,9 +249,9 @@ def test_a_promotion_that_a_crash_interrupted_is_done_after_the_restart(noria: N
     serving = SmallServing(GUARD, [25])
     serving.refuses = True
     traffic(noria, rng, 600, day=10, canary_score=lambda p: p)
-    CanaryJudge(noria.app.db, noria.app.ops, serving).reconcile()
+    CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving).reconcile()
     serving.refuses = False
-    CanaryJudge(noria.app.db, noria.app.ops, serving).reconcile()
+    CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving).reconcile()
     assert [a for a, _ in serving.told] == ["promote"]
     assert len(judged(noria)) == 1
 

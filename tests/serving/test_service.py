@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from noria.kernel.errors import Conflict, Invalid, NotFound
+from noria.kernel.ids import RevisionId
 from noria.serving.model import Guard, Replica, ReplicaReport, SegmentInfo, TrafficReport, TrafficSample
+from noria.serving.routes import latency_bucket
 from tests.conftest import Noria
 from tests.serving.conftest import FakeRegistry
 
@@ -170,6 +173,50 @@ def test_a_canary_that_errs_more_than_its_guard_allows_is_rolled_back(noria: Nor
     count(81, 0)
     assert noria.app.serving.canaries.current(noria.op(), "flights") is None
     assert "19.0% of its 100 requests failed" in noria.facts("canary.rolled_back")[0].data["reason"]
+
+
+@pytest.mark.parametrize(("limit", "is_back"), [(None, False), (8.0, False), (3.0, True)])
+def test_a_canary_that_is_slower_than_its_guard_allows_is_rolled_back(
+    noria: Noria, limit: float | None, is_back: bool
+) -> None:
+    served(noria, 1)
+    noria.app.serving.canaries.start(noria.op(), "flights", "flights@2", guard=Guard(max_latency_ratio=limit))
+    say(noria)
+    canary = noria.app.serving.canaries.current(noria.op(), "flights")
+    assert canary
+
+    def count(requests: int) -> None:
+        latency = {canary.revision_id: 20.0, canary.champion_revision_id: 4.0}
+        samples = [
+            TrafficSample(
+                endpoint="flights", revision_id=RevisionId(id), at_ms=noria.clock.now_ms(), requests=requests, errors=0,
+                latency={latency_bucket(ms): requests},
+            )
+            for id, ms in latency.items()
+        ]  # fmt: skip
+        noria.app.serving.traffic.report(noria.system(), TrafficReport(node="n1", samples=samples))
+
+    count(99)  # one fewer than are needed
+    assert noria.app.serving.canaries.current(noria.op(), "flights")
+    count(60)
+    assert (noria.app.serving.canaries.current(noria.op(), "flights") is None) == is_back
+    if is_back:
+        fact = noria.facts("canary.rolled_back")[0].data
+        assert "more than 3 times" in fact["reason"] and fact["evidence"]["p95_ms"] == pytest.approx(20, rel=0.07)
+
+
+@pytest.mark.parametrize(
+    ("guard", "where"),
+    [
+        ({"max_latency_ratio": 0.5}, "max_latency_ratio"), ({"max_score_psi": 0}, "max_score_psi"),
+        ({"max_fairness_gap": 1.5, "fairness_column": "origin"}, "max_fairness_gap"),
+        ({"max_fairness_gap": 0.1}, "fairness_column"), ({"fairness_column": "origin"}, "fairness_column"),
+    ],
+)  # fmt: skip
+def test_guards_that_mean_nothing_are_refused(noria: Noria, guard: dict[str, Any], where: str) -> None:
+    served(noria, 1)
+    answer = noria.http.post("/api/v1/endpoints/flights/canary", json={"model": "flights@2", "guard": guard})
+    assert answer.status_code == 400 and answer.json()["error"]["where"] == f"guard.{where}", answer.text
 
 
 def test_a_deploy_waits_for_the_canary_to_end(noria: Noria) -> None:

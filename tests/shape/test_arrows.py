@@ -38,6 +38,8 @@ EXCEPTIONS = {
     ("noria.cli.doctor", "noria.migrations"): "compares the schema without changing it",
     ("noria.serving.gateway", "noria.access.tokens"): "the form of a token, a leaf: the gateway checks tokens from memory",
     ("noria.serving.gateway", "noria.config"): "a process of its own, wired in its main()",
+    ("noria.serving.elsewhere", "noria.config"): "a process of its own, wired in its main()",
+    ("noria.serving.ray_app", "noria.config"): "processes of Ray's, wired in its application()",
     ("noria.serving.node", "noria.config"): "a process of its own, wired in its main()",
     ("noria.serving.recorder", "noria.config"): "a process of its own, wired in its main()",
 }

@@ -1,6 +1,6 @@
 import test from 'node:test';
 import assert from 'node:assert/strict';
-import { rowsOfExample } from '../../noria/ui/lib/example.js';
+import { rowsOfExample, typed } from '../../noria/ui/lib/example.js';
 
 test('an example is a table when it is written split or as records, whichever way MLflow wraps it', () => {
   const split = { columns: ['a', 'b'], data: [[1, 'x'], [2, null]] };
@@ -10,4 +10,14 @@ test('an example is a table when it is written split or as records, whichever wa
 });
 test('what is no table is left to be shown as it is', () => {
   for (const of of [null, 1, 'text', [], [1, 2], { inputs: [[1, 2]] }, { columns: ['a'], data: [1] }]) assert.equal(rowsOfExample(of), null);
+});
+
+test('what is typed into a form has the type of the example, and what has not is left for the server to refuse', () => {
+  assert.equal(typed(' 1.5 ', 3), 1.5);
+  assert.equal(typed('fast', 3), 'fast');
+  assert.equal(typed('', 3), null);
+  assert.equal(typed('', 'EWR'), '');
+  assert.equal(typed('7', 'EWR'), '7');
+  assert.equal(typed('false', true), false);
+  assert.equal(typed('yes', true), 'yes');
 });

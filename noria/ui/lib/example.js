@@ -16,3 +16,13 @@ export function rowsOfExample(example) {
 
 /** @param {string[]} columns @param {any[][]} rows */
 function cut(columns, rows) { return { columns, rows: rows.slice(0, ROWS_MAX), more: Math.max(0, rows.length - ROWS_MAX) }; }
+
+/** What somebody typed, in the type that the example has; empty is missing, and what is no number stays a word for the server to refuse.
+ *  @param {string} text @param {any} like @returns {any} */
+export function typed(text, like) {
+  const trimmed = text.trim();
+  if (trimmed === '') return typeof like === 'string' ? text : null;
+  if (typeof like === 'boolean') return trimmed === 'true' ? true : trimmed === 'false' ? false : text;
+  if (typeof like === 'number') return Number.isFinite(Number(trimmed)) ? Number(trimmed) : text;
+  return text;
+}

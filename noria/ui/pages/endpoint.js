@@ -13,6 +13,8 @@ import { Dialog, Field } from '../components/dialog.js';
 import { State } from '../components/state.js';
 import { Segmented, Chip } from '../components/chips.js';
 import { SplitBar, roleColour } from '../components/split-bar.js';
+import { Shadow } from '../components/shadow.js';
+import { TryIt } from '../components/try-it.js';
 import { Timeline } from '../components/timeline.js';
 import { JsonView } from '../components/json-view.js';
 import { sentenceOf, toneOfFact } from '../components/fact.js';
@@ -26,6 +28,9 @@ import { now } from '../lib/store.js';
 
 const SPANS = /** @type {Record<string, [number, number]>} */ ({ '15m': [900, 10], '1h': [3600, 10], '6h': [21_600, 60], '24h': [86_400, 300], '7d': [604_800, 1800] });
 
+/** What happened, without the sealed files that come every two seconds. */
+const TOLD = 'endpoint.created,endpoint.deleted,endpoint.split_changed,revision.created,revision.ready,revision.failed,canary.started,canary.advanced,canary.promoted,canary.rolled_back,alert.opened,alert.resolved';
+
 /** @param {any} props */
 export default function EndpointPage({ params, query, setQuery }) {
   const { endpoint: name } = params;
@@ -33,7 +38,7 @@ export default function EndpointPage({ params, query, setQuery }) {
   const span = query.get('span') ?? '1h', [seconds, step] = SPANS[span] ?? SPANS['1h'];
   const from = Math.floor((now.value - seconds * 1000) / (step * 1000)) * step * 1000;
   const traffic = useResource(`/endpoints/${enc(name)}/traffic?from_ms=${Math.floor(from / 60_000) * 60_000}&step_s=${step}`, { every: 5000, ticks: [`endpoint:${name}`] });
-  const facts = useResource(withQuery('/events', { subject: `endpoint:${name}`, limit: 30 }), { subjects: [`endpoint:${name}`] });
+  const facts = useResource(withQuery('/events', { subject: `endpoint:${name}`, kinds: TOLD, limit: 30 }), { subjects: [`endpoint:${name}`] });
   const [asking, setAsking] = useState('');
   const d = detail.data, e = d?.endpoint, canary = d?.canary && ['starting', 'running'].includes(d.canary.state) ? d.canary : null;
   const previous = e?.routes.find((/** @type {any} */ r) => r.role === 'previous');
@@ -47,6 +52,8 @@ export default function EndpointPage({ params, query, setQuery }) {
         <${SplitBar} routes=${e.routes} wide /></div>
       ${canary && html`<${CanaryBlock} of=${canary} name=${name} revisions=${d.revisions} />`}
       <${Block} title="Live" actions=${html`<${Segmented} label="Span of time" value=${span} options=${Object.keys(SPANS).map((k) => [k, k])} onChange=${(/** @type {string} */ v) => setQuery({ span: v === '1h' ? null : v })} />`}><${Live} traffic=${traffic.data} detail=${d} step=${step} /><//>
+      ${e.routes.some((/** @type {any} */ r) => r.role === 'shadow') && html`<${Shadow} name=${name} revision=${e.routes.find((/** @type {any} */ r) => r.role === 'shadow').revision_id} />`}
+      ${e.routes.length > 0 && html`<${TryIt} name=${name} model=${e.model} version=${e.routes[0].model_version} />`}
       <${Performance} name=${name} query=${query} setQuery=${setQuery} />
       <div class="split"><${Block} title="Revisions" count=${d.revisions.length}><${Table} label="Revisions" rows=${d.revisions} columns=${[
         { key: 'n', label: 'Revision', cell: (r) => html`<a class="main" href=${`/models/${enc(r.model)}/${r.model_version}`}>${r.model}@${r.model_version}</a>` , sort: (r) => r.number }, { key: 'role', label: 'Role', cell: (r) => { const route = e.routes.find((/** @type {any} */ x) => x.revision_id === r.id); return route ? html`<span class="row" style=${{ color: roleColour(route.role) }}><span class="dot"></span><span class="quiet">${route.role}${route.weight ? `, ${route.weight} %` : ''}</span></span>` : html`<span class="muted">–</span>`; } },
@@ -55,7 +62,7 @@ export default function EndpointPage({ params, query, setQuery }) {
         <${Block} title="What happened">${facts.data?.items?.length ? html`<${Timeline} label="Facts about the endpoint" items=${facts.data.items.map((/** @type {any} */ f) => ({ key: f.seq, tone: toneOfFact(f), what: sentenceOf(f), at: f.at_ms, why: f.data.reason && f.kind !== 'canary.rolled_back' ? f.data.reason : undefined }))} />` : html`<p class="muted">Nothing yet.</p>`}<//></div>
       <${Block} title="Use it"><${Kv} class="facts" items=${addresses(d, name)} /><div class="halves"><${Command} text=${`curl -s ${String(d.url || location.origin).replace(/\/endpoints\/.*$/, '')}/endpoints/${name}/invocations \\\n  -H 'content-type: application/json' \\\n  -d '{"dataframe_split": {"columns": [], "data": []}}'`} /><${Command} text=${`noria endpoint deploy ${e.model}@champion --name ${name}`} /></div><//>`}<//>
     ${asking === 'deploy' && html`<${Dialog} title=${`Deploy to ${name}`} deed="Deploy at 100 %" done="The version is being loaded" onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/endpoints/${enc(name)}/deploy`, { model: String(f.get('model')) }); reload(); }}><p class="quiet">It is loaded beside the present one and takes over when it is ready; no request is dropped. Policies are asked first.</p><${Field} label="Model version" name="model" required placeholder=${`${e.model}@7 or ${e.model}@champion`} value=${`${e.model}@champion`} /><//>`}
-    ${asking === 'canary' && html`<${Dialog} title=${`Try a version on a share of ${name}`} deed="Start canary" done="The canary is being loaded" onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/endpoints/${enc(name)}/canary`, { model: String(f.get('model')), steps: String(f.get('steps')).split(/[\s,]+/).filter(Boolean).map(Number) }); reload(); }}><${Field} label="Model version" name="model" required value=${`${e.model}@challenger`} /><${Field} label="Shares, in percent" name="steps" value="10, 50" hint="The next step is taken when the evidence says the canary is not worse." /><//>`}
+    ${asking === 'canary' && html`<${Dialog} title=${`Try a version on a share of ${name}`} deed="Start canary" done="The canary is being loaded" onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/endpoints/${enc(name)}/canary`, { model: String(f.get('model')), steps: String(f.get('steps')).split(/[\s,]+/).filter(Boolean).map(Number), guard: guardOf(f) }); reload(); }}><${Field} label="Model version" name="model" required value=${`${e.model}@challenger`} /><${Field} label="Shares, in percent" name="steps" value="10, 50" hint="The next step is taken when the evidence says the canary is not worse." /><${Field} label="More failures than the champion, at most, in percent" name="max_error_share" type="number" min="0" max="100" step="any" value="2" /><${Field} label="p95 latency over the champion's, at most" name="max_latency_ratio" type="number" min="1" step="any" placeholder="any" hint="2 means twice as slow." /><${Field} label="Distance of its scores from the champion's (PSI), at most" name="max_score_psi" type="number" min="0.01" step="any" placeholder="any" hint="0.25 is commonly read as large." /><//>`}
     ${asking === 'promote' && html`<${Dialog} title=${`Give ${e.model}@${canary?.model_version} all of the traffic`} deed="Promote canary" done="The canary is the champion" onClose=${() => setAsking('')} act=${async () => { await post(`/endpoints/${enc(name)}/promote`); reload(); }}><p class="quiet">It has ${canary?.steps?.[canary.step] ?? 0} % now. The present champion stays warm, so that rolling back is at once.</p><//>`}
     ${asking === 'rollback' && html`<${Dialog} title=${canary ? `Take the traffic from ${e.model}@${canary.model_version}` : `Go back to ${e.model}@${previous?.model_version}`} deed="Roll back" danger done="Rolled back" onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/endpoints/${enc(name)}/rollback`, { reason: String(f.get('reason') || 'asked for') }); reload(); }}><p class="quiet">${canary ? 'The champion gets all of it again, at once.' : 'The previous revision is still loaded; it takes over at once.'}</p><${Field} label="Why" name="reason" required placeholder="what you saw" /><//>`}
     ${e && html`<${Talk} about=${`endpoint:${name}`} />`}
@@ -95,10 +102,23 @@ function CanaryBlock({ of: c, name }) {
   const last = looks.at(-1);
   return html`<${Block} title=${`Canary: @${c.model_version}`} actions=${html`<${State} of=${c.state === 'running' ? 'running' : 'pending'} word=${c.state === 'running' ? `at ${c.steps[c.step]} %` : 'being loaded'} />`}>
     <div class="halves"><div class="stack"><ol class="turn">${c.steps.map((/** @type {number} */ s, /** @type {number} */ i) => html`<li key=${i} class=${i < c.step ? 'past' : i === c.step ? 'now' : ''}><${Chip} tone=${i === c.step ? 'accent' : ''}>${s} %<//></li>`)}<li><${Chip}>100 %<//></li></ol>
-      <p class="quiet">It began <${Time} at=${c.started_at_ms} />. It goes on while ${c.guard.metric} is not worse${c.guard.max_worse ? ` by more than ${num(c.guard.max_worse)}` : ''}, at ${percent(1 - c.guard.alpha)} confidence over at least ${c.guard.min_labels} labels, and while it fails at most ${percent(c.guard.max_error_share)} more often.</p>
+      <p class="quiet">It began <${Time} at=${c.started_at_ms} />. It goes on while ${c.guard.metric} is not worse${c.guard.max_worse ? ` by more than ${num(c.guard.max_worse)}` : ''}, at ${percent(1 - c.guard.alpha)} confidence over at least ${c.guard.min_labels} labels, and while it fails at most ${percent(c.guard.max_error_share)} more often${limitsOf(c.guard)}.</p>
       ${last ? html`<p>${last.words}</p><${Kv} items=${[['Difference', html`<span><${Num} value=${last.difference} /> <span class="muted">between <${Num} value=${last.low} /> and <${Num} value=${last.high} /></span></span>`], ['Labels', `${last.canary.labels} canary, ${last.champion.labels} champion`], ['Score PSI', html`<${Num} value=${last.score_psi} />`]]} />` : html`<p class="muted">No judgement yet: truth has to arrive first.</p>`}
       ${Object.keys(c.evidence ?? {}).length > 0 && html`<details><summary class="quiet">Evidence</summary><${JsonView} value=${c.evidence} /></details>`}</div>
       ${looks.length > 1 && html`<${Curve} title=${`Loss of the canary minus loss of the champion (${c.guard.metric})`} x="time" better="low" thresholds=${[{ value: c.guard.max_worse, label: 'worse above', tone: 'bad' }]} lines=${[{ id: 'd', name: 'difference', colour: 'var(--series-2)', x: looks.map((j) => j.at_ms), y: looks.map((j) => j.difference), low: looks.map((j) => j.low), high: looks.map((j) => j.high) }]} />`}</div><//>`;
+}
+
+/** The guard-rails that somebody switched on, in words. @param {any} g */
+function limitsOf(g) {
+  return [g.max_latency_ratio !== null && `, its p95 is at most ${num(g.max_latency_ratio)} times the champion's`, g.max_score_psi !== null && `, its scores are at most ${num(g.max_score_psi)} (PSI) from the champion's`,
+    g.max_fairness_gap !== null && `, and groups of ${g.fairness_column} differ by at most ${percent(g.max_fairness_gap)} more`].filter(Boolean).join('');
+}
+
+/** What the form says of guard-rails; an empty field switches one off. @param {FormData} f */
+function guardOf(f) {
+  const of = (/** @type {string} */ k) => (String(f.get(k) ?? '').trim() === '' ? null : Number(f.get(k)));
+  const share = of('max_error_share');
+  return { max_error_share: share === null ? 1 : share / 100, max_latency_ratio: of('max_latency_ratio'), max_score_psi: of('max_score_psi') };
 }
 
 const METRICS = ['brier', 'log_loss', 'auc', 'accuracy', 'f1'];

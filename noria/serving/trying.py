@@ -1,0 +1,66 @@
+"""Ask an endpoint from the control plane, for the form on its page: a browser does not speak with the gateway's origin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from noria.kernel.errors import Invalid, NotFound, Unavailable
+from noria.kernel.ids import Ref
+from noria.kernel.op import Op
+
+ROWS_MAX = 100
+TIMEOUT_S = 20.0
+
+
+class TryRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows by column name; `key` decides the side of a split. What is asked is recorded like any other request."""
+
+    rows: list[dict[str, Any]]
+    key: str = ""
+
+
+class Tried(Struct, frozen=True, kw_only=True):
+    """What came back, and how long it took from here."""
+
+    predictions: Any
+    prediction_id: str
+    model: str
+    latency_ms: float
+
+
+class Trying:
+    """See the module. The caller's right to predict is checked here; the gateway trusts the server's own token."""
+
+    def __init__(self, gateway_url: str, token: str) -> None:
+        self._url, self._token = gateway_url, token
+
+    def ask(self, op: Op, endpoint: str, wanted: TryRequest) -> Tried:
+        """Raises Forbidden, Invalid (with the gateway's words), Unavailable."""
+        op.require("endpoint.predict", Ref("endpoint", endpoint))
+        if not 1 <= len(wanted.rows) <= ROWS_MAX:
+            raise Invalid(f"1 to {ROWS_MAX} rows are asked at once.", where="rows")
+        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        if wanted.key:
+            headers["x-noria-key"] = wanted.key
+        try:
+            answer = httpx.post(
+                httpx.URL(self._url).copy_with(path=f"/endpoints/{endpoint}/invocations"), headers=headers, timeout=TIMEOUT_S,
+                content=msgspec.json.encode({"dataframe_records": wanted.rows}),
+            )  # fmt: skip
+        except (httpx.HTTPError, UnicodeEncodeError) as cause:
+            raise Unavailable(f"The gateway does not answer at {self._url}.", retry_after_s=2) from cause
+        said = msgspec.json.decode(answer.content)
+        if answer.status_code == 404:
+            raise NotFound(str(said.get("message", answer.text)), ref=Ref("endpoint", endpoint))
+        if answer.status_code >= 500:
+            raise Unavailable(str(said.get("message", answer.text)), retry_after_s=2)
+        if answer.is_error:
+            raise Invalid(str(said.get("message", answer.text)), where="rows")
+        return Tried(
+            predictions=said.get("predictions"), prediction_id=answer.headers["x-noria-prediction-id"],
+            model=answer.headers["x-noria-model"], latency_ms=answer.elapsed.total_seconds() * 1000,
+        )  # fmt: skip
