@@ -33,6 +33,7 @@ _PUBLIC = {
     "resolve": "noria.client.datasets",
     "register": "noria.client.registering",
     "connect": "noria.client.api",
+    "predictions": "noria.client.predictions",
     "context_tags": "noria.client.context",
     "init": "noria.client.logger",
     "log": "noria.client.logger",

@@ -15,6 +15,7 @@ import noria.access.vault_http
 import noria.compliance.http
 import noria.conversations.http
 import noria.datasets.http
+import noria.governance.channel_http
 import noria.governance.http
 import noria.governance.mlflow
 import noria.governance.supply_http
@@ -43,6 +44,8 @@ from noria.datasets.service import Datasets
 from noria.governance.anchors import parse_anchors
 from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
+from noria.governance.channels import JOB_KIND as TELL
+from noria.governance.channels import Channels
 from noria.governance.mlflow_hooks import MlflowHooks
 from noria.governance.policies import Policies
 from noria.governance.provenance import Provenances
@@ -129,6 +132,7 @@ class App(Struct, frozen=True, kw_only=True):
     approvals: Approvals
     audit: Audit
     webhooks: Webhooks
+    channels: Channels
     scans: Scans
     provenances: Provenances
     mlflow_hooks: MlflowHooks
@@ -168,6 +172,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.serving.http.routes(self.serving, Trying(self.config.gateway_url, self.config.internal_token.reveal())),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
+            *noria.governance.channel_http.routes(self.channels),
             *noria.governance.supply_http.routes(self.scans, self.provenances),
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
@@ -221,6 +226,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     audit = Audit(db, ops, blobs, config.home, parse_anchors(config.anchors))
     webhooks = Webhooks(db, ops, access)
     jobs.register(JOB_KIND, webhooks.deliver)
+    channels = Channels(db, ops, url=config.browser_url)
+    jobs.register(TELL, channels.tell)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
     subjects = Subjects(datasets, tracking, registry, pipelines, serving, monitoring, approvals, loops)
     conversations = Conversations(db, ops, access, subjects)
@@ -232,14 +239,29 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     )  # fmt: skip
     compliance = Compliance(db, ops, access, datasets, proofs)
     tracking.purge = Purge(db, tracking, collector)
-    collector.users += [tracking, registry, pipelines, serving]  # datasets keep their bytes in packs of their own
+    collector.users += [
+        tracking,
+        registry,
+        pipelines,
+        serving,
+        monitoring.log_keeper,
+    ]  # datasets keep their bytes in packs of their own
     runs_lineage = RunLineage(db, ops, tracking)
-    subscribers: list[Subscriber] = [triggers, runs_lineage, Answers(pipelines), monitoring.ingest, webhooks, loops, inboxes]
+    subscribers: list[Subscriber] = [
+        triggers,
+        runs_lineage,
+        Answers(pipelines),
+        monitoring.ingest,
+        webhooks,
+        channels,
+        loops,
+        inboxes,
+    ]
     reconcilers: list[Reconciler] = [
         datasets.adopter(lambda: ops.system("datasets")), datasets.upkeep(config.collect_hours),
         work, Admission(db, ops, pipelines, transitions), sweeps, schedules, watch, backfills, approvals, scans,
         provenances, audit,
-        monitoring.judge, monitoring.canary_judge, LoopsReconciler(loops), compliance,
+        monitoring.judge, monitoring.canary_judge, monitoring.log_keeper, LoopsReconciler(loops), compliance,
         Upkeep(db), collector, tracking.purge,
         transfers,
     ]  # fmt: skip
@@ -252,7 +274,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         sweeps=sweeps, work=work, queues=queues, schedules=schedules, triggers=triggers,
         hooks=Hooks(db, ops, access), backfills=backfills, serving=serving,
         monitoring=monitoring, policies=policies,
-        approvals=approvals, audit=audit, webhooks=webhooks,
+        approvals=approvals, audit=audit, webhooks=webhooks, channels=channels,
         scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops, conversations=conversations,
         inboxes=inboxes, compliance=compliance,
     )  # fmt: skip

@@ -15,6 +15,7 @@ import httpx
 
 from noria.cli.base import Group, api, emit, json_option
 from noria.cli.endpoint_example import example
+from noria.cli.endpoint_log import log, query, recording
 from noria.client.api import token_for
 from noria.kernel.errors import Invalid, Unavailable
 
@@ -355,3 +356,7 @@ def serve(only: str, url: str, home: Path | None) -> None:
     environment = {**os.environ, "NORIA_URL": where, "NORIA_HOME": str(kept), "NORIA_SERVE_ONLY": only}
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", "noria.serving.elsewhere"], environment)  # noqa: S606  # becomes the node
+
+
+for _command in (query, recording, log):
+    group.add_command(_command)

@@ -22,6 +22,7 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "model": ("noria.cli.model", "Models: versions, aliases, timeline, passport."),
     "endpoint": ("noria.cli.endpoint", "Endpoints: deploy, canary, promote, roll back."),
     "monitor": ("noria.cli.monitor", "Monitors and alerts."),
+    "channel": ("noria.cli.channel", "Chat, mail and pagers that are told of alerts."),
     "loop": ("noria.cli.loop", "The closed loop: list, run, stop."),
     "approval": ("noria.cli.approval", "Approvals: list, approve, reject."),
     "policy": ("noria.cli.policy", "Policies: list, show, try on past decisions."),

@@ -20,6 +20,7 @@ DRIFT = ["column", "is_drifted", "psi", "js", "ks", "wasserstein", "l_infinity",
 ESTIMATES = ["model_version", "start_at_ms", "estimated", "low", "high", "realised", "count", "labels", "note"]
 LABELS = ["model_version", "start_at_ms", "predictions", "labels", "coverage", "delay_s_p50", "delay_s_p90", "delay_s_p99"]
 SLICES = ["slice", "start_at_ms", "value", "low", "high", "count", "coverage"]
+SKEW = ["column", "compared", "differ", "share", "low", "high", "example"]
 GROUPS = ["group", "count", "positive", "low", "high", "deserving", "opportunity", "is_counted"]
 GAPS = ["measure", "value", "low", "high", "p_value", "between"]
 PERFORMANCE = ["group", "model_version", "start_at_ms", "value", "low", "high", "count", "coverage"]
@@ -348,6 +349,27 @@ def slices(endpoint: str, column: str, as_json: bool, **query: Any) -> None:
     """
     found = api().get(f"/endpoints/{endpoint}/slices", column=column, **query)
     emit(found if as_json else [_dated(w) for w in found["items"]], as_json=as_json, columns=SLICES)
+
+
+@group.command()
+@click.argument("endpoint")
+@click.option("--key", required=True, help="The dataset's column of what callers send as x-noria-key.")
+@click.option("--reference", default="", help="dataset:NAME@VERSION; what the model was trained on by default.")
+@click.option("--window", "window_s", type=int, default=86_400, show_default=True, help="Seconds of event time.")
+@json_option
+def skew(endpoint: str, as_json: bool, **query: Any) -> None:
+    """Compare what the model was asked with what it was trained on, of the same entities, row by row.
+
+    \b
+    Example:
+      noria monitor skew flights --key flight_id --window 604800
+    """
+    found = api().get(f"/endpoints/{endpoint}/skew", **query)
+    if as_json:
+        emit(found, as_json=True)
+        return
+    emit([{**c, "example": c["examples"][:1]} for c in found["items"]], columns=SKEW)
+    click.echo(f"{found['matched']} of {found['answers']} answers have a row in {found['reference']}.")
 
 
 @group.command()

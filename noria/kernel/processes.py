@@ -27,3 +27,8 @@ def _watch(parent: int, number: signal.Signals) -> None:
         if os.getppid() != parent:
             os.kill(os.getpid(), number)
             return
+
+
+def kept_environment(*names: str) -> dict[str, str]:
+    """These variables, as far as they are set: all of the environment that a process which may do little is given."""
+    return {name: value for name in names if (value := os.environ.get(name))}

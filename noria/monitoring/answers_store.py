@@ -228,16 +228,18 @@ def pairs(tx: Read, live: Sequence[int], shadow: int, from_ms: int, *, limit: in
     )  # fmt: skip
 
 
-def scored(tx: Read, stream_id: int, start_ms: int, end_ms: int) -> list[tuple[Any, ...]]:
-    """Event time, score, truth as a number, and whether the prediction was right (null: not known), of the answers in [start, end).
+def scored(tx: Read, stream_id: int, start_ms: int, end_ms: int, *, with_ids: bool = False) -> list[tuple[Any, ...]]:
+    """Event time, score, truth as a number, and whether the prediction was right (null: not known), of the answers in [start, end);
+    after it, if wanted, the prediction id; then in the order in which they came.
 
     Through the driver, without a dict per row: a year of the demo is 45,000 rows, and its page asks again with every truth.
     """
     mark = "%s" if tx.dialect == "postgresql" else "?"
+    more, order = (", prediction_id", " order by segment_id, row_index") if with_ids else ("", "")
     sql = f"""select event_at_ms, score, truth_value,
-                     case when truth is null then null when prediction = truth then 1.0 else 0.0 end
+                     case when truth is null then null when prediction = truth then 1.0 else 0.0 end{more}
                 from inference
-               where stream_id = {mark} and event_at_ms >= {mark} and event_at_ms < {mark}"""
+               where stream_id = {mark} and event_at_ms >= {mark} and event_at_ms < {mark}{order}"""
     found: list[tuple[Any, ...]] = tx.raw.execute(sql, (stream_id, start_ms, end_ms)).fetchall()
     return found
 
@@ -280,11 +282,11 @@ def answers_in(
     tx: Read, stream_ids: Sequence[int], segment_ids: Sequence[int], start_ms: int, end_ms: int
 ) -> dict[int, list[tuple[Any, ...]]]:
     """The answers of [start, end) that came in these segments, by segment, in the order of their rows: row, event time, score,
-    truth as a number, whether the prediction was right, prediction, truth."""
+    truth as a number, whether the prediction was right, prediction, truth, key."""
     found: dict[int, list[tuple[Any, ...]]] = {}
     for part in chunks(segment_ids):
         rows = tx.rows(
-            """select segment_id, row_index, event_at_ms, score, truth_value, prediction, truth,
+            """select segment_id, row_index, event_at_ms, score, truth_value, prediction, truth, key,
                       case when truth is null then null when prediction = truth then 1.0 else 0.0 end as hit
                  from inference
                 where stream_id in :streams and event_at_ms >= :start and event_at_ms < :end and segment_id in :segments
@@ -293,9 +295,31 @@ def answers_in(
         )  # fmt: skip
         for r in rows:
             found.setdefault(int(r["segment_id"]), []).append(
-                (r["row_index"], r["event_at_ms"], r["score"], r["truth_value"], r["hit"], r["prediction"], r["truth"])
+                (
+                    r["row_index"],
+                    r["event_at_ms"],
+                    r["score"],
+                    r["truth_value"],
+                    r["hit"],
+                    r["prediction"],
+                    r["truth"],
+                    r["key"],
+                )
             )
     return found
+
+
+def labels_of(
+    tx: Read, stream_ids: Sequence[int], from_ms: int | None, to_ms: int | None, *, limit: int
+) -> list[tuple[Any, ...]]:
+    """Prediction id, stream, truth, truth as a number, time of the truth, of the labelled answers of [from, to)."""
+    if not stream_ids:
+        return []
+    return tx.tuples(
+        """select prediction_id, stream_id, truth, truth_value, truth_at_ms from inference
+            where stream_id in :streams and event_at_ms >= :from and event_at_ms < :to and truth is not null limit :limit""",
+        streams=stream_ids, limit=limit, **{"from": from_ms if from_ms is not None else -(1 << 62), "to": to_ms or 1 << 62},
+    )  # fmt: skip
 
 
 def first_event_at(tx: Read, stream_ids: Sequence[int], from_ms: int) -> int | None:

@@ -69,7 +69,9 @@ def backtest(db: Database, blobs: BlobStore, op: Op, request: BacktestRequest, r
             raise Invalid("The span is empty.", where="from_ms")
         _check_bucket(spec, mark.bucket_ms)
         if spec.reference.startswith("traffic:"):
-            reference = traffic(tx, blobs, streams, spec.reference, learns=metric_of(spec.metric).kind == "estimate")
+            kind = metric_of(spec.metric).kind
+            points = spec.columns if kind == "embedding" else ()
+            reference = traffic(tx, blobs, streams, spec.reference, learns=kind == "estimate", points=points)
         if metric_of(spec.metric).needs_reference and not reference.names():
             raise Invalid("There are no answers in the span of the reference.", where="reference")
         windows, note = list[Window](), ""
@@ -110,7 +112,7 @@ def would_alert(spec: MonitorSpec, windows: list[Window]) -> list[WouldAlert]:
 
 
 def _reads_rows(spec: MonitorSpec) -> bool:
-    return bool(spec.slices) or metric_of(spec.metric).kind in ("together", "estimate", "fairness")
+    return bool(spec.slices) or metric_of(spec.metric).kind in ("together", "estimate", "fairness", "stream", "embedding")
 
 
 def _check_bucket(spec: MonitorSpec, bucket_ms: int) -> None:

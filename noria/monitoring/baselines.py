@@ -5,6 +5,7 @@ A reference is read once and kept as sketches (or as the given counts) beside th
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from msgspec import Struct, field
 
 from noria.kernel.errors import Invalid
+from noria.monitoring.embeddings import Vectors
 from noria.monitoring.estimates import Estimator
 from noria.monitoring.model import Baseline
 from noria.monitoring.reconstruction import Sample, Shape
@@ -24,9 +26,11 @@ from noria.monitoring.sketches import (
     align,
     align_edges,
     align_labels,
-    merge_profiles,
-    sketch_column,
+    merge,
+    sketch_counted,
+    sketch_words,
 )
+from noria.monitoring.tallies import Tally
 
 TABLE_BYTES_MAX = 4 << 30  # a reference larger than this wants a sample; nobody needs 4 GiB to know ten quantiles
 ROWS_PER_BATCH = 65_536
@@ -41,6 +45,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     rows: int = 0
     shape: Shape | None = None  # how its columns go together
     estimator: Estimator | None = None  # what its labelled answers teach
+    vectors: Vectors | None = None  # some of its points
 
     def names(self) -> list[str]:
         return [*self.given, *(n for n in self.sketches if n not in self.given)]
@@ -99,22 +104,42 @@ def sketch_table(
 
     Raises Invalid for another kind, or one that cannot be read.
     """
-    import io
-
     import pyarrow
 
-    reader = _reader(name)
+    try:
+        return sketch_batches(_reader(name)(_buffered(name, chunks)), columns, sample)
+    except pyarrow.ArrowException as cause:
+        raise Invalid(f"{name} cannot be read as a table.", where="reference") from cause
+
+
+def matching_rows(name: str, chunks: Iterable[bytes], key: str, keys: set[str]) -> dict[str, dict[str, Any]]:
+    """The rows of a Parquet, Arrow or CSV file whose `key` is one of `keys`, by it; the last of equals. Raises Invalid."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    wanted = pa.array(sorted(keys), pa.string())
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        for batch in _reader(name)(_buffered(name, chunks)):
+            if key not in batch.schema.names:
+                raise Invalid(f"{name} has no column {key!r}.", where="key")
+            some = batch.filter(compute.is_in(compute.cast(batch.column(key), pa.string()), value_set=wanted))
+            found |= {str(row[key]): row for row in some.to_pylist()}
+    except pa.ArrowException as cause:
+        raise Invalid(f"{name} cannot be read as a table.", where="reference") from cause
+    return found
+
+
+def _buffered(name: str, chunks: Iterable[bytes]) -> Any:
+    import io
+
     buffer = io.BytesIO()
     for chunk in chunks:
         buffer.write(chunk)
         if buffer.tell() > TABLE_BYTES_MAX:
             raise Invalid(f"{name} is too large to be a reference.", where="reference", hint="Commit a sample of it.")
     buffer.seek(0)
-    try:
-        parts = [_sketch_batch(batch, columns, sample) for batch in reader(buffer)]
-    except pyarrow.ArrowException as cause:
-        raise Invalid(f"{name} cannot be read as a table.", where="reference") from cause
-    return merge_profiles(parts)
+    return buffer
 
 
 def is_table(name: str) -> bool:
@@ -149,10 +174,40 @@ def _arrow(buffer: Any) -> Iterable[Any]:
     return pyarrow.feather.read_table(buffer).to_batches(max_chunksize=ROWS_PER_BATCH)  # type: ignore[no-any-return]
 
 
-def _sketch_batch(batch: Any, columns: list[str] | None, sample: Sample | None) -> Profile:
+def sketch_batches(batches: Iterable[Any], columns: list[str] | None = None, sample: Sample | None = None) -> Profile:
+    """The profile of Arrow batches with one schema: numbers are counted as they come, words by Arrow."""
+    from noria.monitoring.segments import as_numpy, is_number
+
+    tally, words, rows = Tally([]), dict[str, list[Sketch]](), 0
+    for batch in batches:
+        names = [n for n in batch.schema.names if columns is None or n in columns]
+        numbers = [n for n in names if is_number(batch.schema.field(n).type)]
+        if not rows:
+            tally = Tally(numbers)
+        rows += batch.num_rows
+        arrays = {n: as_numpy(batch.column(n)) for n in numbers}
+        for i, name in enumerate(tally.names):
+            tally.add_column(i, arrays[name])
+        for name in (n for n in names if n not in arrays):
+            words.setdefault(name, []).append(sketch_arrow_words(batch.column(name)))
+        if sample is not None:
+            sample.add_from(set(names), batch.num_rows, functools.partial(_rows_of, batch, names))
+    found = tally.sketches() | {name: merge(parts) for name, parts in words.items()}
+    return Profile(rows=rows, columns=found)
+
+
+def _rows_of(batch: Any, names: list[str], chosen: Any) -> dict[str, Any]:
     from noria.monitoring.segments import as_numpy
 
-    arrays = {n: as_numpy(batch.column(n)) for n in batch.schema.names if columns is None or n in columns}
-    if sample is not None:
-        sample.add(arrays, batch.num_rows)
-    return Profile(rows=batch.num_rows, columns={n: sketch_column(values) for n, values in arrays.items()})
+    return {n: as_numpy(batch.column(n).take(chosen)) for n in names}
+
+
+def sketch_arrow_words(column: Any) -> Sketch:
+    """The sketch of an Arrow column of anything but numbers: equal values are counted by Arrow, where it can."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if pa.types.is_nested(column.type):
+        return sketch_words(column.to_pylist())
+    counted = compute.value_counts(column)
+    return sketch_counted(counted.field("values").to_pylist(), counted.field("counts").to_pylist())

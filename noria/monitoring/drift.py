@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from noria.monitoring.baselines import Reference
 from noria.monitoring.comparison import OUTPUTS, chance, distance, known, quality
+from noria.monitoring.losses import loss_of
 from noria.monitoring.metrics import METRICS
 from noria.monitoring.reconstruction import Reconstruction, reconstruct
 from noria.monitoring.rows import Rows
@@ -132,23 +133,6 @@ def together(reference: Reference, rows: Rows) -> Reconstruction | None:
 
 
 # --- which column explains the loss -----------------------------------------------------------------------------------
-
-
-def loss_of(rows: Rows) -> tuple[str, Floats]:
-    """The loss of each labelled answer and its name: brier for scores that are probabilities, error for classes, else absolute."""
-    has = np.isfinite(rows.hit)
-    scored = has & np.isfinite(rows.score) & np.isfinite(rows.truth)
-    truths, scores = rows.truth[scored], rows.score[scored]
-    if (
-        scored.any()
-        and np.isin(truths, (0.0, 1.0)).all()
-        and ((scores >= 0) & (scores <= 1)).all()
-        and len(rows.classes) <= 2
-    ):
-        return "brier", (rows.score - rows.truth) ** 2
-    if rows.classes or not scored.any():
-        return "error", 1 - rows.hit
-    return "absolute error", np.abs(rows.score - rows.truth)
 
 
 def explained(

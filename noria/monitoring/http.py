@@ -17,6 +17,7 @@ from noria.monitoring.model import (
     AlertStory,
     Inference,
     Judgement,
+    LogFile,
     Monitor,
     MonitorSpec,
     Mute,
@@ -25,9 +26,12 @@ from noria.monitoring.model import (
     Window,
 )
 from noria.monitoring.passport import Passport
+from noria.monitoring.query import QueryAnswer, QueryRequest
 from noria.monitoring.reports import Estimates, Fairness, Slices, Span
 from noria.monitoring.service import Monitoring
 from noria.monitoring.shadows import Disagreements
+from noria.monitoring.shapes import ColumnShape
+from noria.monitoring.skew import Skew
 
 
 def routes(service: Monitoring) -> Routes:
@@ -117,6 +121,22 @@ def routes(service: Monitoring) -> Routes:
         """Where the shadow said something else than what callers got, newest first, and who was right."""
         return service.shadows.compare(op, name, revision=revision, tolerance=tolerance, from_ms=from_ms, limit=limit)
 
+    @get("/api/v1/endpoints/{name:str}/drift/{column:str}", action="endpoint.read")
+    def read_column(
+        op: Op, name: str, column: str, reference: str = "", version: str = "", window_s: int = 86_400, to_ms: int | None = None,
+        origin_ms: int = 0,
+    ) -> ColumnShape:  # fmt: skip
+        """One column of a window beside the reference, as counts that can be drawn over each other."""
+        span = Span(window_s=window_s, to_ms=to_ms, origin_ms=origin_ms)
+        return service.reports.column(op, name, column, span=span, reference=reference, version=version)
+
+    @get("/api/v1/endpoints/{name:str}/skew", action="inference.read")
+    def read_skew(
+        op: Op, name: str, key: str, reference: str = "", window_s: int = 86_400, to_ms: int | None = None
+    ) -> Skew:
+        """What the model was asked beside what it was trained on, of the same entities, row by row."""
+        return service.reports.skew(op, name, key, span=Span(window_s=window_s, to_ms=to_ms), reference=reference)
+
     @get("/api/v1/endpoints/{name:str}/labels", action="endpoint.read")
     def read_labels(
         op: Op, name: str, by: str = "", window_s: int = 86_400, windows: int = 30, to_ms: int | None = None
@@ -156,6 +176,16 @@ def routes(service: Monitoring) -> Routes:
         """What the judge saw of the latest canary, or of `canary`, oldest first."""
         return Page(service.canary_evidence(op, name, canary_id=canary, limit=limit))
 
+    @post("/api/v1/endpoints/{name:str}/query", action="inference.read")
+    def query_predictions(op: Op, name: str, data: QueryRequest) -> QueryAnswer:
+        """One select over `predictions`: what an endpoint answered, with the truth that is known of it."""
+        return service.queries.query(op, name, data)
+
+    @get("/api/v1/endpoints/{name:str}/log", action="inference.read")
+    def list_log(op: Op, name: str, limit: int | None = None, page: str = "") -> Page[LogFile]:
+        """The Parquet files of an endpoint's answers and truth, those that arrived longest ago first."""
+        return service.queries.files(op, name, limit=limit, page=page)
+
     @get("/api/v1/inferences/{prediction_id:str}", action="inference.read")
     def read_inference(op: Op, prediction_id: str) -> Inference:
         """One answer: inputs, output, and the truth once it is known."""
@@ -168,6 +198,7 @@ def routes(service: Monitoring) -> Routes:
 
     return [
         list_monitors, create_monitor, read_monitor, remove_monitor, mute_monitor, unmute_monitor, backtest_monitor,
-        list_windows, list_alerts, read_alert, resolve_alert, read_performance, read_drift, read_disagreements, read_labels, read_estimates,
-        read_slices, read_fairness, read_evidence, read_inference, read_passport,
+        list_windows, list_alerts, read_alert, resolve_alert, read_performance, read_drift, read_column, read_skew, read_disagreements, read_labels,
+        read_estimates,
+        read_slices, read_fairness, read_evidence, query_predictions, list_log, read_inference, read_passport,
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from noria.kernel.op import Ops
 from noria.kernel.ticks import Ticks
 from noria.monitoring import answers_store, monitors_store, segments_store, sketches_store
 from noria.monitoring.answers_store import InferenceRow, TruthRow
+from noria.monitoring.embeddings import is_vector
 from noria.monitoring.model import BUCKET_MS, PREDICTION, SCORE
 from noria.monitoring.segments import Inferences, Truths, number, predicted, read_inferences, read_truths
 from noria.monitoring.segments_store import Watermark
@@ -140,7 +141,7 @@ def _add_stream(tx: Write, mark: Watermark, rows: Inferences, segment_id: int, *
 def _add_sketches(tx: Write, stream_id: int, rows: Inferences, kept: Any, bucket_ms: int) -> None:
     starts = rows.event_at_ms[kept] // bucket_ms * bucket_ms
     columns: dict[str, Any] = {SCORE: rows.scores[kept], PREDICTION: predicted(rows)[kept]}
-    columns |= {name: values[kept] for name, values in rows.inputs.items()}
+    columns |= {name: values[kept] for name, values in rows.inputs.items() if not is_vector(values)}
     fresh = profiles_by_bucket(starts, columns)
     found = sketches_store.sketches_at(tx, stream_id, sorted(fresh))
     merged: dict[int, Profile] = {s: merge_profiles([found[s], p]) if s in found else p for s, p in fresh.items()}

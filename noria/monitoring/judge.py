@@ -88,7 +88,8 @@ class Judge:
         is_early = mark.event_at_ms < to_ms + (spec.lateness_s * 1000 if learns else 0)
         if is_early or (learns and answers_store.labels_between(tx, streams, from_ms, to_ms) < LABELS_MIN):
             return Reference()
-        return traffic(tx, self._blobs, streams, spec.reference, learns=learns)
+        points = spec.columns if metric_of(spec.metric).kind == "embedding" else ()
+        return traffic(tx, self._blobs, streams, spec.reference, learns=learns, points=points)
 
     def _conclude(self, monitor: Monitor, window: Window, was: Window | None, mark: Watermark) -> None:
         """Write the window and what follows from it. Raises Conflict when another judge was faster."""
@@ -139,7 +140,7 @@ class Judge:
             tx.emit(
                 "alert.opened", monitor_ref(monitor.name), alert=alert.id, monitor=alert.monitor, metric=alert.metric,
                 value=alert.value, limit=alert.limit, endpoint=alert.endpoint, severity=alert.severity,
-                event_at_ms=alert.event_at_ms, owner=alert.owner,
+                event_at_ms=alert.event_at_ms, owner=alert.owner, why=alert.why,
             )  # fmt: skip
         elif state != "open" and monitor.state == "open":
             found = alerts_store.open_alert(tx, monitor.id)
@@ -150,7 +151,7 @@ class Judge:
             ):
                 tx.emit(
                     "alert.resolved", monitor_ref(monitor.name), alert=found.id, monitor=found.monitor,
-                    endpoint=found.endpoint, reason=reason,
+                    endpoint=found.endpoint, reason=reason, severity=found.severity,
                 )  # fmt: skip
 
 

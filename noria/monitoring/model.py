@@ -11,6 +11,7 @@ from noria.kernel.facts import Fact, fact
 
 SCORE = "@score"  # the column of a profile that holds the model's score
 PREDICTION = "@prediction"  # the column that holds what the model said: a class, or a number
+LOSS = "@loss"  # of a stream: the loss of each labelled answer
 REALISED = "@realised"  # beside an estimate: what the truth says by now
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -233,6 +234,23 @@ class Inference(Struct, frozen=True, kw_only=True):
     row: int
 
 
+class LogFile(Struct, frozen=True, kw_only=True):
+    """A Parquet file of the prediction log: the rows of many segments that arrived from `from_ms` to `to_ms`."""
+
+    id: str
+    endpoint: str
+    kind: Literal["inference", "truth"]
+    revision_id: str
+    digest: str
+    rows: int
+    size_bytes: int
+    event_from_ms: int
+    event_to_ms: int
+    from_ms: int
+    to_ms: int
+    made_at_ms: int = 0
+
+
 class ArmEvidence(Struct, frozen=True, kw_only=True):
     """What one arm of a canary has shown."""
 
@@ -293,6 +311,29 @@ class MonitorUnmuted(Fact):
     endpoint: str
 
 
+@fact("log.compacted")
+class LogCompacted(Fact):
+    """Segments of an endpoint became larger files."""
+
+    endpoint: str
+    segments: int
+    files: int
+    rows: int
+
+
+@fact("log.deleted")
+class LogDeleted(Fact):
+    """A file of answers or truth was deleted, as the endpoint's policy says."""
+
+    endpoint: str
+    log: str  # inference, truth
+    rows: int
+    digest: str
+    from_ms: int
+    to_ms: int
+    reason: str
+
+
 @fact("window.evaluated")
 class WindowEvaluated(Fact):
     """A window of event time was judged, or judged anew because late truth changed its number."""
@@ -321,6 +362,7 @@ class AlertOpened(Fact):
     severity: str
     event_at_ms: int
     owner: str = ""
+    why: str = ""
 
 
 @fact("alert.resolved")
@@ -331,3 +373,4 @@ class AlertResolved(Fact):
     monitor: str
     endpoint: str
     reason: str
+    severity: str = ""

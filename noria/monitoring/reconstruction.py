@@ -8,6 +8,7 @@ what is lost rises or falls when the relations change. Source: the method of Nan
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,19 @@ class Sample:
 
     def add(self, columns: dict[str, Any], rows: int) -> None:
         """Take rows; columns are NumPy arrays of numbers or of objects, the same names each time."""
-        if self.columns and set(columns) != set(self.columns):
+        self.add_from(set(columns), rows, lambda chosen: {n: v[chosen] for n, v in columns.items()})
+
+    def add_from(self, names: set[str], rows: int, take: Callable[[NDArray[np.int64]], dict[str, Any]]) -> None:
+        """The same where columns cost something to make: `take` is asked for those rows that may stay."""
+        if self.columns and names != set(self.columns):
             return  # another table of the same version: what it shares is not known row by row
-        keys = np.concatenate([self._keys, self._draw.random(rows)])
+        fresh = self._draw.random(rows)
+        if len(self._keys) >= self._size:
+            chosen = np.flatnonzero(fresh <= self._keys[-1])
+        else:
+            chosen = np.sort(np.argsort(fresh, kind="stable")[: self._size])
+        columns = take(chosen)
+        keys = np.concatenate([self._keys, fresh[chosen]])
         kept = np.argsort(keys, kind="stable")[: self._size]
         self.columns = {
             name: (np.concatenate([self.columns[name], values]) if name in self.columns else values)[kept]

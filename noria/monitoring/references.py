@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -18,7 +20,8 @@ from noria.kernel.errors import Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
 from noria.monitoring import sketches_store
-from noria.monitoring.baselines import Reference, is_table, parse_traffic, sketch_table
+from noria.monitoring.baselines import Reference, is_table, matching_rows, parse_traffic, sketch_table
+from noria.monitoring.embeddings import points_of, vectors_of
 from noria.monitoring.estimates import learn
 from noria.monitoring.metrics import metric_of
 from noria.monitoring.model import MonitorSpec
@@ -77,6 +80,17 @@ class References:
                 self._kept.popitem(last=False)
         return made
 
+    def rows_of(self, op: Op, handle: str, key: str, keys: set[str]) -> tuple[str, dict[str, dict[str, Any]]]:
+        """The dataset version of `dataset:…` or `model:…`, and its rows with these keys. Raises NotFound, Invalid."""
+        version = self._datasets.version(op, self._trained_on(op, handle) if handle.startswith("model:") else handle)
+        tables = [f.path for f in self._datasets.files(op, version).items if is_table(f.path)]
+        if not tables:
+            raise Invalid(f"{handle} has no Parquet, Arrow or CSV file.", where="reference")
+        found: dict[str, dict[str, Any]] = {}
+        for path in tables:
+            found |= matching_rows(path, self._datasets.open(op, version, path), key, keys)
+        return str(Ref("dataset_version", version.id)), found
+
     def _trained_on(self, op: Op, handle: str) -> str:
         version = self._registry.version(op, handle)
         with self._db.read() as tx:
@@ -89,12 +103,15 @@ class References:
         return sources[0]
 
 
-def traffic(tx: Read, blobs: BlobStore, streams: list[int], span: str, *, learns: bool = False) -> Reference:
-    """An endpoint's own earlier traffic, `traffic:<from_ms>-<to_ms>`, as a reference; `learns`: from its labelled answers too."""
+def traffic(
+    tx: Read, blobs: BlobStore, streams: list[int], span: str, *, learns: bool = False, points: Sequence[str] = ()
+) -> Reference:
+    """An endpoint's own earlier traffic, `traffic:<from_ms>-<to_ms>`, as a reference; `learns`: from its labelled answers too;
+    `points`: the inputs that make a vector."""
     from_ms, to_ms = parse_traffic(span)
     profile = merge_profiles(sketches_store.sketches(tx, streams, from_ms, to_ms))
     rows = read_rows(tx, blobs, streams, from_ms, to_ms, limit=LEARNT_MAX if learns else SAMPLE_MAX)
     return Reference(
-        source=span, sketches=profile.columns, rows=profile.rows, shape=None if learns else shape_of(rows.inputs),
-        estimator=learn(rows) if learns else None,
+        source=span, sketches=profile.columns, rows=profile.rows, shape=None if learns or points else shape_of(rows.inputs),
+        estimator=learn(rows) if learns else None, vectors=vectors_of(points_of(rows.inputs, list(points))) if points else None,
     )  # fmt: skip

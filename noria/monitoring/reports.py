@@ -27,11 +27,14 @@ from noria.monitoring.reconstruction import SAMPLE_MAX
 from noria.monitoring.references import LEARNT_MAX, References, traffic
 from noria.monitoring.rows import Rows, read_rows
 from noria.monitoring.segments_store import Watermark
+from noria.monitoring.shapes import ColumnShape, shape_of_column
 from noria.monitoring.sketches import merge_profiles
+from noria.monitoring.skew import Skew, skew_of
 from noria.monitoring.slices import mask, slices_of
 from noria.monitoring.windows import answers_of, performance
 
 WINDOWS_MAX = 60
+SKEW_ROWS_MAX = 50_000
 GROUPS_MAX = 20
 
 
@@ -159,6 +162,46 @@ class Reports:
                 found += [] if window is None else [window]
         return Drift(items=found, watermark_ms=mark.event_at_ms)
 
+    def column(
+        self, op: Op, endpoint: str, column: str, *, span: Span, reference: str = "", version: str = ""
+    ) -> ColumnShape:
+        """One column of the latest window (or of that which holds `to_ms`) beside the reference. Raises Invalid, NotFound."""
+        mark, groups = self._groups(op, endpoint, span, "version" if version else "")
+        group = next((g for g in groups if not version or version in (g.name, g.model_version)), None)
+        if mark is None or group is None:
+            raise NotFound("There are no answers to look at.", ref=Ref("endpoint", endpoint))
+        against = self._reference(op, endpoint, group, reference)
+        (start_ms,) = span.starts(mark.event_at_ms)
+        end_ms = start_ms + span.window_s * 1000
+        with self._db.read() as tx:
+            profile = merge_profiles(sketches_store.sketches(tx, group.streams, start_ms, end_ms))
+        mine, then = profile.columns.get(column), against.sketches.get(column)
+        if mine is None or then is None:
+            raise NotFound(
+                f"{'The window' if mine is None else 'The reference'} has no column {column!r}.",
+                hint="Columns: " + ", ".join(sorted(set(profile.columns) & set(against.sketches))[:20]) + ".",
+            )  # fmt: skip
+        return shape_of_column(column, then, mine, version=group.model_version, start_ms=start_ms, end_ms=end_ms)
+
+    def skew(self, op: Op, endpoint: str, key: str, *, span: Span, reference: str = "") -> Skew:
+        """The answers of a window beside the rows of the dataset with the same keys. The dataset is what the model was trained on,
+        unless it is named; `key` is its column of what callers send as `x-noria-key`. Raises Invalid, NotFound, Forbidden."""
+        op.require("inference.read", on=Ref("endpoint", endpoint))
+        mark, groups = self._groups(op, endpoint, span, "")
+        if reference and not reference.startswith(("dataset:", "model:")):
+            raise Invalid(f"{reference!r} is no dataset.", where="reference", hint="Give dataset:NAME@VERSION.")
+        if mark is None or not groups:
+            return Skew(items=[], reference=reference, answers=0, matched=0)
+        (start_ms,) = span.starts(mark.event_at_ms)
+        with self._db.read() as tx:
+            rows = read_rows(
+                tx, self._blobs, groups[0].streams, start_ms, start_ms + span.window_s * 1000, limit=SKEW_ROWS_MAX
+            )
+        keys = {k for k in rows.key.tolist() if k}
+        source, trained = self._references.rows_of(op, reference or f"model:{groups[0].model_version}", key, keys)
+        matched = sum(k in trained for k in rows.key.tolist())
+        return Skew(items=skew_of(rows, trained), reference=source, answers=len(rows), matched=matched)
+
     def labels(self, op: Op, endpoint: str, *, span: Span, by: str = "") -> Labels:
         """How many answers of each window have their truth, and how late it came."""
         mark, groups = self._groups(op, endpoint, span, by)
@@ -200,7 +243,7 @@ class Reports:
     def slices(self, op: Op, endpoint: str, metric: str, column: str, *, span: Span, by: str = "") -> Slices:
         """A performance metric of each part of the traffic: per frequent value of a column, or per range of it."""
         chosen = metric_of(metric)
-        if chosen.kind != "performance":
+        if chosen.kind != "performance" or "request" in chosen.takes:
             raise Invalid(
                 f"{metric} does not compare answers with the truth.", where="metric", hint="Use auc or mae, for example."
             )

@@ -17,7 +17,8 @@ from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Read
 from noria.kernel.errors import NotFound
 from noria.monitoring import answers_store, segments_store
-from noria.monitoring.segments import Inferences, read_inferences
+from noria.monitoring.archive import Archive
+from noria.monitoring.segments import Inferences
 
 Floats = NDArray[np.float64]
 ROWS_MAX = 200_000
@@ -33,6 +34,7 @@ class Rows(Struct, frozen=True, kw_only=True):
     hit: Floats
     predicted: NDArray[np.object_]
     actual: NDArray[np.object_]
+    key: NDArray[np.object_]  # '' where none came with it
     inputs: dict[str, Any]
     classes: list[str]
     probability: Floats | None  # one column per class
@@ -44,7 +46,7 @@ class Rows(Struct, frozen=True, kw_only=True):
         """Some of these rows: a mask or indices."""
         return Rows(
             of=self.of, event_at_ms=self.event_at_ms[keep], score=self.score[keep], truth=self.truth[keep], hit=self.hit[keep],
-            predicted=self.predicted[keep], actual=self.actual[keep], classes=self.classes,
+            key=self.key[keep], predicted=self.predicted[keep], actual=self.actual[keep], classes=self.classes,
             inputs={name: values[keep] for name, values in self.inputs.items()},
             probability=None if self.probability is None else self.probability[keep],
         )  # fmt: skip
@@ -56,12 +58,12 @@ def read_rows(
     """The answers of [start, end) with their inputs; at most about `limit`."""
     counted = answers_store.segments_between(tx, streams, start_ms, end_ms)
     chosen = _spread(counted, limit)
-    parts = []
+    parts, archive = [], Archive(blobs)
     for segment_id, rows in answers_store.answers_in(tx, streams, sorted(chosen), start_ms, end_ms).items():
         segment = segments_store.segment_at(tx, segment_id)
         assert segment is not None
         try:
-            parts.append(_part(read_inferences(blobs.get(segment.digest)), rows))
+            parts.append(_part(archive.inferences(segment), rows))
         except NotFound:
             continue
     return _joined(parts, of=sum(counted.values()))
@@ -82,6 +84,7 @@ def _part(segment: Inferences, rows: list[tuple[Any, ...]]) -> Rows:
     return Rows(
         of=len(rows), event_at_ms=numbers[:, 0].astype(np.int64), score=numbers[:, 1], truth=numbers[:, 2], hit=numbers[:, 3],
         predicted=np.asarray([row[5] for row in rows], dtype=object), actual=np.asarray([row[6] for row in rows], dtype=object),
+        key=np.asarray([row[7] or "" for row in rows], dtype=object),
         inputs={name: values[at] for name, values in segment.inputs.items()}, classes=segment.classes,
         probability=None if segment.probability is None else segment.probability[at],
     )  # fmt: skip
@@ -102,7 +105,7 @@ def _joined(parts: list[Rows], *, of: int) -> Rows:
     words = np.empty(0, dtype=object)
     return Rows(
         of=of, event_at_ms=one("event_at_ms", np.empty(0, dtype=np.int64)), score=one("score", none), truth=one("truth", none),
-        hit=one("hit", none), predicted=one("predicted", words), actual=one("actual", words), classes=classes,
+        hit=one("hit", none), predicted=one("predicted", words), actual=one("actual", words), key=one("key", words), classes=classes,
         inputs={name: _column([p.inputs.get(name) for p in parts], [len(p) for p in parts]) for name in names},
         probability=np.concatenate([p.probability for p in parts if p.probability is not None]) if has_probability else None,
     )  # fmt: skip

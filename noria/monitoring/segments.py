@@ -73,7 +73,11 @@ def number(word: str | None) -> float | None:
 
 def read_inferences(data: bytes) -> Inferences:
     """The rows of an inference segment. Raises Invalid when it is none."""
-    table = _table(data, needs=("prediction_id", "revision_id", "model_version", "at_ms", "event_at_ms"))
+    return inferences_of(read_table(data, needs=("prediction_id", "revision_id", "model_version", "at_ms", "event_at_ms")))
+
+
+def inferences_of(table: Any) -> Inferences:
+    """The rows of a table with the columns of an inference segment."""
     meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     names = set(table.column_names)
     revision_id = table.column("revision_id")[0].as_py() if table.num_rows else meta.get("revision_id", "")
@@ -107,7 +111,7 @@ def predicted(rows: Inferences) -> Any:
 
 def read_truths(data: bytes) -> Truths:
     """The rows of a truth segment that say something. Raises Invalid when it is none."""
-    table = _table(data, needs=("value", "at_ms"))
+    table = read_table(data, needs=("value", "at_ms"))
     names = set(table.column_names)
     empty: list[Any] = [None] * table.num_rows
     values = table.column("value").to_pylist()
@@ -127,14 +131,15 @@ def read_truths(data: bytes) -> Truths:
 
 def read_row(data: bytes, row: int) -> dict[str, Any]:
     """One row of a segment with every column, for the page of one prediction. Raises Invalid when it is not there."""
-    table = _table(data, needs=())
+    table = read_table(data)
     if not 0 <= row < table.num_rows:
         raise Invalid(f"The segment has {table.num_rows} rows and no row {row}.")
     found: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
     return found
 
 
-def _table(data: bytes, *, needs: tuple[str, ...]) -> Any:
+def read_table(data: bytes, *, needs: tuple[str, ...] = ()) -> Any:
+    """An Arrow file as a table. Raises Invalid when it is none, or lacks a column."""
     import pyarrow
 
     try:
@@ -164,6 +169,14 @@ def _ints(table: Any, name: str) -> Ints:
     return found
 
 
+def is_number(kind: Any) -> bool:
+    """Does a column of this Arrow type hold numbers or booleans?"""
+    import pyarrow
+
+    types = pyarrow.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
 def as_numpy(column: Any) -> Any:
     """A NumPy column: numbers and booleans as float64 with NaN for what is missing, everything else as objects."""
     import pyarrow
@@ -173,6 +186,6 @@ def as_numpy(column: Any) -> Any:
         column = pyarrow.chunked_array([column])
     if pyarrow.types.is_boolean(kind):
         column = column.cast(pyarrow.int8())
-    elif not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
+    elif not is_number(kind):
         return np.asarray(column.to_pylist(), dtype=object)
-    return column.to_numpy().astype(np.float64)
+    return column.to_numpy().astype(np.float64, copy=False)

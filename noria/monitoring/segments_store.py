@@ -20,6 +20,13 @@ class Watermark(Struct, frozen=True, kw_only=True):
     labels: int = 0
 
 
+_SEGMENT = (
+    "s.id, s.digest, s.endpoint, s.kind, s.rows, s.skipped, s.seq, s.at_ms, f.digest as file, "
+    'coalesce(s.file_offset, 0) as "offset"'
+)
+_FROM = "from ingested_segment s left join log_file f on f.id = s.file_id"
+
+
 class SegmentRow(Struct, frozen=True, kw_only=True):
     """A segment that was taken."""
 
@@ -31,6 +38,8 @@ class SegmentRow(Struct, frozen=True, kw_only=True):
     skipped: int
     seq: int
     at_ms: int
+    file: str | None = None  # the digest of the file that its rows lie in since; None: its own
+    offset: int = 0  # at which row of it they begin
 
 
 def take_segment(tx: Write, digest: str, endpoint: str, kind: str, rows: int, seq: int) -> int | None:
@@ -64,7 +73,7 @@ def note_skipped(tx: Write, segment_id: int, skipped: int) -> None:
 def segment_at(tx: Read, segment_id: int) -> SegmentRow | None:
     return tx.one(
         SegmentRow,
-        "select id, digest, endpoint, kind, rows, skipped, seq, at_ms from ingested_segment where id = :id",
+        f"select {_SEGMENT} {_FROM} where s.id = :id",
         id=segment_id,
     )
 
@@ -72,8 +81,8 @@ def segment_at(tx: Read, segment_id: int) -> SegmentRow | None:
 def inference_segments(tx: Read, endpoint: str, after_id: int, *, limit: int = 200) -> list[SegmentRow]:
     return tx.all(
         SegmentRow,
-        """select id, digest, endpoint, kind, rows, skipped, seq, at_ms from ingested_segment
-            where endpoint = :endpoint and kind = 'inference' and id > :after order by id limit :limit""",
+        f"""select {_SEGMENT} {_FROM}
+             where s.endpoint = :endpoint and s.kind = 'inference' and s.id > :after order by s.id limit :limit""",
         endpoint=endpoint, after=after_id, limit=limit,
     )  # fmt: skip
 

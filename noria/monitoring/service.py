@@ -20,11 +20,13 @@ from noria.kernel.op import Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.ticks import Ticks
 from noria.monitoring import alerts_store, answers_store, canaries_store, facts_store, monitors_store, segments_store
+from noria.monitoring.archive import Archive, row_of, whole
 from noria.monitoring.backtest import Backtest, BacktestRequest, backtest
 from noria.monitoring.baselines import check_baseline, parse_traffic
 from noria.monitoring.canary import CanaryJudge
 from noria.monitoring.ingest import Ingest, sketch_again
 from noria.monitoring.judge import Judge, monitor_ref
+from noria.monitoring.log_keeper import LogKeeper
 from noria.monitoring.metrics import Metric, metric_of
 from noria.monitoring.model import (
     BUCKET_MS,
@@ -46,9 +48,10 @@ from noria.monitoring.model import (
     Window,
 )
 from noria.monitoring.passport import Passport, approvals_of, as_document, deployer, facts_of, monitors_then
+from noria.monitoring.query import Queries
 from noria.monitoring.references import References
 from noria.monitoring.reports import Reports
-from noria.monitoring.segments import read_inferences, read_row
+from noria.monitoring.segments_store import SegmentRow
 from noria.monitoring.shadows import Shadows
 from noria.monitoring.slices import check_slice
 from noria.monitoring.windows import Answers, performance, read_answers, window_start
@@ -83,6 +86,8 @@ class Monitoring:
         self.ingest = Ingest(db, ops, blobs, ticks)
         self.judge = Judge(db, ops, blobs)
         self.canary_judge = CanaryJudge(db, ops, blobs, serving.canaries)
+        self.log_keeper = LogKeeper(db, ops, blobs, serving)
+        self.queries = Queries(db, blobs)
 
     # --- monitors ---------------------------------------------------------------------------------------------------
 
@@ -192,8 +197,7 @@ class Monitoring:
         with self._db.write(op) as tx:
             mark = segments_store.lock_watermark(tx, endpoint, bucket_ms=bucket_ms, event_at_ms=0)
             segments_store.move_watermark(tx, msgspec.structs.replace(mark, bucket_ms=bucket_ms))
-            parts = ((s.id, read_inferences(self._blobs.get(s.digest))) for s in segments)
-            sketch_again(tx, endpoint, bucket_ms, parts)
+            sketch_again(tx, endpoint, bucket_ms, whole(Archive(self._blobs), segments))
 
     # --- alerts -----------------------------------------------------------------------------------------------------
 
@@ -260,7 +264,7 @@ class Monitoring:
             raise Conflict("The alert is already resolved.", ref=Ref("alert", alert.id))
         tx.emit(
             "alert.resolved", monitor_ref(monitor.name), alert=alert.id, monitor=alert.monitor, endpoint=alert.endpoint,
-            reason=reason,
+            reason=reason, severity=alert.severity,
         )  # fmt: skip
 
     # --- how good it is ---------------------------------------------------------------------------------------------
@@ -293,7 +297,7 @@ class Monitoring:
             start, width = window_start(spec, first), window_s * 1000
             if (last - start) / width > PERFORMANCE_WINDOWS_MAX:
                 start = window_start(spec, last) - (PERFORMANCE_WINDOWS_MAX - 1) * width
-            answers = read_answers(tx, [s.id for s in streams], start, last)
+            answers = read_answers(tx, [s.id for s in streams], start, last, with_requests="request" in chosen.takes)
         groups = [(s.revision_id + ("/shadow" if s.is_shadow else ""), s.model_version, {s.id}) for s in streams]
         if not by:
             groups = [("", "", {s.id for s in streams})]
@@ -327,12 +331,13 @@ class Monitoring:
             stream, segment = answers_store.stream_at(tx, row.stream_id), segments_store.segment_at(tx, row.segment_id)
         assert stream is not None
         assert segment is not None
-        sent = self._sent(segment.digest, row.row_index)
+        sent = self._sent(segment, row.row_index)
         return Inference(
             prediction_id=row.prediction_id, endpoint=stream.endpoint, revision_id=stream.revision_id,
             model_version=stream.model_version, key=row.key, event_at_ms=row.event_at_ms, at_ms=row.at_ms, score=row.score,
             prediction=row.prediction, inputs=_inputs(sent), output=_output(sent), latency_ms=(sent or {}).get("latency_ms"),
-            truth=row.truth, truth_at_ms=row.truth_at_ms, segment=segment.digest, row=row.row_index,
+            truth=row.truth, truth_at_ms=row.truth_at_ms, segment=segment.file or segment.digest,
+            row=segment.offset + row.row_index,
         )  # fmt: skip
 
     def passport(self, op: Op, prediction_id: str) -> Passport:
@@ -352,10 +357,10 @@ class Monitoring:
                 monitors_then=monitors_then(tx, found.endpoint, found.event_at_ms),
             )  # fmt: skip
 
-    def _sent(self, digest: str, row: int) -> dict[str, Any] | None:
+    def _sent(self, segment: SegmentRow, row: int) -> dict[str, Any] | None:
         """A row of a segment; None when the segment was deleted by retention, which is allowed."""
         try:
-            return read_row(self._blobs.get(digest), row)
+            return row_of(self._blobs, segment, row)
         except NotFound:
             return None
 
@@ -391,6 +396,8 @@ def _check_spec(spec: MonitorSpec) -> None:
         raise Invalid("alpha must be above 0 and at most 1; 1 leaves chance out of it.", where="alpha")
     if spec.slices and metric.kind != "performance":
         raise Invalid(f"{metric.name} is not judged by slices.", where="slices", hint="Use a performance metric.")
+    if spec.slices and "request" in metric.takes:
+        raise Invalid(f"{metric.name} judges whole requests, not slices of them.", where="slices")
     if len(spec.slices) > COLUMNS_MAX:
         raise Invalid(f"A monitor watches at most {COLUMNS_MAX} slices.", where="slices")
     for i, part in enumerate(spec.slices):
@@ -435,6 +442,11 @@ def _check_reference(spec: MonitorSpec, metric: Metric) -> None:
             where="reference",
             hint="Use traffic:<from_ms>-<to_ms>.",
         )
+    if metric.kind == "embedding" and (not spec.columns or not spec.reference.startswith("traffic:")):
+        raise Invalid(
+            "Points of earlier traffic are compared: name the input that holds them, or the inputs that make them.",
+            where="columns" if not spec.columns else "reference", hint="Use traffic:<from_ms>-<to_ms> and columns.",
+        )  # fmt: skip
     missing = [c for c in spec.columns if spec.baseline and c not in spec.baseline]
     if missing:
         raise Invalid(f"The baseline says nothing of {missing[0]!r}.", where="columns")

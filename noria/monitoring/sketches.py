@@ -27,6 +27,7 @@ ACCURACY = 0.005
 _LN_GAMMA = math.log((1 + ACCURACY) / (1 - ACCURACY))
 _SMALLEST, _LARGEST = 1e-12, 1e15  # |x| below counts as 0; above, as the largest
 _SHIFT = 1 - math.ceil(math.log(_SMALLEST) / _LN_GAMMA)  # so that the smallest positive value has bin 1
+BIN_LARGEST = math.ceil(math.log(_LARGEST) / _LN_GAMMA) + _SHIFT  # no bin is further from 0
 LABELS_MAX = 500  # words kept apart in one sketch; the rest are counted together
 REST = "…"
 
@@ -55,10 +56,19 @@ class Profile(Struct, kw_only=True):
 
 def bins_of(values: Floats) -> Ints:
     """The bin of each number; ordered like the numbers. NaN and infinities must have been taken out."""
-    size = np.clip(np.abs(values), _SMALLEST, _LARGEST)
-    # Rounded before the ceiling, so that an edge and an equal value always fall together.
-    ranks = np.ceil(np.round(np.log(size) / _LN_GAMMA, 9)).astype(np.int64) + _SHIFT
-    return np.where(np.abs(values) <= _SMALLEST, 0, np.where(values < 0, -ranks, ranks))
+    work = np.abs(values)
+    is_zero = work <= _SMALLEST
+    np.clip(work, _SMALLEST, _LARGEST, out=work)
+    np.log(work, out=work)
+    work *= 1 / _LN_GAMMA
+    work -= 5e-10  # so that an edge and an equal value always fall together, whatever the last bit of the logarithm
+    np.ceil(work, out=work)
+    found: Ints = work.astype(np.int64)
+    found += _SHIFT
+    np.negative(found, out=found, where=values < 0)
+    if is_zero.any():
+        found[is_zero] = 0
+    return found
 
 
 def middles(bins: Ints) -> Floats:
@@ -72,8 +82,17 @@ def middles(bins: Ints) -> Floats:
 def sketch_numbers(values: Floats) -> Sketch:
     """The sketch of a sample; NaN and infinities count as missing."""
     finite = values[np.isfinite(values)]
-    bins, counts = np.unique(bins_of(finite), return_counts=True)
+    bins, counts = _count_bins(bins_of(finite))
     return Sketch(bins=bins.tolist(), counts=counts.tolist(), nulls=len(values) - len(finite), total=float(finite.sum()))
+
+
+def _count_bins(bins: Ints) -> tuple[Ints, Ints]:
+    """The distinct bins, ascending, and how often each is there."""
+    if len(bins) < 2_048:
+        return np.unique(bins, return_counts=True)
+    counts = np.bincount(bins + BIN_LARGEST, minlength=2 * BIN_LARGEST + 1)
+    some = np.flatnonzero(counts)
+    return some - BIN_LARGEST, counts[some]
 
 
 def sketch_words(values: Iterable[Any]) -> Sketch:
@@ -84,6 +103,17 @@ def sketch_words(values: Iterable[Any]) -> Sketch:
             found.nulls += 1
         else:
             _count_word(found.labels, str(value), 1)
+    return found
+
+
+def sketch_counted(words: Iterable[Any], counts: Iterable[int]) -> Sketch:
+    """The sketch of words that were counted already, in the order they first came."""
+    found = Sketch(labels={})
+    for word, count in zip(words, counts, strict=True):
+        if word is None:
+            found.nulls += count
+        else:
+            _count_word(found.labels, str(word), count)
     return found
 
 
@@ -130,7 +160,9 @@ def profiles_by_bucket(starts: Ints, columns: dict[str, Any]) -> dict[int, Profi
     cuts = first[1:].tolist()
     for name, values in columns.items():
         array = np.asarray(values)
-        if array.dtype.kind in "fiub":
+        if array.dtype.kind in "fiub" and len(unique) == 1:
+            found[int(unique[0])].columns[name] = sketch_numbers(array.astype(np.float64))
+        elif array.dtype.kind in "fiub":
             _add_numbers(found, unique, rows, name, array.astype(np.float64)[order])
         else:
             for start, part in zip(unique.tolist(), np.split(array[order], cuts), strict=True):

@@ -18,8 +18,9 @@ from noria.monitoring import answers_store, sketches_store
 from noria.monitoring.baselines import Reference
 from noria.monitoring.comparison import OUTPUTS, compare, known
 from noria.monitoring.fairness import rates
+from noria.monitoring.losses import loss_of
 from noria.monitoring.metrics import UNDEFINED, Metric, metric_of
-from noria.monitoring.model import REALISED, SCORE, Finding, Monitor, MonitorSpec, Slice, Window, WindowVerdict
+from noria.monitoring.model import LOSS, REALISED, SCORE, Finding, Monitor, MonitorSpec, Slice, Window, WindowVerdict
 from noria.monitoring.realised import realised
 from noria.monitoring.reconstruction import SAMPLE_MAX
 from noria.monitoring.rows import ROWS_MAX, Rows, read_rows
@@ -27,6 +28,9 @@ from noria.monitoring.sketches import merge_profiles
 from noria.monitoring.slices import mask
 
 Floats = NDArray[np.float64]
+STREAM_BEFORE = 7  # windows that a detector reads before the one it speaks of
+STREAM_ROWS_MAX = 50_000
+POINT_ROWS_MAX = 5_000
 
 
 class Answers(Struct, frozen=True, kw_only=True):
@@ -37,11 +41,12 @@ class Answers(Struct, frozen=True, kw_only=True):
     score: Floats
     truth: Floats
     hit: Floats
+    request: Floats  # answers of one request have one number; NaN where it was not asked for
 
     def take(self, rows: NDArray[np.bool_]) -> Answers:
         return Answers(
             stream=self.stream[rows], event_at_ms=self.event_at_ms[rows], score=self.score[rows], truth=self.truth[rows],
-            hit=self.hit[rows],
+            hit=self.hit[rows], request=self.request[rows],
         )  # fmt: skip
 
     @property
@@ -88,9 +93,18 @@ def look(
         findings = [_slice(metric, rows, part, spec) for part in spec.slices]
         predictions, labels, count = rows.of, int(np.isfinite(rows.hit).sum()), max(f.count for f in findings)
     elif metric.kind == "performance":
-        answers = read_answers(tx, streams, start_ms, end_ms)
+        answers = read_answers(tx, streams, start_ms, end_ms, with_requests="request" in metric.takes)
         findings, predictions, labels = [performance(metric, answers, spec.limit)], len(answers.score), answers.labels
         count = findings[0].count
+    elif metric.kind == "stream":
+        rows = read_rows(tx, blobs, streams, start_ms - STREAM_BEFORE * spec.window_s * 1000, end_ms, limit=STREAM_ROWS_MAX)
+        findings = [_stream(metric, rows, name, start_ms, spec) for name in spec.columns or [LOSS]]
+        mine = rows.take(rows.event_at_ms >= start_ms)
+        predictions, labels, count = len(mine), int(np.isfinite(mine.hit).sum()), max(f.count for f in findings)
+    elif metric.kind == "embedding":
+        rows = read_rows(tx, blobs, streams, start_ms, end_ms, limit=POINT_ROWS_MAX)
+        findings = [_embedding(metric, rows, reference, spec)]
+        predictions, labels, count = rows.of, int(np.isfinite(rows.hit).sum()), findings[0].count
     elif metric.kind in ("together", "estimate", "fairness"):
         rows = read_rows(tx, blobs, streams, start_ms, end_ms, limit=SAMPLE_MAX if metric.kind == "together" else ROWS_MAX)
         findings = _OF_ROWS[metric.kind](metric, rows, reference, spec)
@@ -119,11 +133,38 @@ def _slice(metric: Metric, rows: Rows, part: Slice, spec: MonitorSpec) -> Findin
     return msgspec.structs.replace(found, column=part.name)
 
 
+def _embedding(metric: Metric, rows: Rows, reference: Reference, spec: MonitorSpec) -> Finding:
+    """The points of the window beside the reference's."""
+    mine = reference.vectors
+    value, p_value, count = (math.nan, 1.0, 0) if mine is None else metric.call(mine, rows.inputs, spec.columns)
+    return Finding(
+        column=", ".join(spec.columns), value=known(value), limit=spec.limit, count=count,
+        reference_count=0 if mine is None else mine.rows, p_value=p_value, q_value=p_value,
+        is_over=metric.is_over(value, spec.limit) and p_value <= spec.alpha,
+    )  # fmt: skip
+
+
+def _stream(metric: Metric, rows: Rows, name: str, start_ms: int, spec: MonitorSpec) -> Finding:
+    """One stream of numbers, from the windows before this one on, as far as changes in this one go."""
+    values = loss_of(rows)[1] if name == LOSS else rows.score if name == SCORE else rows.inputs.get(name, np.empty(0))
+    if values.dtype == object or len(values) != len(rows):  # words, or a column that nobody sent
+        return Finding(column=name, value=None, limit=spec.limit, is_over=False)
+    some = np.isfinite(values)
+    at, stream = rows.event_at_ms[some], values[some]
+    order = np.argsort(at, kind="stable")
+    first = int(np.searchsorted(at[order], start_ms))
+    value = known(metric.call(stream[order], first, spec.limit, spec.alpha))
+    return Finding(
+        column=name, value=value, limit=spec.limit, is_over=value is not None and metric.is_over(value, spec.limit),
+        count=len(stream) - first, reference_count=first,
+    )  # fmt: skip
+
+
 def answers_of(rows: Rows) -> Answers:
     """The columns that performance metrics take."""
     return Answers(
         stream=np.zeros(len(rows), dtype=np.int64), event_at_ms=rows.event_at_ms, score=rows.score, truth=rows.truth,
-        hit=rows.hit,
+        hit=rows.hit, request=np.full(len(rows), math.nan),
     )  # fmt: skip
 
 
@@ -181,24 +222,26 @@ def _fairness(metric: Metric, rows: Rows, reference: Reference, spec: MonitorSpe
 _OF_ROWS = {"together": _together, "estimate": _estimate, "fairness": _fairness}
 
 
-def read_answers(tx: Read, streams: list[int], start_ms: int, end_ms: int) -> Answers:
-    """The answers of [start, end) as columns."""
-    parts, ids = [np.empty((0, 4))], [np.empty(0, dtype=np.int64)]
+def read_answers(tx: Read, streams: list[int], start_ms: int, end_ms: int, *, with_requests: bool = False) -> Answers:
+    """The answers of [start, end) as columns; `with_requests`: which of them were asked together."""
+    parts, ids, requests = [np.empty((0, 4))], [np.empty(0, dtype=np.int64)], list[str]()
     for stream_id in streams:
-        rows = answers_store.scored(tx, stream_id, start_ms, end_ms)
+        rows = answers_store.scored(tx, stream_id, start_ms, end_ms, with_ids=with_requests)
         if rows:
-            parts.append(np.array(rows, dtype=np.float64))  # None becomes NaN; a time in milliseconds fits 53 bits
+            parts.append(np.array([r[:4] for r in rows], dtype=np.float64))  # None becomes NaN; milliseconds fit 53 bits
             ids.append(np.full(len(rows), stream_id, dtype=np.int64))
+            requests += [f"{stream_id} {r[4].partition('.')[0]}" for r in rows] if with_requests else []
     columns = np.concatenate(parts)
+    numbers = np.unique(np.asarray(requests), return_inverse=True)[1].astype(np.float64) if requests else None
     return Answers(
         stream=np.concatenate(ids), event_at_ms=columns[:, 0].astype(np.int64), score=columns[:, 1], truth=columns[:, 2],
-        hit=columns[:, 3],
+        hit=columns[:, 3], request=np.full(len(columns), math.nan) if numbers is None else numbers,
     )  # fmt: skip
 
 
 def performance(metric: Metric, answers: Answers, limit: float) -> Finding:
     """A performance metric of some answers."""
-    columns = {"score": answers.score, "truth": answers.truth, "hit": answers.hit}
+    columns = {"score": answers.score, "truth": answers.truth, "hit": answers.hit, "request": answers.request}
     taken = [columns[name] for name in metric.takes]
     estimate = metric.call(*taken)
     value = known(estimate.value)

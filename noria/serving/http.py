@@ -8,7 +8,7 @@ from typing import Any
 import anyio.to_thread
 from litestar import Request
 
-from noria.http.route import Routes, delete, get, post
+from noria.http.route import Routes, delete, get, post, put
 from noria.kernel.errors import Invalid
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
@@ -20,6 +20,7 @@ from noria.serving.model import (
     Endpoint,
     EndpointDetail,
     Exported,
+    Recording,
     ReplicaReport,
     Revision,
     RollbackRequest,
@@ -126,6 +127,16 @@ def routes(service: Serving, trying: Trying) -> Routes:
         """Stop answering here."""
         service.delete(op, name)
 
+    @get("/api/v1/endpoints/{name:str}/recording", action="endpoint.read")
+    def read_recording(op: Op, name: str) -> Recording:
+        """What of an endpoint's answers is written, and for how long."""
+        return service.recordings.read(op, name)
+
+    @put("/api/v1/endpoints/{name:str}/recording", action="endpoint.deploy")
+    def change_recording(op: Op, name: str, data: Recording) -> Recording:
+        """Sample, drop, mask or hash what is written from now on; say when it is deleted."""
+        return service.recordings.change(op, name, data)
+
     @get("/api/v1/serving/desired", action="endpoint.serve")
     async def read_desired(
         op: Op, request: Request[Any, Any, Any], generation: int = -1, auth: str = "", wait_s: float = 0.0
@@ -160,7 +171,8 @@ def routes(service: Serving, trying: Trying) -> Routes:
 
     return [
         list_endpoints, read_endpoint, read_revision, read_traffic, list_segments, export, deploy, start_canary, advance_canary,
-        promote_canary, rollback, set_shadow, try_endpoint, delete_endpoint, read_desired, report_replicas, report_traffic, add_segment,
+        promote_canary, rollback, set_shadow, try_endpoint, delete_endpoint, read_recording, change_recording,
+        read_desired, report_replicas, report_traffic, add_segment,
     ]  # fmt: skip
 
 

@@ -209,6 +209,26 @@ class SegmentInfo(Struct, frozen=True, kw_only=True):
     seq: int = 0  # given when it is registered
 
 
+class Recording(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of an endpoint's answers is written, and for how long. Changes hold for what is answered a second later."""
+
+    sample: float = 1.0  # the share of answers that is written
+    inputs: Literal["all", "none"] = "all"  # none: outputs and times only
+    columns: dict[str, Literal["drop", "mask", "hash"]] = {}  # inputs that are not written as they came
+    key: Literal["keep", "hash"] = "keep"  # entity keys, of answers and of truth
+    keep_days: float | None = None  # answers and truth that arrived longer ago are deleted
+    keep_rows: int | None = None  # as are all but the latest
+    hold: str = ""  # why nothing may be deleted now, such as a legal hold
+
+
+class RecordingPolicy(Struct, frozen=True, kw_only=True):
+    """The policy of one endpoint as a node gets it; `salt` is the secret that hashes are keyed with."""
+
+    endpoint: str
+    recording: Recording
+    salt: str
+
+
 class ModelFileInfo(Struct, frozen=True, kw_only=True):
     """One file of a model directory, to be fetched by digest."""
 
@@ -263,6 +283,7 @@ class Desired(Struct, frozen=True, kw_only=True):
     endpoints: list[DesiredEndpoint]
     revisions: list[DesiredRevision]
     auth: DesiredAuth
+    recordings: list[RecordingPolicy] = []
 
 
 class DeployRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -333,6 +354,19 @@ class EndpointSplitChanged(Fact):
     routes: list[dict[str, Any]]
     reason: str
     evidence: dict[str, Any] = {}
+
+
+@fact("recording.changed")
+class RecordingChanged(Fact):
+    """What of an endpoint's answers is written, or for how long, was decided anew."""
+
+    sample: float
+    inputs: str
+    columns: dict[str, str]
+    key: str
+    keep_days: float | None
+    keep_rows: int | None
+    hold: str
 
 
 @fact("revision.created")

@@ -49,6 +49,7 @@ class Nodes:
                 {r.revision_id for e in endpoints for r in e.routes} | {e.pending_revision_id for e in endpoints} - {""}
             )
             revisions, files = store.revisions_by_id(tx, list(ids)), store.files(tx, list(ids))
+            recordings = store.recordings(tx)
         auth = DesiredAuth(version=version, is_open=self._access.local_admin() is not None, predictors=self._predictors())
         return Desired(
             generation=current, auth=auth,
@@ -62,6 +63,7 @@ class Nodes:
                 )
                 for r in revisions
             ],
+            recordings=recordings,
         )  # fmt: skip
 
     def _predictors(self) -> list[Predictor]:

@@ -38,6 +38,7 @@ from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
 from noria.serving.frames import Block, Unpacker, Written, pack, recorder_socket
 from noria.serving.model import SegmentInfo
+from noria.serving.recording import Policies, recorded
 
 log = logging.getLogger("noria.recorder")
 
@@ -260,6 +261,7 @@ class Recorder:
         self._config = config
         self._sealer = Sealer(self._folder, config)
         self._marks = self._read_marks()
+        self._policies = Policies(config.home, self._clock)
         self._number = 0
         self._journal: Journal | None = None
         self._opened_s = 0.0
@@ -337,13 +339,24 @@ class Recorder:
     def _append(self, peer: Peer, head: bytes, body: bytes) -> bool:
         block = _block(head)
         if self._marks.is_new(block):
-            if self._journal is None:
-                self._open_journal()
-            assert self._journal is not None
-            self._journal.append(block, head, body)
+            self._write(block, head, body)
             self._marks.note(block)
         peer.unsynced[block.source] = block.seq
         return block.kind == "truth"
+
+    def _write(self, block: Block, head: bytes, body: bytes) -> None:
+        """What the endpoint's policy lets through, to the journal."""
+        policy = self._policies.of(block.endpoint)
+        if policy is not None:
+            found = recorded(block, body, policy)
+            if found is None:
+                return
+            block, body = found
+            head = msgspec.msgpack.encode(block)
+        if self._journal is None:
+            self._open_journal()
+        assert self._journal is not None
+        self._journal.append(block, head, body)
 
     def _sync(self) -> None:
         """Everything read so far to the disk, then tell those who sent it."""

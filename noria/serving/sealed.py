@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from noria.kernel.blobs import BlobStore, check_digest
-from noria.kernel.db import Database
+from noria.kernel.collector import condemn
+from noria.kernel.db import Database, Write
 from noria.kernel.errors import Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
@@ -46,6 +47,13 @@ class Sealed:
             else:
                 tx.emit("truth.written", endpoint_ref(made.endpoint), **data)
         return made
+
+    def give_up(self, tx: Write, endpoint: str, digests: list[str]) -> None:
+        """The rows of these segments lie in another file now: their bytes go, unless somebody else needs them."""
+        given = store.give_up_segments(tx, digests)
+        for digest, _ in given:
+            tx.unlink(endpoint_ref(endpoint), "recorded", Ref("blob", digest))
+        condemn(tx, given, tx.op.at_ms if tx.op else 0)
 
     def after(
         self, op: Op, endpoint: str, after_seq: int = 0, *, kind: Literal["", "inference", "truth"] = "",

@@ -5,7 +5,7 @@ old route answers; a revision that cannot be loaded changes nothing. Every move 
 `endpoint.deploy`, and leaves a fact with its reason. Going back never asks the gate: it must always be possible.
 
 Nodes learn by `desired`: everything they must run, under one growing generation. Here is what is done with endpoints; their
-canaries, nodes, traffic and sealed files have modules of their own, and are attributes of the service.
+canaries, nodes, traffic, sealed files and policies of recording have modules of their own, and are attributes of the service.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from noria.serving import kserve, ray_config, store
 from noria.serving.canaries import Canaries, refuse_canary
 from noria.serving.model import Endpoint, EndpointDetail, Exported, Revision, RevisionConfig, Route
 from noria.serving.nodes import Nodes
+from noria.serving.recordings import Recordings
 from noria.serving.revisions import Revisions, check_config, endpoint_ref, retire
 from noria.serving.sealed import Sealed
 from noria.serving.traffic import TrafficCounts
@@ -48,6 +49,7 @@ class Serving:
         self.nodes = Nodes(db, access, self.canaries)
         self.traffic = TrafficCounts(db, ticks, self.canaries)
         self.segments = Sealed(db, blobs)
+        self.recordings = Recordings(db)
         self._gateway_url, self._grpc_address = gateway_url, grpc_address
 
     # --- read ---------------------------------------------------------------------------------------------------------

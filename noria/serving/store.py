@@ -16,6 +16,7 @@ from noria.serving.model import (
     Canary,
     Endpoint,
     ModelFileInfo,
+    RecordingPolicy,
     Replica,
     Revision,
     Route,
@@ -314,6 +315,27 @@ def forget_traffic(tx: Write, before_ms: int) -> int:
     return tx.run("delete from traffic where step_at_ms < :before_ms", before_ms=before_ms)
 
 
+# --- recording ----------------------------------------------------------------------------------------------------------
+
+
+def recordings(tx: Read, *, endpoint: str = "") -> list[RecordingPolicy]:
+    """The policies of recording, by endpoint."""
+    where, args = ("where endpoint = :endpoint", {"endpoint": endpoint}) if endpoint else ("", {})
+    return tx.all(
+        RecordingPolicy, f"select endpoint, policy as recording, salt from recording {where} order by endpoint", **args
+    )
+
+
+def put_recording(tx: Write, policy: RecordingPolicy, *, at_ms: int, actor: str) -> None:
+    """Write a policy; the salt of one that is there stays."""
+    tx.run(
+        """insert into recording (endpoint, policy, salt, updated_at_ms, actor) values (:endpoint, :policy, :salt, :at, :actor)
+           on conflict (endpoint) do update
+              set policy = excluded.policy, updated_at_ms = excluded.updated_at_ms, actor = excluded.actor""",
+        endpoint=policy.endpoint, policy=js(policy.recording), salt=policy.salt, at=at_ms, actor=actor,
+    )  # fmt: skip
+
+
 # --- segments -----------------------------------------------------------------------------------------------------------
 
 
@@ -338,9 +360,19 @@ def segments(tx: Read, endpoint: str, *, after_seq: int, kind: str = "", limit: 
     where, args = ("and kind = :kind", {"kind": kind}) if kind else ("", {})
     return tx.all(
         SegmentInfo,
-        f"select {_SEGMENT} from segment where endpoint = :endpoint and seq > :after {where} order by seq limit :limit",
+        f"""select {_SEGMENT} from segment
+             where endpoint = :endpoint and seq > :after and not is_compacted {where} order by seq limit :limit""",
         endpoint=endpoint, after=after_seq, limit=limit, **args,
     )  # fmt: skip
+
+
+def give_up_segments(tx: Write, digests: list[str]) -> list[tuple[str, int]]:
+    """Mark segments whose rows lie in a larger file now; returns those (digest, size) that were not marked before."""
+    rows = tx.rows(
+        "select digest, size_bytes from segment where digest in :digests and not is_compacted", digests=digests
+    )  # fmt: skip
+    tx.run("update segment set is_compacted = :yes where digest in :digests", digests=digests, yes=True)
+    return [(r["digest"], int(r["size_bytes"])) for r in rows]
 
 
 def routes_of(endpoint: Endpoint, role: str) -> list[Route]:
@@ -350,5 +382,5 @@ def routes_of(endpoint: Endpoint, role: str) -> list[Route]:
 def digests_in_use(tx: Read, digests: list[str]) -> set[str]:
     """Those of `digests` that a revision or a segment names."""
     return mentioned(tx, "select files, config, environment from revision", digests) | mentioned(
-        tx, "select digest from segment where digest in :digests", digests, digests=digests
+        tx, "select digest from segment where digest in :digests and not is_compacted", digests, digests=digests
     )

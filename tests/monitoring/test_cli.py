@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import noria as public
 from noria.cli.main import main
 from noria.client.api import Api
+from noria.kernel.errors import TooLarge
 from tests.conftest import Noria
 from tests.monitoring.given import DAY, HOUR, answers, truths
 
@@ -88,3 +90,35 @@ def test_what_changed_how_good_and_for_whom(noria: Noria, run: Run) -> None:
 def test_what_is_missing_is_said(run: Run) -> None:
     assert "--limit" in run("create", "m", "--endpoint", "flights", "--metric", "brier", code=2).output
     assert "There is no monitor" in run("show", "nope", code=6).output
+
+
+def test_predictions_and_what_is_written_of_them(noria: Noria, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noria.client.api.connect", lambda: KeptOpen(noria.client(), url=noria.config.control_url))
+    monkeypatch.setattr("noria.client.predictions.connect", lambda: KeptOpen(noria.client(), url=noria.config.control_url))
+
+    def run(*args: str, code: int = 0, given: str = "") -> str:
+        found = CliRunner().invoke(main, ["endpoint", *args], input=given)
+        assert found.exit_code == code, found.output
+        return found.output
+
+    answers(noria, [{"id": f"p{i}", "event_at_ms": 10 * DAY + i, "score": i / 10, "in_temp": float(i)} for i in range(10)])
+    assert "p7" in run("query", "flights", "select prediction_id from predictions where in_temp = 7")
+    assert "in_temp" in run("query", "flights", "--columns")
+    csv = run(
+        "query", "flights", "-", "--csv", "--limit", "2", given="select prediction_id, score from predictions order by 1"
+    )
+    assert [line for line in csv.splitlines() if "," in line] == ["prediction_id,score", "p0,0.0", "p1,0.1"]
+    assert "Only the first 2 rows" in csv
+    assert "One select" in run("query", "flights", "drop view predictions", code=3)
+    assert "Give SQL" in run("query", "flights", code=2)
+    rows = public.predictions("flights", "select score from predictions where prediction_id = 'p3'")
+    assert rows == [{"score": 0.3}]
+    with pytest.raises(TooLarge, match="more than 3"):
+        public.predictions("flights", limit=3)
+    changed = json.loads(run("recording", "flights", "--hash", "temp", "--keep-days", "90", "--json"))
+    assert (changed["columns"], changed["keep_days"]) == ({"temp": "hash"}, 90)
+    kept = json.loads(run("recording", "flights", "--plain", "temp", "--keep-days", "ever", "--json"))
+    assert (kept["columns"], kept["keep_days"]) == ({}, None)
+    run("recording", "flights", "--keep-rows", "many", code=3)
+    noria.app.monitoring.log_keeper.compact(everything=True)
+    assert "inference" in run("log", "flights")

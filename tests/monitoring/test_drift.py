@@ -234,3 +234,45 @@ def test_a_shape_needs_two_columns_that_vary() -> None:
     assert shape_of({}) is None
     assert shape_of({"a": np.arange(9.0), "b": np.full(9, math.nan)}) is None
     assert shape_of({"a": np.arange(9.0), "b": np.ones(9)}) is None
+
+
+def test_one_column_is_drawn_beside_its_reference(noria: Noria) -> None:
+    for day, shift in ((10, 0.0), (11, 20.0)):
+        answers(noria, [
+            {"event_at_ms": day * DAY + i, "score": 0.5, "in_temp": float(i % 50 + shift),
+             "in_carrier": "UA" if i % (2 + day % 2) else None}
+            for i in range(300)
+        ])  # fmt: skip
+    asked = f"/api/v1/endpoints/flights/drift/temp?reference=traffic:{10 * DAY}-{11 * DAY}"
+    found = noria.http.get(asked).json()
+    assert (found["kind"], len(found["edges"]), sum(found["current"]), sum(found["reference"])) == ("number", 31, 300, 300)
+    assert found["edges"][0] == pytest.approx(0, abs=0.5)
+    assert found["edges"][-1] == pytest.approx(69, rel=0.01)
+    assert found["current"][0] == 0 < found["reference"][0]
+    words = noria.http.get(asked.replace("/temp?", "/carrier?")).json()
+    assert (words["kind"], words["labels"], words["current_nulls"], words["reference_nulls"]) == ("word", ["UA"], 100, 150)
+    missing = noria.http.get(asked.replace("/temp?", "/nope?"))
+    assert missing.status_code == 404
+    assert "carrier" in missing.json()["error"]["hint"]
+
+
+def test_what_was_asked_is_compared_with_what_was_trained_on_row_by_row(noria: Noria) -> None:
+    text = "flight,temp,carrier,delay\n" + "".join(f"f{i},{i}.5,{'UA' if i % 2 else ''},{i}\n" for i in range(100))
+    info = noria.app.blobs.put(text.encode())
+    entry = FileEntry(path="flights.csv", size_bytes=info.size_bytes, digest=info.digest)
+    noria.app.datasets.commit(noria.op(), "flights", [entry])
+    answers(noria, [
+        {"event_at_ms": 10 * DAY + i, "key": f"f{i}", "score": 0.5, "in_temp": i + 0.5 + (10 if i % 10 == 3 else 0),
+         "in_carrier": "UA" if i % 2 else ("" if i else None), "in_other": 1.0}
+        for i in range(120)
+    ])  # fmt: skip
+    found = noria.http.get("/api/v1/endpoints/flights/skew?key=flight&reference=dataset:flights@1").json()
+    assert (found["answers"], found["matched"]) == (120, 100)
+    columns = {c["column"]: c for c in found["items"]}
+    assert list(columns) == ["temp", "carrier"]
+    assert (columns["temp"]["compared"], columns["temp"]["differ"]) == (100, 10)
+    assert columns["temp"]["low"] < 0.1 < columns["temp"]["high"]
+    assert columns["temp"]["examples"][0] == {"key": "f3", "served": 13.5, "trained": 3.5}
+    assert columns["carrier"]["differ"] == 1, "missing is not an empty text"
+    assert noria.http.get("/api/v1/endpoints/flights/skew?key=nope&reference=dataset:flights@1").status_code == 400
+    assert noria.http.get("/api/v1/endpoints/flights/skew?key=flight&reference=traffic:1-2").status_code == 400

@@ -30,6 +30,7 @@ def rows_of(case: dict[str, Any], classes: list[str], score: Any) -> Rows:
     return Rows(
         of=n, event_at_ms=np.zeros(n, dtype=np.int64), score=score, truth=case["truth"].astype(float),
         hit=(case["predicted"] == case["truth"]).astype(float), predicted=words(said), actual=words(case["truth"]),
+        key=np.full(n, "", dtype=object),
         inputs={k: case[k] for k in ("distance", "hour", "place") if k in case}, classes=classes,
         probability=case.get("probability"),
     )  # fmt: skip

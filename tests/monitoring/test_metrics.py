@@ -34,7 +34,8 @@ from noria.monitoring.sketches import align, sketch_column, sketch_numbers
 
 DRIFT = [m for m in METRICS.values() if m.kind == "drift"]
 DRIFT_OF_WORDS = [m for m in DRIFT if m.of_words]
-PERFORMANCE = [m for m in METRICS.values() if m.kind == "performance"]
+# Orders have properties of their own: tests/monitoring/test_ranking.py.
+PERFORMANCE = [m for m in METRICS.values() if m.kind == "performance" and "request" not in m.takes]
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False) | st.just(math.nan)
 SAMPLES = arrays(np.float64, st.integers(1, 60), elements=NUMBERS)
 rng = np.random.default_rng(7)

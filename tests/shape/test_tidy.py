@@ -11,7 +11,9 @@ import pytest
 from tests.shape.test_arrows import ROOT, imports, modules
 
 # Modules that read the environment besides config.py: processes and clients configured by the variables they are given.
-READS_ENVIRONMENT = {"noria.config", "noria.client.api", "noria.supervisor", "noria.testing.executor_contract"}
+READS_ENVIRONMENT = {
+    "noria.config", "noria.client.api", "noria.supervisor", "noria.testing.executor_contract", "noria.kernel.processes",
+}  # fmt: skip
 ASKS_THE_TIME = {"noria.kernel.clock", "noria.kernel.ids"}
 # Started by name, from the command line or by another process.
 ENTRY_POINTS = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import noria.serving.model  # declares the facts of segments
 from noria.app import App, build
 from noria.config import load_config
 from noria.kernel.ids import Ref
+from tests.governance.test_webhooks import Receiver
 from tests.monitoring.given import DAY, HOUR, inference_bytes, truth_bytes
 from tests.ui.conftest import CHROMIUM, complaints, opened, serving
 
@@ -67,6 +69,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.server.shutdown()
+    made.thread.join(5)
+    made.server.server_close()
+
+
+def shot(page: Any, name: str) -> None:
+    if folder := os.environ.get("NORIA_SHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_window_opens_the_matrix_of_columns_and_statistics(chromium: Any, server: str, theme: str) -> None:
     page = opened(chromium, server, theme)
@@ -75,6 +91,7 @@ def test_a_window_opens_the_matrix_of_columns_and_statistics(chromium: Any, serv
     matrix.wait_for()
     heads = matrix.locator("thead th").all_inner_texts()
     assert [h.strip() for h in heads][:8] == ["Column", "Drift", "PSI", "JS", "KS", "Wasserstein", "L∞", "q"]
+    page.get_by_role("img", name="temp: 30 bins").wait_for()  # the column that moved most, now and in the reference
     table = [row.locator("th, td").all_inner_texts() for row in matrix.locator("tbody tr").all()]
     found = {cells[0]: dict(zip(heads, cells, strict=True)) for cells in table}
     assert table[0][0] == "temp"
@@ -89,5 +106,51 @@ def test_a_window_opens_the_matrix_of_columns_and_statistics(chromium: Any, serv
     page.get_by_text("Muted until").wait_for()
     assert "a heat wave" in page.inner_text("main")
     assert "team-flights looks" in page.inner_text("main")
+    shot(page, f"matrix-{theme}")
     assert complaints(page, "/monitors/inputs") == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_predictions_are_asked_in_sql(chromium: Any, server: str, theme: str) -> None:
+    page = opened(chromium, server, theme)
+    page.goto("/endpoints/flights/predictions")
+    field = page.get_by_role("textbox", name="SQL")
+    field.fill("select in_carrier, count(*) as n, count(truth) as labelled from predictions group by 1 order by 2 desc")
+    field.press("Control+Enter")
+    rows = page.get_by_role("region", name="Rows").locator("tbody tr")
+    rows.first.wait_for()
+    assert [r.locator("th, td").all_inner_texts()[0] for r in rows.all()] == ["UA", "AA", "ZZ"]
+    assert "3 rows" in page.inner_text("main")
+    shot(page, f"predictions-{theme}")
+    assert complaints(page, "/endpoints/flights/predictions") == []
+    field.fill("copy predictions to '/tmp/stolen'")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("One select is needed").wait_for()
+    page.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_models_by_what_is_watched_and_the_channels(chromium: Any, server: str, receiver: Receiver, theme: str) -> None:
+    with httpx.Client(base_url=f"{server}/api/v1", timeout=60) as http:
+        address = receiver.url.replace("http://", "json://")
+        http.put("/channels/ops", json={"url": address, "allow_private": True, "min_severity": "alert"}).raise_for_status()
+    page = opened(chromium, server, theme)
+    page.goto("/monitors")
+    grid = page.get_by_role("region", name="Endpoints by what is watched")
+    grid.wait_for()
+    cells = grid.locator("tbody tr").first.locator("th, td").all_inner_texts()
+    assert cells[0] == "flights"
+    assert "inputs" in cells[2]
+    assert [cells[i] for i in (1, 3, 4)] == ["nobody looks"] * 3
+    shot(page, f"monitors-{theme}")
+    assert complaints(page, "/monitors") == []
+    page.get_by_role("link", name="Channels").click()
+    page.get_by_role("button", name="Test", exact=True).click()
+    page.get_by_text("ops took it in").wait_for()
+    assert receiver.got
+    page.get_by_role("button", name="ops", exact=True).click()
+    page.get_by_text("Nothing was sent yet.").wait_for()
+    shot(page, f"channels-{theme}")
+    assert complaints(page, "/channels") == []
     page.context.close()

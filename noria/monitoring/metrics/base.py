@@ -2,7 +2,9 @@
 
 A *drift* metric compares counts of the reference with counts of now; one of columns *together* reads rows. A *quality* metric counts
 what is wrong with what went in. A *performance* metric compares answers with the truth, an *estimate* does without, *fairness*
-compares groups. Each is one pure function in a file of its own or beside its kin; `nan` means "not defined here".
+compares groups, a *stream* is read value by value in the order of event time, an
+*embedding* is a sample of points. Each is one pure function in a file of its own or
+beside its kin; `nan` means "not defined here".
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-Kind = Literal["drift", "together", "quality", "performance", "estimate", "fairness"]
+Kind = Literal["drift", "together", "quality", "performance", "estimate", "fairness", "stream", "embedding"]
 
 
 class Metric(Struct, frozen=True, kw_only=True):
@@ -39,7 +41,7 @@ class Metric(Struct, frozen=True, kw_only=True):
 
     @property
     def needs_reference(self) -> bool:
-        return self.kind in ("drift", "together", "estimate") or "reference" in self.takes
+        return self.kind in ("drift", "together", "estimate", "embedding") or "reference" in self.takes
 
     def is_over(self, value: float, limit: float) -> bool:
         """Is `value` on the wrong side of `limit`?"""

@@ -44,7 +44,7 @@ export default function EndpointPage({ params, query, setQuery }) {
   const previous = e?.routes.find((/** @type {any} */ r) => r.role === 'previous');
   useCommands(e ? [{ id: 'actions', title: canary ? 'Roll the canary back' : 'Deploy a version', icon: 'rocket', keys: '.', group: 'Endpoint', run: () => setAsking(canary ? 'rollback' : 'deploy') }] : []);
   const reload = () => { detail.reload(); facts.reload(); };
-  return html`<${Page} crumbs=${[['Endpoints', '/endpoints'], [name]]} loading=${detail.loading} actions=${e && html`
+  return html`<${Page} crumbs=${[['Endpoints', '/endpoints'], [name]]} loading=${detail.loading} actions=${e && html`<a class="button" href=${`/endpoints/${enc(name)}/predictions`}><${Icon} name="table" />Predictions</a>
       ${canary ? html`<button type="button" class="button danger" onClick=${() => setAsking('rollback')}><${Icon} name="undo-2" />Roll back</button><button type="button" class="button primary" onClick=${() => setAsking('promote')}><${Icon} name="crown" />Promote canary</button>`
         : html`${previous && html`<button type="button" class="button danger" onClick=${() => setAsking('rollback')}><${Icon} name="undo-2" />Roll back</button>`}<button type="button" class="button" onClick=${() => setAsking('canary')}><${Icon} name="split" />Start canary…</button><button type="button" class="button" onClick=${() => setAsking('deploy')}><${Icon} name="rocket" />Deploy…</button>`}`}>
     <${Show} of=${detail}>${() => html`<div class="story"><h2>${name}<${State} of=${e.status} /></h2>
@@ -55,6 +55,7 @@ export default function EndpointPage({ params, query, setQuery }) {
       ${e.routes.some((/** @type {any} */ r) => r.role === 'shadow') && html`<${Shadow} name=${name} revision=${e.routes.find((/** @type {any} */ r) => r.role === 'shadow').revision_id} />`}
       ${e.routes.length > 0 && html`<${TryIt} name=${name} model=${e.model} version=${e.routes[0].model_version} />`}
       <${Performance} name=${name} query=${query} setQuery=${setQuery} />
+      <${Coverage} name=${name} />
       <div class="split"><${Block} title="Revisions" count=${d.revisions.length}><${Table} label="Revisions" rows=${d.revisions} columns=${[
         { key: 'n', label: 'Revision', cell: (r) => html`<a class="main" href=${`/models/${enc(r.model)}/${r.model_version}`}>${r.model}@${r.model_version}</a>` , sort: (r) => r.number }, { key: 'role', label: 'Role', cell: (r) => { const route = e.routes.find((/** @type {any} */ x) => x.revision_id === r.id); return route ? html`<span class="row" style=${{ color: roleColour(route.role) }}><span class="dot"></span><span class="quiet">${route.role}${route.weight ? `, ${route.weight} %` : ''}</span></span>` : html`<span class="muted">–</span>`; } },
         { key: 's', label: 'State', cell: (r) => html`<${State} of=${r.state} />` }, { key: 'rep', label: 'Replicas', cell: (r) => html`<${Replicas} of=${d.replicas.filter((/** @type {any} */ x) => x.revision_id === r.id)} />` }, { key: 'id', label: 'Id', cell: (r) => html`<${Id} value=${r.id} />` },
@@ -136,6 +137,16 @@ function Performance({ name, query, setQuery }) {
   if (!windows.length && metric === 'brier') return null;
   return html`<${Block} title="Against the truth" actions=${html`<span class="muted">by window of event time, with its interval</span><${Segmented} label="Metric" value=${metric} options=${METRICS.map((m) => [m, m.replace('_', ' ')])} onChange=${(/** @type {string} */ m) => setQuery({ metric: m === 'brier' ? null : m })} />`}>
     ${answer.error ? html`<p class="muted">${answer.error.message}</p>` : html`<${Curve} title=${metric.replace('_', ' ')} x="time" height=${220} points better=${direction(metric)} lines=${lines} />`}<//>`;
+}
+
+/** How much of the truth is known, and how late it comes. @param {{name: string}} props */
+function Coverage({ name }) {
+  const answer = useResource(`/endpoints/${enc(name)}/labels?windows=30`, { kinds: ['truth.', 'segment.'] });
+  const days = [...(answer.data?.items ?? [])].reverse(), last = [...days].reverse().find((d) => d.labels);
+  if (!days.length) return null;
+  return html`<${Block} title="Truth" actions=${html`<span class="muted">of each day's answers</span>`}>
+    <${Kv} class="facts" items=${[['Known', answer.data.predictions ? percent(answer.data.labels / answer.data.predictions) : '–'], ['It comes after', last ? duration(last.delay_s_p50 * 1000) : '–'], ['Nine in ten within', last ? duration(last.delay_s_p90 * 1000) : '–']]} />
+    ${days.length > 1 && html`<${Curve} title="Share of answers with truth" x="time" height=${110} zero points lines=${[{ id: 'c', name: 'coverage', colour: 'var(--series-3)', x: days.map((d) => d.end_ms), y: days.map((d) => d.coverage) }]} />`}<//>`;
 }
 
 /** @param {{of: any[]}} props */
