@@ -198,7 +198,8 @@ def routes(service: Monitoring) -> Routes:
 
     return [
         list_monitors, create_monitor, read_monitor, remove_monitor, mute_monitor, unmute_monitor, backtest_monitor,
-        list_windows, list_alerts, read_alert, resolve_alert, read_performance, read_drift, read_column, read_skew, read_disagreements, read_labels,
+        list_windows, list_alerts, read_alert, resolve_alert, read_performance, read_drift, read_column, read_skew,
+        read_disagreements, read_labels,
         read_estimates,
         read_slices, read_fairness, read_evidence, query_predictions, list_log, read_inference, read_passport,
     ]  # fmt: skip
