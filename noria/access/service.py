@@ -49,6 +49,7 @@ from noria.kernel.errors import AlreadyExists, Forbidden, Invalid, NotFound, Too
 from noria.kernel.ids import DEFAULT_WORKSPACE, PrincipalId, Ref, check_name, new_id
 from noria.kernel.op import Actor, Op
 
+SWEEP_S = 600.0  # between two looks for tokens that expired
 CREDENTIAL_CACHE_S = 10.0
 NOTHING = Limit(frozenset({"nothing"}))  # of a token that is gone: no action has this name
 HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and 35 ms each; a flood of sign-ins must not eat the memory
@@ -74,7 +75,10 @@ class Access:
         self.vault = Vault(db, keys)
         self.oauth = OAuth(db, self._clock, browser_url)
         self._attempts = Attempts(self._clock)
-        self._tokens: dict[str, tuple[float, Actor, int | None]] = {}  # when looked at, who, when it ends
+        self._tokens: dict[
+            str, tuple[float, Actor, int | None, str]
+        ] = {}  # by id: when looked at, who, when it ends, its text
+        self._swept_s: float | None = None  # when tokens that expired were last removed
         self._limits: dict[str, Limit] = {}  # of tokens that signed in here
         self._has_accounts: tuple[float, bool] | None = None
         self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
@@ -161,8 +165,13 @@ class Access:
 
     def remembered(self, text: str) -> Actor | None:
         """The actor of a token that was checked a moment ago; None says that it has to be looked up."""
-        found = self._tokens.get(text)
-        if not found or self._clock.monotonic_s() - found[0] >= CREDENTIAL_CACHE_S:
+        parsed = tokens.parse(text)
+        found = self._tokens.get(parsed.id) if parsed else None
+        if (
+            not found
+            or not hmac.compare_digest(found[3].encode(), text.encode())
+            or self._clock.monotonic_s() - found[0] >= CREDENTIAL_CACHE_S
+        ):
             return None
         return found[1] if found[2] is None or self._clock.now_ms() < found[2] else None
 
@@ -175,7 +184,7 @@ class Access:
         actor, row = self._check_token(text)
         if len(self._tokens) > 10_000:
             self._tokens.clear()
-        self._tokens[text] = (now_s, actor, row.expires_at_ms)
+        self._tokens[row.id] = (now_s, actor, row.expires_at_ms, text)
         self._keep_limit(row.id, _limit(row))
         return actor
 
@@ -464,24 +473,42 @@ class Access:
             op.require("access.write")
         return found.id
 
-    def delegate(self, tx: Write, op: Op, *, name: str, owner: str, actions: frozenset[str], lifetime_s: float) -> str:
+    def delegate(
+        self, tx: Write, op: Op, *, name: str, owner: str, actions: frozenset[str], lifetime_s: float, of: str = ""
+    ) -> str:  # fmt: skip
         """A short-lived token for a pipeline step: acts as a trigger for `owner`, limited to `actions`. Returns the secret.
 
-        In the caller's transaction: the step and its token are there together.
+        In the caller's transaction: the step and its token are there together. `of`: whose it is, for `end_delegated`; there is one
+        of each, and a new one takes the place of the old.
         """
-        token_id, secret, sha = tokens.mint()
+        token_id, secret, sha = tokens.mint(of)
+        if of:
+            self.end_delegated(tx, of)
         token = Token(
             id=token_id, principal_id=PrincipalId(owner), name=name, created_at_ms=op.at_ms,
             expires_at_ms=op.at_ms + int(lifetime_s * 1000), actions=sorted(actions),
         )  # fmt: skip
         store.add_token(tx, token, secret_sha256=sha, on_behalf_of=owner, actor_kind="trigger", actor_name=name)
-        store.remove_expired(tx, op.at_ms)
+        now_s = self._clock.monotonic_s()
+        if self._swept_s is None or now_s - self._swept_s > SWEEP_S:
+            self._swept_s = now_s
+            store.remove_expired(tx, op.at_ms)
         return secret
 
     def token_id(self, secret: str) -> str:
         """The id in a token's text, by which its actor is known again; '' for what is none."""
         parsed = tokens.parse(secret)
         return parsed.id if parsed else ""
+
+    def end_delegated(self, tx: Write, of: str) -> None:
+        """The token of `of` ends with this transaction, if there is one."""
+        token_id = tokens.id_of(of)
+        if store.remove_token(tx, token_id):
+            tx.after_commit(lambda: self._forget_token(token_id))
+
+    def _forget_token(self, token_id: str) -> None:
+        self._tokens.pop(token_id, None)
+        self._limits.pop(token_id, None)
 
     def tokens(self, op: Op) -> list[Token]:
         """One's own tokens; everybody's with access.read."""

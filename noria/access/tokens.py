@@ -22,10 +22,15 @@ class Parsed(Struct, frozen=True):
     secret: str
 
 
-def mint() -> tuple[str, str, str]:
-    """A new token: its id, the text to show once, the hash to keep."""
-    token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+def mint(of: str = "") -> tuple[str, str, str]:
+    """A new token: its id, the text to show once, the hash to keep. The id is that of whose it is, if anybody's."""
+    token_id, secret = id_of(of) if of else secrets.token_hex(6), secrets.token_urlsafe(32)
     return token_id, f"nrk_{token_id}_{secret}{_crc(token_id, secret)}", sha256(secret)
+
+
+def id_of(whose: str) -> str:
+    """The id of somebody's one token. It tells nothing that the secret rests on."""
+    return hashlib.sha256(whose.encode()).hexdigest()[:12]
 
 
 def parse(text: str) -> Parsed | None:

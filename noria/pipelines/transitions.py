@@ -219,9 +219,11 @@ class Transitions:
         assert tx.op is not None
         if done.outcome == "succeeded":
             return self._succeed(tx, run, plan, step, done.outputs)
+        if done.outcome == "lost":  # also of a run that is to stop: the try has its fact
+            return self.give_back(tx, run, plan, step, done.error)
         if run.state == "cancelling" or step.stop_by:
             return self.cancel_step(tx, run, plan, step)
-        if done.outcome in ("lost", "cancelled"):  # nobody asked for it to be cancelled, so its worker is confused
+        if done.outcome == "cancelled":  # nobody asked for it to be cancelled, so its worker is confused
             return self.give_back(tx, run, plan, step, done.error)
         if step.parent_id and (at_step := sweep_store.pruned_at(tx, step.id, step.attempt)) is not None:
             return self._prune(tx, run, plan, step, at_step)

@@ -240,6 +240,7 @@ class Work:
         token = self._access.delegate(
             tx, tx.op, name=f"{run.pipeline}/{step.name}", owner=run.owner, actions=STEP_ACTIONS,
             lifetime_s=TOKEN_LIFETIME_S if asked.timeout_s is None else asked.timeout_s + TOKEN_MARGIN_S,
+            of=_token_of(step),
         )  # fmt: skip
         return self._assigned(run, plan, step, inputs, token, secrets)
 
@@ -360,6 +361,7 @@ class Work:
             tx, step.id, step.attempt, state=done.outcome, at_ms=tx.op.at_ms, error=done.error, exit_code=done.exit_code,
             environment=done.environment_digest, memory_peak_bytes=done.memory_peak_bytes,
         )  # fmt: skip
+        self._access.end_delegated(tx, _token_of(step))
         self._transitions.link_reads(tx, run, done.reads)
         step = replace(step, reads=sorted({*step.reads, *done.reads}))
         return self._transitions.settle(tx, self._transitions.end_step(tx, run, plan, step, done), plan)
@@ -408,5 +410,11 @@ class Work:
             attempt_store.end_attempt(
                 tx, step.id, step.attempt, state="lost", at_ms=op.at_ms, error=f"The worker {step.worker} is gone."
             )
+            self._access.end_delegated(tx, _token_of(step))
             plan = self._pipelines.plan(run)
             self._transitions.settle(tx, self._transitions.give_back(tx, run, plan, step), plan)
+
+
+def _token_of(step: StepRun) -> str:
+    """Whose token it is: that of a try, with which it ends."""
+    return f"{step.id}/{step.attempt}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from noria.pipelines.model.values import Json, Many, Named, Pickle
+from noria.pipelines.model.work import Beat, Held
 from tests.conftest import Noria
 from tests.pipelines.given import Worker, register, spec, states, submit, view
 
@@ -300,6 +303,39 @@ def test_the_token_of_a_step_acts_for_the_owner_and_may_not_work(noria: Noria) -
     assert step.post("/api/v1/pipelines/work/claim", json={"worker": "x"}).status_code == 403
     assert step.post("/api/v1/pipelines/churn/runs", json={}).status_code == 403
     assert step.post("/api/v1/tokens", json={"name": "more"}).status_code == 403
+
+
+def test_a_try_that_is_given_back_while_its_run_is_cancelled_leaves_its_fact(noria: Noria) -> None:
+    register(noria, spec(noria, steps={"load": []}))
+    run = submit(noria)
+    worker = Worker(noria)
+    given = worker.claim()
+    assert given is not None
+    noria.http.post(f"/api/v1/pipeline-runs/{run['id']}/cancel")
+    worker.finish(given, outcome="lost")
+    assert states(noria, run["id"]) == {"run": "cancelled", "load": "cancelled"}
+    assert [e.kind for e in noria.facts("step_run.lost")] == ["step_run.lost"]
+
+
+@pytest.mark.parametrize("end", ["finish", "fail", "lose"])
+def test_the_token_of_a_step_ends_with_its_try(noria: Noria, end: str) -> None:
+    """At once, though it was used a moment ago; and the next try has one of its own."""
+    register(noria, spec(noria, steps={"load": []}, load={"retries": 1, "retry_delay_s": 0.0}))
+    submit(noria)
+    worker = Worker(noria)
+    given = worker.claim()
+    assert given is not None
+    assert noria.client(given.token).get("/api/v1/me").status_code == 200
+    if end == "lose":
+        noria.app.work.goodbye(noria.system(), Beat(worker=worker.id, held=[Held(step_run_id=given.step_run_id, attempt=1)]))
+    else:
+        worker.finish(given, outcome="succeeded" if end == "finish" else "failed")
+    assert noria.client(given.token).get("/api/v1/me").status_code == 401
+    with noria.app.db.read() as tx:
+        assert tx.scalar("select count(*) from token where actor_kind = 'trigger'") == 0
+    if end != "finish":
+        again = Worker(noria, "another").claim()
+        assert again is not None and noria.client(again.token).get("/api/v1/me").status_code == 200
 
 
 def test_bad_specs_and_parameters_are_refused(noria: Noria) -> None:
