@@ -86,6 +86,8 @@ lock-clients: setup  ## Resolve anew the MLflow versions that the protocol tests
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/inference.lock
 	for each in ray ray-train; do $(BIN)/uv pip compile tests/protocol/clients/$$each.in --universal --generate-hashes --quiet \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/$$each.lock; done
+	printf 'ipykernel\nnbclient\nblake3\ncloudpickle\nhttpx\nmsgspec\nstamina\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/notebook.lock
 	$(BIN)/uv pip compile tests/protocol/clients/autolog.in --override tests/protocol/clients/autolog.overrides --universal \
 		--generate-hashes --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		-o tests/protocol/clients/autolog.lock

@@ -3,6 +3,7 @@
 One environment for each lock in tests/protocol/clients: clients of older versions, the full server of the newest, `autolog`, the
 frameworks that MLflow logs by itself, `tables`, the libraries of Delta, Iceberg and Lance, `inference`, the clients of serving, and
 `ray`, a cluster for the tests of executors and of serving; `ray-train`, the same with PyTorch (1.5 GB), is made when it is asked for.
+`notebook`: a kernel of IPython.
 Made with uv, with hashes; made again when its lock changes. `make test` calls this; so does a test that finds one missing.
 
 PyTorch comes after the lock: its ordinary wheels for Linux need gigabytes of CUDA, the ones for processors alone have another
@@ -62,7 +63,7 @@ def names() -> list[str]:
 
 def versions() -> list[str]:
     """Those that hold a version of MLflow to speak with."""
-    return [name for name in names() if name not in ("autolog", "tables", "inference", "ray", "ray-train")]
+    return [name for name in names() if name not in ("autolog", "tables", "inference", "notebook", "ray", "ray-train")]
 
 
 if __name__ == "__main__":

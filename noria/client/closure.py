@@ -174,8 +174,13 @@ def _is_first_party(module: str | None) -> bool:
     file = getattr(found, "__file__", None)
     if file is None:
         return module == "__main__"
-    path = Path(file).resolve()
-    return not ("site-packages" in path.parts or "dist-packages" in path.parts or path.is_relative_to(_STDLIB))
+    return not is_installed(module)
+
+
+def is_installed(module: str) -> bool:
+    """Is it part of Python, or of a package that was installed?"""
+    path = Path(getattr(sys.modules.get(module), "__file__", None) or "").resolve()
+    return "site-packages" in path.parts or "dist-packages" in path.parts or path.is_relative_to(_STDLIB)
 
 
 def _version(module: ModuleType) -> str:

@@ -131,16 +131,19 @@ def capture_code(file: Path) -> Captured:
     entry = ".".join(file.relative_to(root).with_suffix("").parts)
     found = sorted(_files(root))
     archive = _archive(root, found, file)
-    state = git_state(root)
-    blobs = {blake3(archive).hexdigest(): archive}
+    info, blobs = code_info(archive, len(found), root)
+    return Captured(info=info, entry=entry, blobs=blobs)
+
+
+def code_info(archive: bytes, files_count: int, folder: Path) -> tuple[CodeInfo, dict[str, bytes]]:
+    """What to say about an archive of code from `folder`, and the blobs to store: the archive, and what differs from the commit."""
+    state = git_state(folder)
     info = CodeInfo(
-        archive_digest=next(iter(blobs)), files_count=len(found), size_bytes=len(archive), commit=state.commit,
+        archive_digest=blake3(archive).hexdigest(), files_count=files_count, size_bytes=len(archive), commit=state.commit,
         branch=state.branch, is_dirty=state.is_dirty, remote=state.remote,
         diff_digest=blake3(state.diff).hexdigest() if state.diff else "",
     )  # fmt: skip
-    if state.diff:
-        blobs[info.diff_digest] = state.diff
-    return Captured(info=info, entry=entry, blobs=blobs)
+    return info, {info.archive_digest: archive, **({info.diff_digest: state.diff} if state.diff else {})}
 
 
 def archive_folder(root: Path) -> bytes:
@@ -189,15 +192,23 @@ def _archive(root: Path, files: list[Path], entry: Path | None) -> bytes:
         files = [*files, entry]
     if len(files) > FILES_MAX:
         raise Invalid(f"The folder {root} has {len(files)} files; a pipeline's code may have {FILES_MAX}.", hint=_ROOM)
+    bodies: dict[str, bytes] = {}
+    size = 0
+    for path in sorted(files):
+        body = path.read_bytes()
+        size += len(body)
+        if size > ARCHIVE_BYTES_MAX:
+            raise Invalid(f"The folder {root} holds more than {ARCHIVE_BYTES_MAX >> 20} MiB of files.", hint=_ROOM)
+        bodies[path.relative_to(root).as_posix()] = body
+    return archive_of(bodies)
+
+
+def archive_of(files: dict[str, bytes]) -> bytes:
+    """A tar of files by their paths; its bytes depend on names and contents only."""
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        size = 0
-        for path in sorted(files):
-            body = path.read_bytes()
-            size += len(body)
-            if size > ARCHIVE_BYTES_MAX:
-                raise Invalid(f"The folder {root} holds more than {ARCHIVE_BYTES_MAX >> 20} MiB of files.", hint=_ROOM)
-            member = tarfile.TarInfo(path.relative_to(root).as_posix())
+        for name, body in files.items():
+            member = tarfile.TarInfo(name)
             member.size, member.mode = len(body), 0o644
             tar.addfile(member, io.BytesIO(body))
     return out.getvalue()

@@ -19,6 +19,7 @@ from noria.client.api import Api, connect
 from noria.client.durations import seconds
 from noria.client.environment import capture_code, environment
 from noria.client.following import PipelineFailed, follow, say
+from noria.client.notebook import capture_notebook, is_notebook
 from noria.client.packages import Uv
 from noria.client.sizes import size_bytes
 from noria.client.tracing import Each, NeedsValue, Output, Param, Trace, current, is_json
@@ -93,8 +94,8 @@ def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
     *, name: str = ..., retries: int = ..., retry_delay: str | float = ..., timeout: str | float | None = ...,
-    cache: str | float | bool = ..., cpu: float = ..., gpu: int = ..., memory: str | int = ..., disk: str | int = ...,
-    env: Uv | None = ..., queue: str = ..., image: str = ..., secrets: Sequence[str] = ...,
+    cache: str | float | bool = ..., cache_ignore: list[str] = ..., cpu: float = ..., gpu: int = ..., memory: str | int = ...,
+    disk: str | int = ..., env: Uv | None = ..., queue: str = ..., image: str = ..., secrets: Sequence[str] = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...  # fmt: skip
 def step(
     function: Callable[..., Any] | None = None,
@@ -105,6 +106,7 @@ def step(
     retry_delay: str | float = "1s",
     timeout: str | float | None = None,
     cache: str | float | bool = False,
+    cache_ignore: list[str] | None = None,
     cpu: float = 0,
     gpu: int = 0,
     memory: str | int = 0,
@@ -125,9 +127,11 @@ def step(
     `image`: the container to run in, where its executor runs containers (Kubernetes); elsewhere it means nothing.
     `secrets`: names of secrets (`noria secret set`) that it gets as variables of its environment.
     `cache`: True, or how old a result may be, such as "7d", to be taken instead of running the same code on the same inputs.
+    `cache_ignore`: parameters that do not count among those inputs, such as where the same data is found.
     """
     options = _options(
-        name=name, retries=retries, retry_delay=retry_delay, timeout=timeout, cache=cache, cpu=cpu, gpu=gpu, memory=memory,
+        name=name, retries=retries, retry_delay=retry_delay, timeout=timeout, cache=cache,
+        cache_ignore=cache_ignore or [], cpu=cpu, gpu=gpu, memory=memory,
         disk=disk, env=env, queue=queue, image=image, secrets=secrets,
     )  # fmt: skip
     if function is not None:
@@ -150,6 +154,7 @@ def _options(**given: Any) -> dict[str, Any]:
         "queue": ("queue", str),
         "image": ("image", str),
         "secrets": ("secrets", lambda value: sorted({value} if isinstance(value, str) else set(value))),
+        "cache_ignore": ("cache_ignore", list),
         "cache": ("cache_s", lambda value: None if value is False else 0.0 if value is True else seconds(value)),
     }
     for name in given:
@@ -187,14 +192,15 @@ class Pipeline(Generic[P, R]):
     def trace(self, params: Mapping[str, Any] | None = None) -> tuple[PipelineSpec, dict[str, bytes]]:
         """The pipeline as data, and the blobs it needs. `params` matter only where their values shape the graph."""
         file = inspect.getsourcefile(self.function)
-        if not file or not Path(file).exists():
-            raise Invalid("A pipeline has to be in a file; a console or notebook has none.", hint="Save it as pipeline.py.")
+        is_cell = self.function.__module__ == "__main__" and is_notebook()
+        if not is_cell and (not file or not Path(file).exists()):
+            raise Invalid("A pipeline has to be in a file or in the cells of a notebook.", hint="Save it as pipeline.py.")
         declared = self._declared()
         values = {**{n: p.default for n, p in declared.items() if not p.required}, **(params or {})}
         trace, returned, fixed = self._traced(declared, values)
         if not trace.steps:
             raise Invalid(f"The pipeline {self.name} calls no step.", hint="Decorate its functions with @noria.step.")
-        code = capture_code(Path(file))
+        code = capture_notebook(self.function) if is_cell else capture_code(Path(file or ""))  # type: ignore[arg-type]
         environment_digest, environment_body = environment()
         spec = PipelineSpec(
             name=self.name, description=(inspect.getdoc(self.function) or "").split("\n")[0], entry=code.entry,

@@ -159,6 +159,9 @@ class Each:
         self.values = values
 
 
+NOTEBOOK = "notebook"  # the module that a notebook's cells become
+
+
 class NeedsValue(Exception):
     """The pipeline used a parameter for more than passing it on; it is traced again with its value."""
 
@@ -276,9 +279,12 @@ class Trace:
         if id(function) not in self._digests:
             self._digests[id(function)] = closure_digest(function)  # type: ignore[arg-type]
         digest, opaque = self._digests[id(function)]
+        for ignored in step.options["cache_ignore"]:
+            if ignored not in inputs:
+                raise Invalid(f"{function.__name__} has no parameter {ignored!r} that its cache could ignore.")
         options = {k: v for k, v in step.options.items() if k not in ("name", "env", "keep_going")}
         if wanted := step.options["env"]:
-            options["env"], lock = wanted.resolved(Path(inspect.getfile(function)).resolve().parent)
+            options["env"], lock = wanted.resolved(_folder_of(function))
             self.blobs[options["env"].lock_digest] = lock
         self.steps.append(
             StepSpec(
@@ -405,6 +411,12 @@ def _returns(function: Callable[..., Any]) -> Any:
         return None
 
 
+def _folder_of(function: Callable[..., Any]) -> Path:
+    """Where the files are that lie beside the function's; of a cell, where the notebook runs."""
+    file = Path(inspect.getfile(function))
+    return file.resolve().parent if file.exists() else Path.cwd()
+
+
 def _module_of(function: Callable[..., Any]) -> str:
     """The module to import it from in a worker; the script itself has its file's name there."""
     module = function.__module__
@@ -417,7 +429,7 @@ def capture_entry(main: types.ModuleType) -> str:
     """The name by which a worker imports the script that runs here as `__main__`."""
     file = getattr(main, "__file__", None)
     if not file:
-        raise Invalid("A pipeline has to be in a file; a console or notebook has none.", hint="Save it as pipeline.py.")
+        return NOTEBOOK
     path = Path(file).resolve()
     parts = [path.stem]
     while (path.parent / "__init__.py").exists():

@@ -408,7 +408,7 @@ class CacheKey(Struct, frozen=True):
 
 def cache_key(pipeline: str, step: StepSpec, inputs: Mapping[str, Value]) -> CacheKey:
     """The key of a step's result. The same function with the same inputs has the same key in any run of the pipeline."""
-    digests = {name: _digest(value) for name, value in sorted(inputs.items())}
+    digests = {name: _digest(value) for name, value in sorted(inputs.items()) if name not in step.cache_ignore}
     code = "+".join(filter(None, (step.code_digest, step.env.lock_digest if step.env else "", step.image)))
     text = msgspec.json.encode([pipeline, step.function, code, digests], order="sorted")
     return CacheKey(blake3(text).hexdigest(), code, digests)

@@ -78,6 +78,7 @@ class StepSpec(Struct, frozen=True, kw_only=True):
     env: EnvironmentSpec | None = None  # None: the worker's own
     image: str = ""  # of the container, where its executor runs containers; elsewhere it means nothing
     cache_s: float | None = None  # None: never taken from the cache; 0: for ever
+    cache_ignore: list[str] = []  # inputs that do not decide whether a result can be taken
     code_digest: str = ""  # of the function and every first-party thing it uses
     opaque: list[str] = []  # names the code digest could not follow
 
