@@ -22,7 +22,7 @@ from noria.pipelines.model.schedules import NewSchedule, Schedule
 from noria.pipelines.model.spec import Pipeline, PipelineSpec, PipelineVersion
 from noria.pipelines.model.starts import Switch
 from noria.pipelines.model.steps import Logs, StepRun
-from noria.pipelines.model.sweeps import Report, Sweep, Verdict
+from noria.pipelines.model.sweeps import Report, Reported, Sweep, Verdict
 from noria.pipelines.model.triggers import NewTrigger, Received, Trigger
 from noria.pipelines.model.work import Beat, Claim, Claimed, Finish, Hello, LogChunk, Orders, Welcome
 from noria.pipelines.queues import Queues
@@ -171,7 +171,12 @@ def _sweeps(sweeps: Sweeps) -> Routes:
         """Numbers that a step reports while it works; the answer says whether to give up."""
         return sweeps.report(op, step_run_id, data)
 
-    return [read_sweep, report_of_step]
+    @get("/api/v1/step-runs/{step_run_id:str}/reports", action="pipeline.read")
+    def read_step_reports(op: Op, step_run_id: str) -> Page[Reported]:
+        """What a step has reported so far."""
+        return Page(sweeps.reported(op, step_run_id))
+
+    return [read_sweep, report_of_step, read_step_reports]
 
 
 def _schedules(schedules: Schedules) -> Routes:
@@ -185,6 +190,11 @@ def _schedules(schedules: Schedules) -> Routes:
         """Run a pipeline at the times of a cron expression."""
         return schedules.create(op, data)
 
+    @put("/api/v1/schedules/{name:str}", action="trigger.write")
+    def change_schedule(op: Op, name: str, data: NewSchedule) -> Schedule:
+        """Give a schedule another rule."""
+        return schedules.change(op, name, data)
+
     @patch("/api/v1/schedules/{name:str}", action="trigger.write")
     def switch_schedule(op: Op, name: str, data: Switch) -> Schedule:
         """Turn a schedule on or off."""
@@ -195,7 +205,7 @@ def _schedules(schedules: Schedules) -> Routes:
         """Remove a schedule."""
         schedules.delete(op, name)
 
-    return [list_schedules, create_schedule, switch_schedule, delete_schedule]
+    return [list_schedules, create_schedule, change_schedule, switch_schedule, delete_schedule]
 
 
 def _triggers(triggers: Triggers) -> Routes:
@@ -208,6 +218,11 @@ def _triggers(triggers: Triggers) -> Routes:
     def create_trigger(op: Op, data: NewTrigger) -> Trigger:
         """Run a pipeline when a fact matches."""
         return triggers.create(op, data)
+
+    @put("/api/v1/triggers/{name:str}", action="trigger.write")
+    def change_trigger(op: Op, name: str, data: NewTrigger) -> Trigger:
+        """Give a trigger another rule."""
+        return triggers.change(op, name, data)
 
     @patch("/api/v1/triggers/{name:str}", action="trigger.write")
     def switch_trigger(op: Op, name: str, data: Switch) -> Trigger:
@@ -224,7 +239,7 @@ def _triggers(triggers: Triggers) -> Routes:
         """Make the secret of a hook anew; it is shown this once."""
         return triggers.new_secret(op, name)
 
-    return [list_triggers, create_trigger, switch_trigger, delete_trigger, renew_trigger_secret]
+    return [list_triggers, create_trigger, change_trigger, switch_trigger, delete_trigger, renew_trigger_secret]
 
 
 def _backfills(backfills: Backfills) -> Routes:

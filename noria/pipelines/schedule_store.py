@@ -75,6 +75,17 @@ def move_schedule(
     )
 
 
+def change_schedule(tx: Write, changed: Schedule) -> None:
+    """Another rule, under the same name and id."""
+    tx.run(
+        """update schedule set cron = :cron, time_zone = :zone, params = :params, catch_up = :catch_up, is_enabled = :enabled,
+                               owner = :owner, next_at_ms = :next, error = ''
+            where id = :id""",
+        id=changed.id, cron=changed.cron, zone=changed.time_zone, params=js(changed.params), catch_up=changed.catch_up,
+        enabled=changed.is_enabled, owner=changed.owner, next=changed.next_at_ms,
+    )  # fmt: skip
+
+
 def delete_schedule(tx: Write, name: str) -> int:
     return tx.run("delete from schedule where name = :name", name=name)
 

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
+from msgspec.structs import replace
 
 from noria.kernel.db import Database, Write
 from noria.kernel.errors import AlreadyExists, Invalid, NoriaError, NotFound
@@ -19,6 +20,7 @@ from noria.kernel.ids import Ref, check_name, new_id
 from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.pipelines import graph, pipeline_store, schedule_store
+from noria.pipelines.changing import check_change
 from noria.pipelines.model.schedules import NewSchedule, Schedule
 from noria.pipelines.model.spec import PipelineSpec
 from noria.pipelines.service import Pipelines, owner_of, visible_names
@@ -77,6 +79,23 @@ class Schedules:
         with self._db.read() as tx:
             found = schedule_store.schedules(tx, pipeline=pipeline, names=names, after=after, limit=size)
         return Page(found, encode_token(found[-1].name) if len(found) == size else None)
+
+    def change(self, op: Op, name: str, new: NewSchedule) -> Schedule:
+        """Give a schedule another rule; it acts for whoever changed it from now on. Raises Invalid, NotFound, Conflict, Forbidden."""
+        found = self._mine(op, name)
+        op.require("pipeline.run", on=Ref("pipeline", found.pipeline))
+        check_change(found, new)
+        spec = self._pipelines.latest(found.pipeline).spec
+        next_ms = next_time(new.cron, new.time_zone, after_ms=op.at_ms)
+        graph.bind_params(spec, at_time(new.params, next_ms, new.time_zone))
+        changed = replace(
+            found, cron=new.cron, time_zone=new.time_zone, params=new.params, catch_up=new.catch_up, is_enabled=new.is_enabled,
+            owner=owner_of(op) or "local", next_at_ms=next_ms, error="",
+        )  # fmt: skip
+        with self._db.write(op) as tx:
+            schedule_store.change_schedule(tx, changed)
+            tx.emit("schedule.changed", Ref("schedule", name), is_enabled=changed.is_enabled)
+        return changed
 
     def switch(self, op: Op, name: str, is_enabled: bool) -> Schedule:
         """Turn it on or off; turned on, it starts with the next time from now."""

@@ -73,6 +73,19 @@ def pruned_at(tx: Read, step_run_id: str, attempt: int) -> int | None:
     return found
 
 
+def reported(tx: Read, step_run_id: str, attempt: int) -> dict[str, list[tuple[int, float | None]]]:
+    """What a try reported, by name, in the order of its steps."""
+    rows = tx.tuples(
+        "select step, metrics from step_report where step_run_id = :id and attempt = :attempt order by step",
+        id=step_run_id, attempt=attempt,
+    )  # fmt: skip
+    found: dict[str, list[tuple[int, float | None]]] = {}
+    for step, body in rows:
+        for name, value in msgspec.json.decode(body).items():
+            found.setdefault(name, []).append((int(step), value))
+    return found
+
+
 def reports_of(tx: Read, attempts: Mapping[str, int], metric: str) -> dict[str, dict[int, float | None]]:
     """What the current attempts reported of a metric, by step run and step; when it has no name, of the only one they report."""
     rows = tx.tuples(

@@ -18,7 +18,7 @@ from noria.kernel.ticks import Ticks
 from noria.pipelines import run_store, sampling, space, step_store, sweep_store
 from noria.pipelines.graph import Plan
 from noria.pipelines.model.steps import STEP_ENDED, StepRun
-from noria.pipelines.model.sweeps import Report, Sweep, TrialView, Verdict
+from noria.pipelines.model.sweeps import Report, Reported, Sweep, TrialView, Verdict
 from noria.pipelines.service import Pipelines
 from noria.pipelines.space import REPORTS_MAX, SweepSpec, Trial
 from noria.pipelines.transitions import Transitions, lock_run, run_ref
@@ -140,6 +140,13 @@ class Sweeps:
         views = [_view(each, trial) for each, trial in zip(elements, trials, strict=True)]
         return Sweep(step=step, spec=spec, trials=views, best=found.number if found else None)
 
+    def reported(self, op: Op, step_run_id: str) -> list[Reported]:
+        """What a step has reported so far, by name; of any step, in a sweep or not. Raises NotFound, Forbidden."""
+        step = self._pipelines.step_run(op, "pipeline.read", step_run_id)
+        with self._db.read() as tx:
+            found = sweep_store.reported(tx, step.id, step.attempt)
+        return [Reported(name=name, points=_thinned(points)) for name, points in sorted(found.items())]
+
     def _spec(self, plan: Plan, step: StepRun) -> SweepSpec:
         found = plan.spec_of(step).sweep
         assert found is not None
@@ -159,12 +166,14 @@ def _check_report(report: Report) -> None:
 
 
 def _view(step: StepRun, trial: Trial) -> TrialView:
-    reports = sorted(trial.reports.items())
-    every = max(1, -(-len(reports) // REPORTS_SHOWN))
-    thinned = reports[::every]
-    if reports and thinned[-1] != reports[-1]:
-        thinned.append(reports[-1])
     return TrialView(
-        number=trial.number, step_run_id=step.id, state=step.state, outcome=trial.state, params=trial.params, value=trial.value,
-        reports=thinned, reason=step.error or step.reason, started_at_ms=step.started_at_ms, ended_at_ms=step.ended_at_ms,
+        number=trial.number, step_run_id=step.id, state=step.state, outcome=trial.state, params=trial.params,
+        value=trial.value, reports=_thinned(sorted(trial.reports.items())), reason=step.error or step.reason,
+        started_at_ms=step.started_at_ms, ended_at_ms=step.ended_at_ms,
     )  # fmt: skip
+
+
+def _thinned(points: list[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
+    """Few enough to draw; the last one stays."""
+    every = max(1, -(-len(points) // REPORTS_SHOWN))
+    return points[::every] if not points or (len(points) - 1) % every == 0 else [*points[::every], points[-1]]

@@ -68,6 +68,18 @@ def mark_trigger(tx: Write, found: Trigger) -> None:
     )  # fmt: skip
 
 
+def change_trigger(tx: Write, changed: Trigger) -> None:
+    """Another rule, under the same name and id."""
+    tx.run(
+        """update trigger set kinds = :kinds, filter = :filter, params = :params, cooldown_s = :cooldown, is_enabled = :enabled,
+                              owner = :owner, files = :files, error = ''
+            where id = :id""",
+        id=changed.id, kinds=js(changed.kinds), filter=js(changed.filter), params=js(changed.params),
+        cooldown=changed.cooldown_s, enabled=changed.is_enabled, owner=changed.owner,
+        files=None if changed.files is None else js(changed.files),
+    )  # fmt: skip
+
+
 def note_trigger_error(tx: Write, trigger_id: str, why: str) -> None:
     tx.run("update trigger set error = :error where id = :id", id=trigger_id, error=why[:1000])
 

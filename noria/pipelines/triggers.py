@@ -24,6 +24,7 @@ from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 from noria.kernel.signing import new_secret
 from noria.pipelines import graph, pipeline_store, run_store, trigger_store
+from noria.pipelines.changing import check_change
 from noria.pipelines.files import Found, Watch, look
 from noria.pipelines.model.spec import PipelineSpec
 from noria.pipelines.model.starts import Condition, Files
@@ -119,6 +120,32 @@ class Triggers:
         with self._db.read() as tx:
             found = trigger_store.triggers(tx, pipeline=pipeline, names=names, after=after, limit=size)
         return Page(found, encode_token(found[-1].name) if len(found) == size else None)
+
+    def change(self, op: Op, name: str, new: NewTrigger) -> Trigger:
+        """Give a trigger another rule; it acts for whoever changed it from now on. Raises Invalid, NotFound, Conflict, Forbidden."""
+        found = self._mine(op, name)
+        op.require("pipeline.run", on=Ref("pipeline", found.pipeline))
+        check_change(found, new)
+        check_rule(new)
+        if new.is_hook != found.is_hook or bool(new.files) != bool(found.files):
+            raise Invalid("A trigger keeps what it answers to: facts, files or messages.", hint="Make another one.")
+        spec = self._pipelines.latest(found.pipeline).spec
+        for param in new.params:
+            if param not in spec.params:
+                raise Invalid(f"{spec.name} has no parameter {param!r}.", where="params")
+        there = self._there(new.files)
+        with self._db.write(op) as tx:
+            found = trigger_store.lock_trigger(tx, name) or found
+            changed = replace(
+                found, kinds=_kinds(new), filter=_filter(new), params=new.params, cooldown_s=new.cooldown_s, files=new.files,
+                is_enabled=new.is_enabled, owner=owner_of(op) or "local", error="",
+            )  # fmt: skip
+            trigger_store.change_trigger(tx, changed)
+            if changed.files and changed.files != found.files:
+                trigger_store.forget_files(tx, found.id)
+                self._watch.begin(tx, changed, there)
+            tx.emit("trigger.changed", Ref("trigger", name), is_enabled=changed.is_enabled)
+        return changed
 
     def switch(self, op: Op, name: str, is_enabled: bool) -> Trigger:
         """Turn it on or off. Facts that passed while it was off are not looked at again."""

@@ -85,6 +85,32 @@ def test_a_schedule_can_be_turned_off_and_deleted(noria: Noria) -> None:
     ]  # fmt: skip
 
 
+def test_a_schedule_and_a_trigger_get_another_rule(noria: Noria) -> None:
+    """In place: their id and what they started stay. What the code declares is changed in the code."""
+    register(noria)
+    made = create(noria, "schedules", cron="0 3 * * *").json()
+    rule = {"name": "one", "pipeline": "churn", "cron": "*/10 * * * *", "params": {"rows": 7}}
+    changed = noria.http.put("/api/v1/schedules/one", json=rule).json()
+    assert changed["id"] == made["id"] and changed["next_at_ms"] < made["next_at_ms"]
+    noria.clock.advance((changed["next_at_ms"] - noria.clock.now_ms()) / 1000)
+    noria.settle()
+    assert [run["params"]["rows"] for run in runs(noria)] == [7]
+    create(noria, "triggers", kinds=["dataset_version.committed"])
+    rule = {"name": "one", "pipeline": "churn", "kinds": ["alert.opened"], "cooldown_s": 60, "is_enabled": False}
+    assert noria.http.put("/api/v1/triggers/one", json=rule).json()["kinds"] == ["alert.opened"]
+    found = noria.http.get("/api/v1/triggers").json()["items"][0]
+    assert (found["kinds"], found["cooldown_s"], found["is_enabled"]) == (["alert.opened"], 60, False)
+    for path, wrong, status in [
+        ("triggers/one", {**rule, "name": "two"}, 400), ("triggers/one", {**rule, "kinds": [], "is_hook": True}, 400),
+        ("triggers/two", {**rule, "name": "two"}, 404), ("triggers/one", {**rule, "params": {"nothing": 1}}, 400),
+        ("schedules/one", {"name": "one", "pipeline": "churn", "cron": "never"}, 400),
+    ]:  # fmt: skip
+        assert noria.http.put(f"/api/v1/{path}", json=wrong).status_code == status, wrong
+    register(noria, msgspec.structs.replace(spec(noria), starts=[cron("0 4 * * *", name="declared")]))
+    declared = {"name": "declared", "pipeline": "churn", "cron": "0 5 * * *"}
+    assert noria.http.put("/api/v1/schedules/declared", json=declared).status_code == 409
+
+
 def test_a_schedule_needs_a_pipeline_and_its_parameters(noria: Noria) -> None:
     register(noria)
     assert create(noria, "schedules", cron="* * * * *", pipeline="nope").status_code == 404

@@ -97,6 +97,8 @@ def test_a_trial_is_judged_by_what_it_reports(api: Api, worker: int, flow: Modul
     sweep = sweep_of(api, view)
     assert [t["params"]["x"] for t in sweep["trials"]] == [0, 1, 2, 3, 4, 5]
     assert [step for step, _ in sweep["trials"][0]["reports"]] == [0, 1, 2, 3, 4, 5]
+    told = api.get(f"/step-runs/{sweep['trials'][3]['step_run_id']}/reports")["items"]  # by the step itself, and all it told
+    assert [t["name"] for t in told] == ["loss", "other"] and told[0]["points"][-1] == [5, pytest.approx(1 / 6)]
 
 
 def test_trials_that_fail_are_no_failure_and_a_grid_ends(api: Api, worker: int, flow: ModuleType) -> None:

@@ -130,7 +130,13 @@ def test_a_question_is_answered_on_the_page_and_the_run_is_run_again(
     page.get_by_role("button", name="Run from here…").click()
     page.get_by_role("button", name="Run from here", exact=True).click()
     until(lambda: api.get(f"/pipeline-runs/{run['id']}")["steps"][-1]["step"]["attempt"] == 2)
-    assert ended(api, run["id"])["run"]["state"] == "succeeded"
+    view = ended(api, run["id"])
+    assert view["run"]["state"] == "succeeded"
+    fitted = next(s["step"]["id"] for s in view["steps"] if s["step"]["name"] == "fit[0]")
+    page.goto(f"/pipeline-runs/{run['id']}?step={fitted}")
+    page.get_by_role("table", name="What it reported").get_by_role("row", name="loss").wait_for()
+    assert complaints(page) == []
+    shot(page, "reported")
     page.context.close()
 
 

@@ -237,7 +237,7 @@ class ScheduleCreated(Fact):
 
 @fact("schedule.changed")
 class ScheduleChanged(Fact):
-    """A schedule was turned on or off."""
+    """A schedule was turned on or off, or has another rule."""
 
     is_enabled: bool
 
@@ -275,7 +275,7 @@ class TriggerCreated(Fact):
 
 @fact("trigger.changed")
 class TriggerChanged(Fact):
-    """A trigger was turned on or off."""
+    """A trigger was turned on or off, or has another rule."""
 
     is_enabled: bool
 

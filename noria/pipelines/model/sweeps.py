@@ -25,6 +25,13 @@ class Verdict(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Reported(Struct, frozen=True, kw_only=True):
+    """What a step reported of one number while it worked, in its current try: (step, value), thinned."""
+
+    name: str
+    points: list[tuple[int, float | None]]
+
+
 class TrialView(Struct, frozen=True, kw_only=True):
     """A trial of a sweep, as a page shows it. `reports`: (step, value) of the metric, thinned."""
 

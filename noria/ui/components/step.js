@@ -9,13 +9,14 @@ import { Dialog, Field } from './dialog.js';
 import { Show } from './empty.js';
 import { JsonView } from './json-view.js';
 import { Log } from './log.js';
+import { Sparkline } from './sparkline.js';
 import { State } from './state.js';
 import { Sweep } from './sweep.js';
 import { Table } from './table.js';
-import { Id, RefLink } from './values.js';
+import { Id, Kv, RefLink } from './values.js';
 import { useResource } from './use.js';
 import { api, enc, post } from '../lib/api.js';
-import { bytes, duration, short } from '../lib/format.js';
+import { bytes, duration, num, short } from '../lib/format.js';
 import { now, sayError } from '../lib/store.js';
 
 const LIVE = ['running', 'ready', 'waiting', 'asking'];
@@ -31,6 +32,8 @@ export function Step({ of: { step, attempts, depends_on: after, description, whe
   return html`${step.kind === 'sweep' && html`<${Sweep} step=${step} run=${run.id} />`}
     <${Block} title=${html`Step ${step.name}`} actions=${actions}>
     <div class="stack"><p class="quiet">${question ? html`<b>${question.prompt}</b> ` : ''}${description && description !== question?.prompt ? `${description} ` : ''}${step.reason ? `${step.reason} ` : ''}${waiting ? html`<b>${waiting}</b> ` : ''}${step.cached_from ? html`Its result was taken from <${RefLink} to=${`step_run:${step.cached_from}`} />. ` : ''}${after?.length ? `It waits for ${after.join(', ')}. ` : ''}${when?.length ? html`It runs only if ${when.map((/** @type {string} */ w, /** @type {number} */ i) => html`${i ? ' and ' : ''}<code>${w}</code>`)}. ` : ''}${step.started_at_ms ? `It ${step.ended_at_ms ? 'took' : 'has been running for'} ${duration((step.ended_at_ms ?? now.value) - step.started_at_ms)}` : ''}${step.worker || attempts.length ? whereOf(attempts.at(-1), step.worker) : ''}${step.memory_bytes ? `, with at most ${bytes(step.memory_bytes)} of memory` : ''}${step.started_at_ms ? '.' : ''}</p>
+      <${Use} step=${step} attempt=${attempts.at(-1)} />
+      ${step.kind === 'call' && step.attempt > 0 && html`<${Reported} key=${`${step.id} ${step.attempt}`} step=${step} run=${run.id} />`}
       ${step.approval_id && html`<${Evidence} approval=${step.approval_id} />`}
       ${step.error && html`<pre class="code bad" tabindex="0">${step.error}</pre>`}
       ${attempts.length > 1 && html`<${Table} label="Attempts" rows=${attempts} rowKey=${(/** @type {any} */ a) => a.number} columns=${[{ key: 'n', label: 'Attempt', cell: (a) => a.number }, { key: 's', label: 'State', cell: (a) => html`<${State} of=${a.state} />` }, { key: 'w', label: 'Where', cell: (a) => a.place?.executor ? html`${NAMES[a.place.executor] ?? a.place.executor} <span class="quiet">${a.place.job}</span>` : a.worker }, { key: 't', label: 'Took', num: true, cell: (a) => duration((a.ended_at_ms ?? now.value) - a.started_at_ms) }, { key: 'x', label: 'Exit', num: true, cell: (a) => a.exit_code ?? '–' }, { key: 'e', label: 'Why', prose: true, cell: (a) => a.error }]} />`}
@@ -49,6 +52,20 @@ function whereOf(attempt, worker) {
   const { executor, job, node, image } = attempt?.place ?? {};
   if (!executor) return worker ? ` on ${worker}` : '';
   return html` on ${node || (attempt.state === 'running' ? 'no node yet' : 'no node')}, as the ${NAMES[executor] ?? executor} job <code>${job}</code>${image ? html` in <code>${image}</code>` : ''}`;
+}
+
+/** What it was promised and what it used. @param {{step: any, attempt: any}} props */
+function Use({ step, attempt }) {
+  const items = [['Queue', step.queue !== 'default' && step.queue], ['Processors', step.cpu > 0 && num(step.cpu)], ['GPUs', step.gpu > 0 && step.gpu],
+    ['Memory', (attempt?.memory_peak_bytes || step.memory_bytes > 0) && `${attempt?.memory_peak_bytes ? `${bytes(attempt.memory_peak_bytes)} at most` : ''}${attempt?.memory_peak_bytes && step.memory_bytes > 0 ? ', of ' : ''}${step.memory_bytes > 0 ? `${bytes(step.memory_bytes)} allowed` : ''}`]].filter(([, v]) => v);
+  return items.length ? html`<${Kv} items=${items} />` : null;
+}
+
+/** The numbers it says of itself while it works: the last of each, and how it went. @param {{step: any, run: string}} props */
+function Reported({ step, run }) {
+  const found = useResource(`/step-runs/${enc(step.id)}/reports`, { ticks: [`pipeline_run:${run}`], every: LIVE.includes(step.state) ? 5000 : 0 });
+  const rows = found.data?.items ?? [];
+  return rows.length ? html`<${Table} label="What it reported" rows=${rows} rowKey=${(/** @type {any} */ r) => r.name} columns=${[{ key: 'n', label: 'Reported', cell: (r) => r.name }, { key: 's', label: 'At', num: true, cell: (r) => r.points.at(-1)[0] }, { key: 'v', label: 'Last', num: true, cell: (r) => (r.points.at(-1)[1] === null ? '–' : num(r.points.at(-1)[1])) }, { key: 'c', label: 'So far', cell: (r) => html`<${Sparkline} values=${r.points.map((/** @type {any} */ p) => p[1])} label=${`${r.name} so far`} />` }]} />` : null;
 }
 
 /** What people are shown when they are asked. @param {{approval: string}} props */
