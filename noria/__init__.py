@@ -22,6 +22,7 @@ _PUBLIC = {
     "choice": "noria.client.sweeping",
     "report": "noria.client.reporting",
     "Pruned": "noria.client.reporting",
+    "score": "noria.client.scoring.request",
     "cron": "noria.client.starts",
     "on_dataset": "noria.client.starts",
     "on_drift": "noria.client.starts",

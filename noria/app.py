@@ -29,6 +29,7 @@ import noria.pipelines.elsewhere_http
 import noria.pipelines.http
 import noria.registry.http
 import noria.serving.http
+import noria.serving.scoring_http
 import noria.tracking.http
 import noria.tracking.traces_http
 import noria.tracking.views.http
@@ -86,6 +87,7 @@ from noria.pipelines.triggers import Triggers
 from noria.pipelines.work import Work
 from noria.registry.service import Registry
 from noria.repository.repository import open_repository
+from noria.serving.scoring import Scorings
 from noria.serving.service import Serving
 from noria.serving.traffic import Upkeep
 from noria.serving.trying import Trying
@@ -127,6 +129,7 @@ class App(Struct, frozen=True, kw_only=True):
     hooks: Hooks
     backfills: Backfills
     serving: Serving
+    scorings: Scorings
     monitoring: Monitoring
     policies: Policies
     approvals: Approvals
@@ -170,6 +173,7 @@ class App(Struct, frozen=True, kw_only=True):
             ),
             *noria.pipelines.elsewhere_http.routes(self.elsewhere, self.blobs),
             *noria.serving.http.routes(self.serving, Trying(self.config.gateway_url, self.config.internal_token.reveal())),
+            *noria.serving.scoring_http.routes(self.scorings),
             *noria.monitoring.http.routes(self.monitoring),
             *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
             *noria.governance.channel_http.routes(self.channels),
@@ -219,6 +223,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     backfills = Backfills(db, ops, pipelines)
     sweeps = Sweeps(db, ops, ticks, pipelines, transitions)
     serving = Serving(db, blobs, ticks, access, registry, gateway_url=config.gateway_url, grpc_address=config.grpc_address)
+    scorings = Scorings(db, datasets, registry, pipelines, serving)
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
     approvals = Approvals(db, ops, access)
     scans = registry.inspector = Scans(db, ops, blobs, registry)
@@ -273,6 +278,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         pipelines=pipelines, elsewhere=Elsewhere(db, ops, access, blobs, pipelines, work),
         sweeps=sweeps, work=work, queues=queues, schedules=schedules, triggers=triggers,
         hooks=Hooks(db, ops, access), backfills=backfills, serving=serving,
+        scorings=scorings,
         monitoring=monitoring, policies=policies,
         approvals=approvals, audit=audit, webhooks=webhooks, channels=channels,
         scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops, conversations=conversations,

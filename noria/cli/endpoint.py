@@ -272,6 +272,51 @@ def predict(name: str, rows: str, key: str, gateway: str, token: str, as_json: b
         click.echo(f"{answer.headers['x-noria-model']}, prediction {answer.headers['x-noria-prediction-id']}", err=True)
 
 
+@group.command()
+@click.argument("model")
+@click.argument("dataset")
+@click.option("--output", default="", help="The dataset that gets the predictions.  [default: DATASET-scored]")
+@click.option(
+    "--keep", multiple=True, help="A column to keep beside them; '*' for all, 'none' for none.  [default: the key, or all]"
+)
+@click.option("--chunk-rows", type=int, default=100_000, show_default=True, help="Rows in one step.")
+@click.option("--record", is_flag=True, help="Also into the endpoint's record, like live predictions.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end.")
+@json_option
+def score(
+    model: str, dataset: str, output: str, keep: tuple[str, ...], chunk_rows: int, record: bool, wait: bool, as_json: bool
+) -> None:
+    """Score every row of a dataset version; the predictions become a dataset version.
+
+    MODEL is a version, such as flights@champion, or the name of an endpoint, for what it serves. What was scored once by the
+    same model is not scored again; a run that was interrupted goes on.
+
+    \b
+    Example:
+      noria endpoint score flights@champion arrivals@latest --keep id
+      noria endpoint score flights arrivals@3 --output arrivals-predicted --record
+    """
+    from noria.client.following import PipelineFailed, follow
+    from noria.client.scoring.request import scored, submit
+
+    kept = [] if list(keep) == ["none"] else list(keep) or None
+    run = submit(api(), model, dataset, output=output, keep=kept, chunk_rows=chunk_rows, record=record)
+    if not wait:
+        emit(run, as_json=as_json, columns=["id", "pipeline", "version", "state"])
+        return
+    try:
+        ended = follow(api(), run["id"], show=lambda line: click.echo(line, err=True))
+    except PipelineFailed as failed:
+        if as_json:
+            emit(failed.run, as_json=True)
+        raise click.ClickException(f"{failed} Go on with: noria pipeline resume {failed.run['id']}") from None
+    version = scored(api(), ended)
+    if as_json:
+        emit({"run": ended["id"], "version": version.handle, "id": version.id, "rows": version.rows_count}, as_json=True)
+    else:
+        click.echo(f"{version.handle}: {version.rows_count:,} rows")
+
+
 def _gateway() -> str:
     """Beside the server the CLI talks to: what it wrote down, if it runs here, else the next port."""
     from noria.client.api import home_folder

@@ -56,22 +56,34 @@ def _news(view: dict[str, Any], seen: dict[str, str]) -> Iterator[str]:
         yield f"{run['pipeline']} v{run['version']}, run {run['id']}"
     for item in view["steps"]:
         step = item["step"]
-        state = f"{step['state']} {step['attempt']}"
+        state = f"{step['state']} {step['attempt']}{_share_done(view, step)}"
         if seen.get(step["name"]) == state or step["state"] not in _MARKS:
             continue
         if step["parent_id"] and step["state"] != "failed":  # a map says how many elements it has, and how it ended
             continue
         seen[step["name"]] = state
-        yield f"  {_MARKS[step['state']]} {step['name']}{_detail(step)}"
+        yield f"  {_MARKS[step['state']]} {step['name']}{_detail(step, _made(view, step))}"
 
 
-def _detail(step: dict[str, Any]) -> str:
+def _share_done(view: dict[str, Any], step: dict[str, Any]) -> str:
+    """Of a map that runs: how many tenths of it are done, so that a long one is heard of now and then."""
+    made = _made(view, step) if step["kind"] == "map" and step["state"] == "running" else 0
+    return f" {10 * (made - step['waits']) // made}" if made > 1 else ""
+
+
+def _made(view: dict[str, Any], step: dict[str, Any]) -> int:
+    """How many steps a map has become."""
+    return sum(item["step"]["parent_id"] == step["id"] for item in view["steps"])
+
+
+def _detail(step: dict[str, Any], made: int) -> str:
     if step["state"] == "asking":
         return f"  waits for an answer: noria pipeline approve {step['run_id']} {step['name']}"
     if step["state"] == "skipped" and step.get("reason"):
         return f"  {step['reason']}"
     if step["kind"] == "map" and step["state"] == "running":
-        return f"  {step['waits']} steps"
+        done = made - step["waits"]
+        return f"  {done} of {made} steps" if done else f"  {made} steps"
     if step.get("cached_from"):
         return "  cached"
     if step["state"] == "running":

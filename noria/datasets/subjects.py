@@ -43,8 +43,8 @@ from noria.repository.tables.writing import write_table
 
 BYTES_PER_REQUEST = 1 << 30  # read in one request; the caller goes on after the version it ended with
 BATCH_ROWS = 64 << 10
-RESTS_ON = frozenset({"read", "trained_on", "built_by", "serves", "has"})
-TOLD = ("run", "logged_model", "model_version", "endpoint")
+RESTS_ON = frozenset({"read", "trained_on", "built_by", "scored_by", "serves", "has"})
+TOLD = ("run", "logged_model", "model_version", "endpoint", "dataset_version")
 
 
 class Versions(Protocol):

@@ -50,7 +50,7 @@ from noria.kernel.op import Op, Verdict
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 
 SCAN_POLICY = "noria:scan"  # no rule that somebody wrote: their names hold no colon
-SCANNED_ACTION = "endpoint.deploy"
+SCANNED_ACTIONS = frozenset({"endpoint.deploy", "model.score"})  # after which a model is read
 
 
 class Policies:
@@ -95,7 +95,7 @@ class Policies:
         """The verdicts of the policies that apply, the digest of the evidence they are about, and the evidence."""
         evidence = _with_scan(tx, evidence)
         policies = [p for p in policy_store.policies_for(tx, op.workspace, action) if applies(p.match, evidence)]
-        found = scan_verdict(evidence) if action == SCANNED_ACTION else None
+        found = scan_verdict(evidence) if action in SCANNED_ACTIONS else None
         if not policies and found is None:
             return [], "", b""
         try:

@@ -7,25 +7,22 @@ ended when they have had nothing to do for a while, down to none where that is w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import logging
 import math
-import shutil
 import subprocess
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import httpx
 import msgspec
-from blake3 import blake3
 
 from noria.kernel.errors import Invalid, Unavailable
-from noria.kernel.ids import new_id
+from noria.serving.fetched import fetch_model
 from noria.serving.frames import Hello, Spec
 from noria.serving.lanes import Lane, Link
-from noria.serving.model import DesiredRevision, ModelFileInfo, Replica
+from noria.serving.model import DesiredRevision, Replica
 
 if TYPE_CHECKING:
     from noria.serving.node import Node
@@ -198,7 +195,7 @@ class Seat:
             await asyncio.sleep(RESTART_WAIT_S[min(tries, len(RESTART_WAIT_S) - 1)])
             began_s = self._node.clock.monotonic_s()
             try:
-                folder = await asyncio.to_thread(fetch_model, self._node.home, revision, self._node.fetch_file)
+                folder = await asyncio.to_thread(self._fetch)
                 onnx = ""
                 if revision.config.engine == "onnx":
                     onnx, self.engine = await self._node.converted(folder, revision.digest)
@@ -215,6 +212,13 @@ class Seat:
             self.state = "restarting" if self.has_been_ready else "starting"
             self.restarts += 1
             self._node.tell_soon()
+
+    def _fetch(self) -> Path:
+        revision, node = self._revision, self._node
+        return fetch_model(
+            node.home / "serving" / "models", f"{revision.model}@{revision.model_version}", revision.digest, revision.files,
+            lambda file, into: node.fetch_file(file.digest, into),
+        )  # fmt: skip
 
     async def _run(self, folder: Path, onnx: str) -> None:
         """One life of a worker."""
@@ -323,51 +327,6 @@ class Converter:
                 process.kill()
                 process.wait()
         return f"ended with code {process.returncode}" if process.returncode else ""
-
-
-def fetch_model(home: Path, revision: DesiredRevision, fetch: object) -> Path:
-    """The model's directory, with every file checked against its digest; fetched when it is not here."""
-    folder = home / "serving" / "models" / revision.digest
-    if folder.is_dir():
-        if all(_is_right(folder, f) for f in revision.files):
-            return folder
-        log.warning("the copy of %s@%d is damaged; fetching it again", revision.model, revision.model_version)
-        shutil.rmtree(folder)
-    temporary = folder.with_name(f"{revision.digest}.{new_id()}.tmp")
-    try:
-        for file in revision.files:
-            path = _inside(temporary, file.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as into:
-                fetch(file.digest, into)  # type: ignore[operator]
-            if not _is_right(temporary, file):
-                raise Unavailable(f"{file.path} of {revision.model}@{revision.model_version} arrived damaged.")
-        with contextlib.suppress(FileExistsError, OSError):
-            temporary.rename(folder)  # another revision of the same model may have been quicker
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    if not folder.is_dir():
-        raise Unavailable(f"The files of {revision.model}@{revision.model_version} could not be put in place.")
-    return folder
-
-
-def _inside(folder: Path, path: str) -> Path:
-    """`path` under `folder`; a path that leaves it is refused."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\\" in path:
-        raise Invalid(f"The model has a file at {path!r}, outside its directory.")
-    return folder.joinpath(*parts.parts)
-
-
-def _is_right(folder: Path, file: ModelFileInfo) -> bool:
-    path = _inside(folder, file.path)
-    if path.is_symlink() or not path.is_file():
-        return False
-    hasher = blake3()
-    with path.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            hasher.update(chunk)
-    return bool(hasher.hexdigest() == file.digest)
 
 
 def _open_log(path: Path) -> IO[bytes]:

@@ -298,3 +298,16 @@ _plain = msgspec.json.Encoder(enc_hook=_hook).encode
 def as_text(value: Any) -> str:
     """One value of an answer as text: text as it is, the rest as JSON."""
     return value if isinstance(value, str) else plain_json(value).decode()
+
+
+def output_arrays(outputs: list[Outputs], arrays: list[tuple[str, Any]], predictions: list[object]) -> None:
+    """Add answers of one form to a record's arrays; predictions that are no numbers to `predictions`, as text."""
+    first = outputs[0].prediction
+    if first.ndim == 1 and first.dtype.kind in "fiub":
+        arrays.append(("prediction", np.concatenate([o.prediction for o in outputs])))
+    else:
+        predictions.extend(as_text(v) for o in outputs for v in o.prediction.tolist())
+    for name in ("score", "probability"):
+        found = [getattr(o, name) for o in outputs]
+        if all(f is not None for f in found):
+            arrays.append((name, np.concatenate(found)))

@@ -35,7 +35,7 @@ from noria.serving import loader, protocol, v2
 from noria.serving.answers import ModelError, error_body
 from noria.serving.frames import HELLO, Answer, Ask, Block, Hello, Spec, Unpacker, Written, pack
 from noria.serving.intact import require_intact
-from noria.serving.rows import Listed, Outputs, Rows, as_text
+from noria.serving.rows import Listed, Outputs, Rows, output_arrays
 
 log = logging.getLogger("noria.worker")
 
@@ -358,7 +358,7 @@ def _block(spec: Spec, model: loader.Model, source: str, seq: int, items: list[A
     values = None if items[0][3] is None else [[v for item in items for v in item[3][i]] for i in range(len(items[0][3]))]
     predictions: list[object] = []
     if outputs:
-        _add_outputs(outputs, arrays, predictions)
+        output_arrays(outputs, arrays, predictions)
     parts = [np.ascontiguousarray(a, dtype=np.float64) for _, a in arrays]
     block = Block(
         kind="inference", source=source, seq=seq, endpoint=spec.endpoint, revision_id=spec.revision_id, model=spec.model,
@@ -371,18 +371,6 @@ def _block(spec: Spec, model: loader.Model, source: str, seq: int, items: list[A
         layout=[(name, len(a), 1 if a.ndim == 1 else a.shape[1]) for (name, _), a in zip(arrays, parts, strict=True)],
     )  # fmt: skip
     return pack(block, b"".join(p.tobytes() for p in parts))
-
-
-def _add_outputs(outputs: list[Outputs], arrays: list[tuple[str, Any]], predictions: list[object]) -> None:
-    first = outputs[0].prediction
-    if first.ndim == 1 and first.dtype.kind in "fiub":
-        arrays.append(("prediction", np.concatenate([o.prediction for o in outputs])))
-    else:
-        predictions.extend(as_text(v) for o in outputs for v in o.prediction.tolist())
-    for name in ("score", "probability"):
-        found = [getattr(o, name) for o in outputs]
-        if all(f is not None for f in found):
-            arrays.append((name, np.concatenate(found)))
 
 
 def _spread(asked: list[Asked], each: Callable[[Asked], list[Any]]) -> list[Any]:

@@ -29,6 +29,11 @@ WIRING = {"app", "control", "supervisor"}  # the only modules that know every sl
 # What is allowed besides the rule, with its reason.
 EXCEPTIONS = {
     ("noria.client.api", "noria.app"): "without a server, the client runs one in its own process",
+    **{
+        (f"noria.client.scoring.{file}", f"noria.serving.{module}"): "a batch is scored by the code that serves: one loader"
+        for file in ("work", "recording")
+        for module in ("batches", "fetched", "frames", "intact", "loader", "rows", "segments")
+    },
     ("noria.cli.audit", "noria.governance.verify"): "the offline verifier: one file, the standard library only",
     ("noria.cli.model", "noria.governance.verify"): "the offline verifier of models: two files, the standard library only",
     (

@@ -6,7 +6,7 @@
 /** @typedef {{nodes: Node[], edges: Edge[]}} Lineage */
 
 /** The relations of which the source was made from the target. Being measured on data, or named, makes nothing. */
-const MADE_FROM = new Set(['built_by', 'read', 'trained_on', 'serves', 'has']);
+const MADE_FROM = new Set(['built_by', 'read', 'trained_on', 'scored_by', 'serves', 'has']);
 
 /** The ends of a thing's own edges of one kind: of those that leave it, or that come in. @param {Lineage | null | undefined} lineage @param {string} ref @param {string} kind @param {'out' | 'in'} way @returns {Node[]} */
 export function next(lineage, ref, kind, way) {

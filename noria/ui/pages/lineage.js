@@ -17,7 +17,7 @@ import { iconOf, nameOf, pageOf, parseRef } from '../lib/refs.js';
 import { plural } from '../lib/format.js';
 
 /** Edges that point from what was made to what it was made from are drawn the other way: time runs to the right. */
-const BACKWARDS = new Set(['built_by', 'read', 'trained_on', 'serves', 'evaluated_on', 'has', 'watches', 'raised_by', 'about', 'run_of', 'turn_of', 'names']);
+const BACKWARDS = new Set(['built_by', 'made_by', 'scored_by', 'read', 'trained_on', 'serves', 'evaluated_on', 'has', 'watches', 'raised_by', 'about', 'run_of', 'turn_of', 'names']);
 
 const KINDS = ['model_version.', 'run.finished', 'revision.', 'dataset_version.'], VERSIONS = 8;
 
