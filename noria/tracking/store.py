@@ -70,6 +70,17 @@ def among(tx: Read, column: str, name: str) -> str:
     )
 
 
+def among_ids(tx: Read, column: str, name: str, ids: list[str]) -> tuple[str, dict[str, str]]:
+    """The same for ids, which hold no control character: SQL and its parameter.
+
+    PostgreSQL knows this array when it plans, and looks ids up in a hash; an array out of JSON it searches from end to end for
+    each row, which took 5 ms instead of 0.4 for 150 experiments and 35 instead of 1.4 for two thousand.
+    """
+    if tx.dialect == "sqlite":
+        return among(tx, column, name), {name: js(ids)}
+    return f"{column} = any(string_to_array(:{name}, chr(31)))", {name: "\x1f".join(ids)}
+
+
 @contextmanager
 def driver(tx: Read) -> Iterator[Any]:
     """A cursor of the driver itself, for the hot paths; its connection errors are Unavailable as everywhere."""
@@ -233,7 +244,8 @@ def runs(
         scopes = [f"r.experiment_id = :experiment{i}" for i in range(len(experiments))]
         params = {f"experiment{i}": found for i, found in enumerate(experiments)}
     elif experiments is not None:
-        scopes, params = [among(tx, "r.experiment_id", "experiments")], {"experiments": js(experiments)}
+        scope, params = among_ids(tx, "r.experiment_id", "experiments", experiments)
+        scopes = [scope]
     if len(stages) == 1:
         params["stage"] = stages[0]
 
