@@ -82,6 +82,8 @@ lock-clients: setup  ## Resolve anew the MLflow versions that the protocol tests
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/$$1.lock; done
 	printf 'deltalake\npylance\npyiceberg[pyarrow,sql-sqlite]\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/tables.lock
+	printf 'model-signing\npyopenssl\ncyclonedx-python-lib[json-validation]\nmlcroissant\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/supply.lock
 	printf 'kserve\ntritonclient[http,grpc]\n' | $(BIN)/uv pip compile - --universal --generate-hashes --quiet \
 		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o tests/protocol/clients/inference.lock
 	for each in ray ray-train; do $(BIN)/uv pip compile tests/protocol/clients/$$each.in --universal --generate-hashes --quiet \

@@ -17,6 +17,7 @@ import noria.conversations.http
 import noria.datasets.http
 import noria.governance.channel_http
 import noria.governance.http
+import noria.governance.keys_http
 import noria.governance.mlflow
 import noria.governance.supply_http
 import noria.http.manual
@@ -47,7 +48,14 @@ from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
 from noria.governance.channels import JOB_KIND as TELL
 from noria.governance.channels import Channels
+from noria.governance.descriptions import Descriptions
+from noria.governance.digests import Sha256s
+from noria.governance.forgetting import Forgetting
+from noria.governance.hooks import JOB_KIND as POLICY_JOB_KIND
+from noria.governance.hooks import Hooks as PolicyHooks
+from noria.governance.key_rotation import Keys
 from noria.governance.mlflow_hooks import MlflowHooks
+from noria.governance.notices import Notices
 from noria.governance.policies import Policies
 from noria.governance.provenance import Provenances
 from noria.governance.questions import Questions
@@ -133,11 +141,15 @@ class App(Struct, frozen=True, kw_only=True):
     monitoring: Monitoring
     policies: Policies
     approvals: Approvals
+    notices: Notices
     audit: Audit
+    keys: Keys
+    forgetting: Forgetting
     webhooks: Webhooks
     channels: Channels
     scans: Scans
     provenances: Provenances
+    descriptions: Descriptions
     mlflow_hooks: MlflowHooks
     loops: Loops
     conversations: Conversations
@@ -175,9 +187,10 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.serving.http.routes(self.serving, Trying(self.config.gateway_url, self.config.internal_token.reveal())),
             *noria.serving.scoring_http.routes(self.scorings),
             *noria.monitoring.http.routes(self.monitoring),
-            *noria.governance.http.routes(self.policies, self.approvals, self.audit, self.webhooks),
+            *noria.governance.http.routes(self.policies, self.approvals, self.notices, self.audit, self.webhooks),
             *noria.governance.channel_http.routes(self.channels),
-            *noria.governance.supply_http.routes(self.scans, self.provenances),
+            *noria.governance.supply_http.routes(self.scans, self.provenances, self.descriptions),
+            *noria.governance.keys_http.routes(self.keys, self.forgetting),
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
             *noria.conversations.http.routes(self.conversations, self.inboxes),
@@ -227,12 +240,16 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     monitoring = Monitoring(db, ops, blobs, ticks, datasets, registry, serving)
     approvals = Approvals(db, ops, access)
     scans = registry.inspector = Scans(db, ops, blobs, registry)
-    provenances = Provenances(db, ops, blobs, registry, config.home)
+    sha256s = Sha256s(db, blobs)
+    provenances = Provenances(db, ops, sha256s, registry, config.home)
+    descriptions = Descriptions(db, ops, blobs, sha256s, registry, datasets, config.browser_url)
     audit = Audit(db, ops, blobs, config.home, parse_anchors(config.anchors))
     webhooks = Webhooks(db, ops, access)
     jobs.register(JOB_KIND, webhooks.deliver)
     channels = Channels(db, ops, url=config.browser_url)
     jobs.register(TELL, channels.tell)
+    hooks = PolicyHooks(db, webhooks)
+    jobs.register(POLICY_JOB_KIND, hooks.run)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
     subjects = Subjects(datasets, tracking, registry, pipelines, serving, monitoring, approvals, loops)
     conversations = Conversations(db, ops, access, subjects)
@@ -280,9 +297,10 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         hooks=Hooks(db, ops, access), backfills=backfills, serving=serving,
         scorings=scorings,
         monitoring=monitoring, policies=policies,
-        approvals=approvals, audit=audit, webhooks=webhooks, channels=channels,
-        scans=scans, provenances=provenances, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops, conversations=conversations,
-        inboxes=inboxes, compliance=compliance,
+        approvals=approvals, notices=Notices(db), audit=audit, keys=Keys(db, config.home, audit),
+        forgetting=Forgetting(db), webhooks=webhooks, channels=channels,
+        scans=scans, provenances=provenances, descriptions=descriptions, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
+        conversations=conversations, inboxes=inboxes, compliance=compliance,
     )  # fmt: skip
 
 

@@ -85,7 +85,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("seal_s", "How long recorded answers may wait until monitoring can read them, in seconds.", 2.0, float),
     Setting("lease_s", "How long a pipeline worker may be silent before its step goes to another, in seconds.", 30.0, float),
     Setting(
-        "anchors", "Comma-separated places that are told audit checkpoints: file:/path, syslog://host:514, https://…", ""
+        "anchors",
+        "Places that are told audit checkpoints, by commas: file:/path, syslog://host:514, https://…, s3://bucket/prefix",
+        "",
     ),
     Setting(
         "secrets_key",

@@ -2,6 +2,7 @@
 
 One environment for each lock in tests/protocol/clients: clients of older versions, the full server of the newest, `autolog`, the
 frameworks that MLflow logs by itself, `tables`, the libraries of Delta, Iceberg and Lance, `inference`, the clients of serving, and
+`supply`, what others use to verify signed models, bills of materials and descriptions of data;
 `ray`, a cluster for the tests of executors and of serving; `ray-train`, the same with PyTorch (1.5 GB), is made when it is asked for.
 `notebook`: a kernel of IPython.
 Made with uv, with hashes; made again when its lock changes. `make test` calls this; so does a test that finds one missing.
@@ -63,7 +64,9 @@ def names() -> list[str]:
 
 def versions() -> list[str]:
     """Those that hold a version of MLflow to speak with."""
-    return [name for name in names() if name not in ("autolog", "tables", "inference", "notebook", "ray", "ray-train")]
+    return [
+        name for name in names() if name not in ("autolog", "tables", "inference", "notebook", "ray", "ray-train", "supply")
+    ]
 
 
 if __name__ == "__main__":

@@ -334,7 +334,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     why: list[str]
 
 
-@fact("principal.created")
+@fact("principal.created", personal=("name",))
 class PrincipalCreated(Fact):
     """A person or service account came to be."""
 
@@ -342,21 +342,21 @@ class PrincipalCreated(Fact):
     principal_kind: str
 
 
-@fact("principal.disabled")
+@fact("principal.disabled", personal=("name",))
 class PrincipalDisabled(Fact):
     """A principal can no longer sign in; their sessions and tokens ended in the same transaction."""
 
     name: str
 
 
-@fact("principal.enabled")
+@fact("principal.enabled", personal=("name",))
 class PrincipalEnabled(Fact):
     """A principal that was disabled can sign in again."""
 
     name: str
 
 
-@fact("grant.added")
+@fact("grant.added", personal=("reason",))
 class GrantAdded(Fact):
     """A principal got a role on a scope."""
 
@@ -400,7 +400,7 @@ class SessionEnded(Fact):
     """Somebody signed out, or was signed out."""
 
 
-@fact("identity.linked")
+@fact("identity.linked", personal=("name",))
 class IdentityLinked(Fact):
     """Somebody known to an identity provider may sign in as an account."""
 
@@ -408,7 +408,7 @@ class IdentityLinked(Fact):
     issuer: str
 
 
-@fact("sign_in.refused")
+@fact("sign_in.refused", personal=("name",))
 class SignInRefused(Fact):
     """A sign-in with a wrong name or password; at most one a minute per name is recorded."""
 
@@ -420,6 +420,14 @@ class AccessRefused(Fact):
     """Somebody was refused an action; at most one a minute per actor and action is recorded."""
 
     action: str
+
+
+@fact("sensitive.read")
+class SensitiveRead(Fact):
+    """Somebody was shown what is in a thing that carries a restricting label; at most one a minute per actor, action and thing."""
+
+    action: str
+    labels: list[str]
 
 
 @fact("group.created")
@@ -521,7 +529,7 @@ class LabelTaken(Fact):
     label: str
 
 
-@fact("clearance.added")
+@fact("clearance.added", personal=("reason",))
 class ClearanceAdded(Fact):
     """Somebody may see what carries a label."""
 

@@ -18,6 +18,7 @@ class RightsBook:
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db, self._clock = db, clock
+        self._restricted: tuple[float, int, dict[str, list[str]]] | None = None  # (looked at, epoch, labels by ref)
         self._kept: dict[tuple[str, Limit], tuple[float, int, Rights]] = {}  # (looked at, epoch, rights)
 
     def of(self, principal_id: str, limit: Limit = NO_LIMIT) -> Rights:
@@ -60,5 +61,16 @@ class RightsBook:
                 found |= rights_store.all_things(tx, kinds_of(action), workspace) - rights.hidden
         return sorted(found)
 
+    def labels_of(self, ref: str) -> list[str]:
+        """The restricting labels that `ref` carries, itself or by what it lies in."""
+        now_s, found = self._clock.monotonic_s(), self._restricted
+        if found is None or now_s - found[0] >= RIGHTS_CACHE_S:
+            with self._db.read() as tx:
+                epoch = rights_store.epoch(tx)
+                labels = found[2] if found and found[1] == epoch else rights_store.restricted(tx)
+            found = self._restricted = (now_s, epoch, labels)
+        return found[2].get(ref, [])
+
     def forget(self) -> None:
         self._kept.clear()
+        self._restricted = None

@@ -39,9 +39,8 @@ _RIGHTS = f"""
       from held
       left join role on role.name = held.role"""
 
-# What carries a restricting label, itself or by what it lies in, that nobody of mine is cleared for.
-_HIDDEN = f"""
-    with recursive {MINE},
+# What carries a restricting label, itself or by what it lies in.
+_RESTRICTED = """
     restricted(ref, label) as (
         select l.ref, l.label
           from scope_label l
@@ -49,7 +48,12 @@ _HIDDEN = f"""
         union
         select p.ref, restricted.label
           from scope_parent p
-          join restricted on restricted.ref = p.parent)
+          join restricted on restricted.ref = p.parent)"""
+
+# That of it which nobody of mine is cleared for.
+_HIDDEN = f"""
+    with recursive {MINE},
+    {_RESTRICTED}
     select distinct ref
       from restricted
      where not exists (
@@ -79,6 +83,32 @@ def rights(tx: Read, principal_id: str, now_ms: int) -> Rights:
         frozenset(everywhere), {ref: frozenset(found) for ref, found in on.items() if ref not in hidden}, hidden,
         frozenset(roles), min(ends, default=None),
     )  # fmt: skip
+
+
+def teams(tx: Read, principal_id: str) -> list[str]:
+    """The names of the groups that a principal is in, however deep."""
+    found = tx.column(
+        f"""with recursive {MINE}
+            select p.name from principal p join mine on mine.id = p.id where p.kind = 'group' and p.id <> :id order by p.name""",
+        id=principal_id,
+    )  # fmt: skip
+    return [str(name) for name in found]
+
+
+def unknown_groups(tx: Read, names: list[str]) -> list[str]:
+    """Those of `names` that are no group."""
+    known = (
+        set(tx.column("select name from principal where kind = 'group' and name in :names", names=names)) if names else set()
+    )
+    return [name for name in names if name not in known]
+
+
+def restricted(tx: Read) -> dict[str, list[str]]:
+    """Every thing that carries a restricting label, itself or by what it lies in, with those labels."""
+    found: dict[str, list[str]] = {}
+    for ref, label in tx.tuples(f"with recursive {_RESTRICTED} select ref, label from restricted order by ref, label"):
+        found.setdefault(ref, []).append(label)
+    return found
 
 
 def _clearance_end(tx: Read, principal_id: str, now_ms: int) -> int | None:

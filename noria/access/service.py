@@ -34,7 +34,7 @@ from noria.access.model import (
 )
 from noria.access.oauth import OAuth
 from noria.access.oidc import Oidc, OidcSettings
-from noria.access.policy import ACTIONS, PUBLIC
+from noria.access.policy import ACTIONS, BYTES, PUBLIC
 from noria.access.proven import ProvenPasswords
 from noria.access.rights import ALL_RIGHTS, NO_LIMIT, NO_RIGHTS, Limit, Rights
 from noria.access.rights_book import RIGHTS_CACHE_S, RightsBook
@@ -57,6 +57,8 @@ HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and 35 ms each; a flood of sign-ins mu
 
 class Access:
     """The access slice's service; also the kernel's Authorizer."""
+
+    watched = BYTES
 
     def __init__(
         self, db: Database, *, clock: Clock | None = None, is_loopback: bool = True, step_up_minutes: float = 15.0,
@@ -82,6 +84,7 @@ class Access:
         self._limits: dict[str, Limit] = {}  # of tokens that signed in here
         self._has_accounts: tuple[float, bool] | None = None
         self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
+        self._shown: dict[tuple[str, str, str], int] = {}
         self._refused: dict[tuple[str, str], int] = {}
         self._proven = ProvenPasswords(self._clock)
 
@@ -95,6 +98,36 @@ class Access:
     def visible(self, actor: Actor, workspace: str, action: str) -> list[str] | None:
         """The refs on which the actor may do `action`; None means everywhere."""
         return self._book.visible(self._rights_of(actor), action, workspace)
+
+    def note_read(self, op: Op, action: str, on: Ref) -> None:
+        """Record that somebody is about to be shown what is in a thing with a restricting label; else nothing.
+
+        Before they are: if it cannot be recorded, it is not shown.
+        """
+        labels = self._book.labels_of(str(on))
+        if not labels:
+            return
+        key, minute = (op.actor.id, action, str(on)), op.at_ms // 60_000
+        if self._shown.get(key) == minute:
+            return
+
+        def record(tx: Write) -> None:
+            tx.emit("sensitive.read", on, action=action, labels=labels)
+
+        def record_alone() -> None:
+            with self._db.write(op) as tx:
+                record(tx)
+
+        open_tx = self._db.writing()  # this thread can open no other
+        if open_tx is None:
+            record_alone()
+        elif open_tx.op is not None:
+            open_tx.keep(record)
+        else:
+            open_tx.after_commit(record_alone)
+        if len(self._shown) > 10_000:
+            self._shown.clear()
+        self._shown[key] = minute
 
     def knows(self, actor: Actor) -> bool:
         """Are the rights of `actor` in memory, so that asking for them costs no query?"""
@@ -288,6 +321,18 @@ class Access:
             roles=sorted(rights.roles), is_local_admin=principal_id == LOCAL_ADMIN,
             sign_out_url=self.oidc.sign_out_url() if self.oidc and op.actor.authenticated_at_ms is not None else "",
         )  # fmt: skip
+
+    def teams(self, op: Op) -> list[str]:
+        """The groups that whoever acts is in, however deep."""
+        with self._db.read() as tx:
+            return rights_store.teams(tx, op.actor.on_behalf_of or op.actor.id)
+
+    def check_teams(self, names: list[str]) -> None:
+        """Raises Invalid for one that is no group."""
+        with self._db.read() as tx:
+            unknown = rights_store.unknown_groups(tx, names)
+        if unknown:
+            raise Invalid(f"There is no group {unknown[0][:80]!r}.", where="teams", hint="noria group list shows them.")
 
     def principals(self, op: Op) -> list[Principal]:
         op.require("access.read")

@@ -52,13 +52,14 @@ def show(approval_id: str, as_json: bool) -> None:
 @click.option("--action", default="model.promote", show_default=True, help="What is to be done.")
 @click.option("--required", type=int, default=1, show_default=True, help="How many have to approve.")
 @click.option("--role", "roles", multiple=True, help="Only people with this role may answer.")
+@click.option("--team", "teams", multiple=True, help="Only members of this group may answer.")
 @click.option("--evidence", type=click.Path(path_type=Path, exists=True), help="A JSON file that the approvers see.")
 @click.option("--comment", default="")
 @click.option("--days", type=int, default=7, show_default=True, help="How long it is open, and then valid.")
 @json_option
 def request(
-    subject: str, digest: str, action: str, required: int, roles: tuple[str, ...], evidence: Path | None, comment: str,
-    days: int, as_json: bool,
+    subject: str, digest: str, action: str, required: int, roles: tuple[str, ...], teams: tuple[str, ...],
+    evidence: Path | None, comment: str, days: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Ask whether an action may be done on SUBJECT with exactly the bytes DIGEST.
 
@@ -68,6 +69,7 @@ def request(
     """
     asked = {
         "subject": subject, "digest": digest, "action": action, "required": required, "roles": list(roles),
+        "teams": list(teams),
         "evidence": json.loads(evidence.read_text()) if evidence else {}, "comment": comment, "expires_in_days": days,
     }  # fmt: skip
     made = api().post("/approvals", asked)
@@ -142,3 +144,23 @@ def _answer(approval_id: str, verb: str, body: dict[str, str], as_json: bool) ->
     click.echo(
         f"{found['state'].capitalize()}: {found['action']} of {found['subject']} ({given} of {found['required']} approved)."
     )
+
+
+@group.command()
+@click.argument("approval_id")
+@click.argument("finding")
+@json_option
+def review(approval_id: str, finding: str, as_json: bool) -> None:
+    """Look at an emergency override afterwards, and say what was found. Somebody else than who did it.
+
+    \b
+    Example:
+      noria approval review 0197c0de0f0a7f3e9c1d2b4a5e6f7a8b "right: scoring was down, INC-42; approved since"
+    """
+    found = api().post(f"/approvals/{approval_id}/review", {"finding": finding})
+    if as_json:
+        emit(found, as_json=True)
+    else:
+        click.echo(
+            f"Reviewed. It was overridden by {next(v['actor'] for v in found['votes'] if v['decision'] == 'override')}."
+        )

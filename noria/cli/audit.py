@@ -77,8 +77,9 @@ def status(as_json: bool) -> None:
     type=click.Choice(["ocsf", "cloudevents"]),
     help="Add the facts in this form too, for other tools.",
 )
+@click.option("--without-personal", is_flag=True, help="Leave out personal values: facts hold only salted hashes of them.")
 @json_option
-def export(folder: Path, also: tuple[str, ...], as_json: bool) -> None:
+def export(folder: Path, also: tuple[str, ...], without_personal: bool, as_json: bool) -> None:
     """Copy the log into FOLDER, with its checkpoint, its key and the program that verifies it.
 
     \b
@@ -93,7 +94,10 @@ def export(folder: Path, also: tuple[str, ...], as_json: bool) -> None:
     checkpoint = connection.post("/audit/exports")
     folder.mkdir(parents=True, exist_ok=True)
     for part, name in (("events", "events.jsonl"), ("hashes", "hashes.txt"), ("checkpoints", "checkpoints.jsonl"),
+                       ("personal", "personal.jsonl"),
                        *((form, f"events.{form}.jsonl") for form in also)):  # fmt: skip
+        if part == "personal" and without_personal:
+            continue
         with (folder / name).open("wb") as file:
             for chunk in connection.get_bytes(f"/audit/exports/{checkpoint['size']}/{part}"):
                 file.write(chunk)
@@ -129,6 +133,30 @@ def verify(files: tuple[Path, ...], offline: bool, pub: Path | None, as_json: bo
         is_intact = _verify_live(as_json)
     if not is_intact:
         raise click.exceptions.Exit(1)
+
+
+@group.command()
+@click.argument("value")
+@click.option("--reason", default="", help="Which request this is; it is kept, so it does not name the person.")
+@click.option("--look", is_flag=True, help="Only say how much there is.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def forget(value: str, reason: str, look: bool, yes: bool, as_json: bool) -> None:
+    """Take personal values away that lie beside the log and hold VALUE as a word: names, comments, reasons. The log still verifies.
+
+    \b
+    Example:
+      noria audit forget "Erika Mustermann" --reason "request 2026-118"
+      noria audit forget 4711 --look
+    """
+    if not (look or yes or as_json):
+        click.confirm("Take them away? This cannot be undone", abort=True)
+    found = api().post("/audit/forget", {"value": value, "reason": reason, "look": look})
+    if as_json:
+        emit(found, as_json=True)
+    else:
+        done = "hold it" if look else "were taken away"
+        click.echo(f"{found['values']} values beside the log and {found['comments']} comments of approvals {done}.")
 
 
 def _verify_live(as_json: bool) -> bool:

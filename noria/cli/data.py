@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from noria.cli import data_branches, data_expectations, data_stores, data_subjects
+from noria.cli import data_branches, data_croissant, data_expectations, data_stores, data_subjects
 from noria.cli.base import api, emit, json_option, progress
 from noria.cli.data_group import group, open_dataset, plain, resolve, size
 from noria.client.datasets import Version
@@ -453,6 +453,7 @@ def _row(version: dict[str, Any]) -> dict[str, Any]:
 
 __all__ = [
     "data_branches",
+    "data_croissant",
     "data_expectations",
     "data_stores",
     "data_subjects",

@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "system": ("noria.cli.system", "AI systems: register, describe, technical file, evidence."),
     "compliance": ("noria.cli.compliance", "Compliance: what is on record of each system, and what is missing."),
     "audit": ("noria.cli.audit", "The audit log: show, export, verify."),
+    "key": ("noria.cli.key", "The keys that sign: list, put another in their place."),
     "user": ("noria.cli.user", "Users and service accounts."),
     "secret": ("noria.cli.secret", "Secrets of projects: set, list, delete."),
     "group": ("noria.cli.group", "Groups of people and services, which may lie in each other."),

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from noria.cli.base import Group, api, emit, json_option
+from noria.cli import model_supply
+from noria.cli.base import api, emit, json_option
+from noria.cli.model_group import group, path_of, version_handle
 from noria.cli.model_register import register
-from noria.governance.verify import Unreadable, parse_key
-from noria.governance.verify_model import compare, hashes, read_statement
 from noria.kernel.errors import Invalid
-from noria.kernel.ids import Handle, parse_handle
-
-
-@click.group(cls=Group)
-def group() -> None:
-    """Models: versions, aliases, timeline, passport."""
-
+from noria.kernel.ids import parse_handle
 
 group.add_command(register)
 
@@ -105,7 +96,7 @@ def show(handle: str, as_json: bool) -> None:
         if model["description"]:
             click.echo(model["description"])
         return
-    page = api().get(f"{_path(parsed)}")
+    page = api().get(f"{path_of(parsed)}")
     if as_json:
         emit(page, as_json=True)
         return
@@ -131,8 +122,8 @@ def promote(handle: str, alias: str, expect: int | None, as_json: bool) -> None:
     Example:
       noria model promote flights@8 champion
     """
-    parsed = _version_handle(handle)
-    number = api().get(_path(parsed))["version"]["number"]
+    parsed = version_handle(handle)
+    number = api().get(path_of(parsed))["version"]["number"]
     body = {"version": number, "expect": expect}
     moved = api().put(f"/models/{quote(parsed.name)}/aliases/{quote(alias)}", body)
     if as_json:
@@ -171,7 +162,7 @@ def passport(prediction_id: str, as_json: bool) -> None:
       noria model passport flights@champion
     """
     if "@" in prediction_id:
-        found = api().get(f"{_path(_version_handle(prediction_id))}/passport")["passport"]
+        found = api().get(f"{path_of(version_handle(prediction_id))}/passport")["passport"]
     else:
         found = api().get(f"/passports/{quote(prediction_id)}")
     if as_json:
@@ -195,7 +186,7 @@ def card(handle: str, section: str, file: Any, as_html: bool, as_json: bool) -> 
       noria model card flights@champion
       noria model card flights@champion --section limitations --file limitations.md
     """
-    path = f"{_path(_version_handle(handle))}/card"
+    path = f"{path_of(version_handle(handle))}/card"
     if bool(section) != bool(file):
         raise Invalid("--section and --file belong together.", where="section" if file else "file")
     if section:
@@ -214,143 +205,6 @@ def card(handle: str, section: str, file: Any, as_html: bool, as_json: bool) -> 
 
 @group.command()
 @click.argument("handle")
-@click.option("--again", is_flag=True, help="Look through the files anew.")
-@click.option(
-    "--accept",
-    "reason",
-    default="",
-    help="Take the findings in these bytes as they are; the reason, at least ten characters.",
-)
-@json_option
-def scan(handle: str, again: bool, reason: str, as_json: bool) -> None:
-    """What the files of a version would do when they are read: import, call, unpack. Nothing of them is run.
-
-    Ends with 1 when something was found and nobody accepted it.
-
-    \b
-    Example:
-      noria model scan flights@8
-      noria model scan flights@8 --accept "read by Bea, review 214: our own transformer"
-    """
-    path = f"{_path(_version_handle(handle))}/scan"
-    if reason:
-        found = api().post(f"{path}/accept", {"reason": reason})
-    else:
-        found = api().post(path, {}) if again else api().get(path)
-    if as_json:
-        emit(found, as_json=True)
-    else:
-        for line in _scan_sentences(found):
-            click.echo(line)
-    if found["status"] == "suspicious" and not found["accepted_by"]:
-        click.get_current_context().exit(1)
-
-
-@group.command()
-@click.argument("handle")
-@click.option(
-    "--folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Verify the files here, not those of the server.",
-)
-@click.option(
-    "--provenance",
-    "envelope",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A saved envelope: then no server is asked.",
-)
-@click.option(
-    "--pub",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The public key, from a place you trust; else the server's own.",
-)
-@click.option("--save", type=click.Path(path_type=Path), help="Keep envelope and public key in this folder.")
-@json_option
-def verify(
-    handle: str, folder: Path | None, envelope: Path | None, pub: Path | None, save: Path | None, as_json: bool
-) -> None:
-    """Verify where a version comes from: the signature, and that the files are those that were signed.
-
-    Offline with --folder, --provenance and --pub; python -m noria.governance.verify_model does the same with no more than Python.
-
-    \b
-    Example:
-      noria model verify flights@champion --save proof
-      noria model verify flights@7 --folder model --provenance proof/provenance.json --pub proof/models.pub
-    """
-    if envelope and not (folder and pub):
-        raise Invalid("--provenance needs --folder and --pub.", where="provenance")
-    path = _path(_version_handle(handle))
-    signed = json.loads(envelope.read_text()) if envelope else None
-    key_text = pub.read_text() if pub else ""
-    if signed is None:
-        found = api().get(f"{path}/provenance")
-        signed, key_text = found["envelope"], key_text or found["public_key"]
-    try:
-        statement = read_statement(signed, parse_key(key_text))
-    except Unreadable as error:
-        raise Invalid(f"Not verified: {error}.") from error
-    there = hashes(folder) if folder else _hashes_of(path)
-    faults = compare(statement, there)
-    if save:
-        save.mkdir(parents=True, exist_ok=True)
-        (save / "provenance.json").write_text(json.dumps(signed))
-        (save / "models.pub").write_text(f"{key_text.strip()}\n")
-    if as_json:
-        emit({"is_verified": not faults, "faults": faults, "statement": statement}, as_json=True)
-    else:
-        for line in [f"Not verified: {fault}." for fault in faults] or _provenance_sentences(statement):
-            click.echo(line)
-    if faults:
-        click.get_current_context().exit(1)
-
-
-def _hashes_of(path: str) -> dict[str, str]:
-    """The SHA-256 of each file of a version, as the server gives them."""
-    found = {}
-    for file in api().items(f"{path}/files"):
-        hasher = hashlib.sha256()
-        for chunk in api().get_bytes(f"{path}/content", path=file["path"]):
-            hasher.update(chunk)
-        found[file["path"]] = hasher.hexdigest()
-    return found
-
-
-def _provenance_sentences(statement: dict[str, Any]) -> list[str]:
-    build = statement["predicate"]["buildDefinition"]
-    details = statement["predicate"]["runDetails"]
-    lines = [f"Verified: {len(statement['subject'])} files are those that were signed."]
-    lines.append(
-        f"Built by {details['builder']['id'].rsplit('/', 1)[-1]}, {details['metadata'].get('invocationId', 'no run')}."
-    )
-    for used in build["resolvedDependencies"]:
-        algorithm, digest = next(iter(used.get("digest", {"": "not known"}).items()))
-        lines.append(f"  {used['name']}: {algorithm} {digest}")
-    return lines
-
-
-def _scan_sentences(scan: dict[str, Any]) -> list[str]:
-    if scan["is_pending"]:
-        return ["It is being looked through; ask again in a moment."]
-    lines = [f"{scan['status'].capitalize()}." + (f" {scan['why']}." if scan["why"] else "")]
-    for found in scan["findings"]:
-        place = f" ({found['opcode']} at byte {found['at']})" if found["opcode"] else ""
-        lines.append(f"  {found['file']}: {found['reason']}{place}")
-    if scan["accepted_by"]:
-        lines.append(f"Accepted by {scan['accepted_by']}: {scan['accepted_reason']}")
-    lines += [
-        f"  {path}: {format}" for path, format in sorted(scan["formats"].items()) if format not in ("text", "yaml", "json")
-    ]
-    if any(
-        f in ("pickle", "torch", "zlib", "gzip", "bz2", "xz", "lzma", "code", "npy with objects")
-        for f in scan["formats"].values()
-    ):
-        lines.append("Reading a pickle runs what it names. Formats that cannot: safetensors, ONNX, skops, XGBoost's JSON.")
-    return lines
-
-
-@group.command()
-@click.argument("handle")
 @json_option
 def lineage(handle: str, as_json: bool) -> None:
     """Where a version comes from and what relies on it: run, code, data, environment; aliases and other versions.
@@ -359,7 +213,7 @@ def lineage(handle: str, as_json: bool) -> None:
     Example:
       noria model lineage flights@champion
     """
-    path = _path(_version_handle(handle))
+    path = path_of(version_handle(handle))
     passport, edges = api().get(f"{path}/passport")["passport"], api().get(path)["edges"]
     found = {
         **{name: passport[name] for name in ("ref", "run", "code", "datasets", "environment")},
@@ -430,20 +284,12 @@ def _evaluation(evaluation: dict[str, Any]) -> str:
     return f"{metrics} on {evaluation['split']} of {evaluation['dataset_version'][:12]}"
 
 
-def _version_handle(text: str) -> Handle:
-    parsed = parse_handle(text, kind="model")
-    if not parsed.selector:
-        raise Invalid(f"{text!r} names a model, but a version of it is needed here.", hint=f"Write {parsed.name}@latest.")
-    return parsed
-
-
-def _path(handle: Handle) -> str:
-    return f"/models/{quote(handle.name)}/versions/{quote(handle.selector)}"
-
-
 def _time(text: str) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as cause:
         raise Invalid(f"{text!r} is not a time.", where="at", hint="Write 2026-06-01 or 2026-06-01T12:00.") from cause
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+__all__ = ["group", "model_supply"]  # the commands of the other file come with it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import httpx  # takes a quarter of a second to load: where it is used, so that `noria.init()` need not wait for it
 
 TIMEOUT_S = 60.0
+TRIES_SOON = 5  # when the server says: in a second
 _BY_CODE: dict[str, type[NoriaError]] = {
     e.code: e
     for e in (
@@ -111,6 +113,11 @@ class Api:
 
         try:
             answer = self._ask(method, url, options)
+            for _ in range(TRIES_SOON):  # "try again in a moment": nothing was done yet
+                if answer.status_code != 503 or answer.headers.get("retry-after") != "1":
+                    break
+                time.sleep(1)
+                answer = self._ask(method, url, options)
         except httpx.TransportError as cause:
             raise Unavailable(
                 f"No Noria answers at {self.url} ({type(cause).__name__}).", hint="Start one with: noria server."

@@ -1,4 +1,4 @@
-"""Checkpoints kept where whoever runs this server cannot change them: a file elsewhere, syslog, an address.
+"""Checkpoints kept where whoever runs this server cannot change them: a file elsewhere, syslog, an address, a bucket that locks.
 
 Without one, whoever has the database, the key and the blobs can make another history. An anchor is told each checkpoint once a
 minute; one that cannot be reached is said in the log and told the next one. Invariant: anchoring never stops sealing, and takes no
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from noria.governance.bucket_anchor import BucketAnchor
 from noria.governance.verify import Note, Unreadable, parse_note
 from noria.kernel.errors import Invalid
 
@@ -106,7 +107,13 @@ def _parse(text: str) -> Anchor:
         return SyslogAnchor(parts.hostname, parts.port or SYSLOG_PORT)
     if parts.scheme in ("http", "https") and parts.hostname:
         return HttpAnchor(text)
-    raise Invalid(f"{text[:200]!r} is no anchor.", where="anchors", hint="Write file:/path, syslog://host:514 or https://…")
+    if parts.scheme == "s3" and parts.hostname:
+        return BucketAnchor(text)
+    raise Invalid(
+        f"{text[:200]!r} is no anchor.",
+        where="anchors",
+        hint="Write file:/path, syslog://host:514, https://… or s3://bucket/prefix.",
+    )
 
 
 def tell(anchors: list[Anchor], note: str) -> int:

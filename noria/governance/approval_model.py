@@ -26,6 +26,7 @@ class Vote(Struct, frozen=True, kw_only=True):
     comment: str
     at_ms: int
     roles: list[str] = []
+    teams: list[str] = []  # the groups they were in, however deep
 
 
 class Approval(Struct, frozen=True, kw_only=True):
@@ -49,6 +50,10 @@ class Approval(Struct, frozen=True, kw_only=True):
     expires_at_ms: int
     closed_at_ms: int | None
     is_emergency: bool
+    teams: list[str] = []  # only members of one of these may answer; none: of any
+    reviewed_by: str = ""  # of an emergency override: who looked at it afterwards, and what they found
+    review: str = ""
+    reviewed_at_ms: int | None = None
     votes: list[Vote] = []
 
 
@@ -61,8 +66,15 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     evidence: dict[str, Any] = {}
     required: int = 1
     roles: list[str] = []
+    teams: list[str] = []
     comment: str = ""
     expires_in_days: int = APPROVAL_DAYS
+
+
+class OverrideReview(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a review found."""
+
+    finding: str
 
 
 class Decision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +94,7 @@ class ApprovalRequested(Fact):
     required: int
 
 
-@fact("approval.voted")
+@fact("approval.voted", personal=("comment",))
 class ApprovalVoted(Fact):
     """Somebody approved or rejected; `votes` of `required` approvals are there now."""
 
@@ -104,7 +116,7 @@ class ApprovalGranted(Fact):
     expires_at_ms: int
 
 
-@fact("approval.rejected")
+@fact("approval.rejected", personal=("reason",))
 class ApprovalRejected(Fact):
     """Somebody said no; that ends it."""
 
@@ -132,7 +144,7 @@ class ApprovalWithdrawn(Fact):
     action: str
 
 
-@fact("approval.overridden")
+@fact("approval.overridden", personal=("reason",))
 class ApprovalOverridden(Fact):
     """EMERGENCY: an administrator went past the approval, alone. To be looked at afterwards, always."""
 
@@ -140,3 +152,12 @@ class ApprovalOverridden(Fact):
     action: str
     digest: str
     reason: str
+
+
+@fact("approval.reviewed", personal=("finding",))
+class ApprovalReviewed(Fact):
+    """Somebody else than who did it looked at an emergency override."""
+
+    about: str
+    action: str
+    finding: str

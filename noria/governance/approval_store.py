@@ -11,7 +11,7 @@ from noria.governance.approval_model import Approval, Vote
 from noria.kernel.db import Read, Write, js
 
 _APPROVAL = """id, subject, action, digest, evidence, required, roles, state, requested_by, authors, comment, created_at_ms,
-               expires_at_ms, closed_at_ms, is_emergency"""
+               expires_at_ms, closed_at_ms, is_emergency, teams, reviewed_by, review, reviewed_at_ms"""
 
 
 class VoteRow(Struct, frozen=True, kw_only=True):
@@ -24,6 +24,7 @@ class VoteRow(Struct, frozen=True, kw_only=True):
     comment: str
     at_ms: int
     roles: list[str]
+    teams: list[str]
 
 
 def add_approval(tx: Write, workspace: str, approval: Approval) -> bool:
@@ -31,12 +32,12 @@ def add_approval(tx: Write, workspace: str, approval: Approval) -> bool:
     added = tx.run(
         f"""insert into approval ({_APPROVAL}, workspace)
             values (:id, :subject, :action, :digest, :evidence, :required, :roles, :state, :requested_by, :authors, :comment,
-                    :created, :expires, null, :is_emergency, :workspace)
+                    :created, :expires, null, :is_emergency, :teams, '', '', null, :workspace)
             on conflict do nothing""",
         id=approval.id, subject=approval.subject, action=approval.action, digest=approval.digest,
         evidence=js(approval.evidence), required=approval.required, roles=js(approval.roles), state=approval.state,
         requested_by=approval.requested_by, authors=js(approval.authors), comment=approval.comment,
-        created=approval.created_at_ms, expires=approval.expires_at_ms, is_emergency=approval.is_emergency,
+        teams=js(approval.teams), created=approval.created_at_ms, expires=approval.expires_at_ms, is_emergency=approval.is_emergency,
         workspace=workspace,
     )  # fmt: skip
     return added == 1
@@ -144,11 +145,11 @@ def hold_approval(tx: Write, approval_id: str) -> None:
 def add_vote(tx: Write, approval_id: str, vote: Vote) -> bool:
     """False when this principal has voted already."""
     added = tx.run(
-        """insert into approval_vote (approval_id, principal_id, actor, decision, comment, roles, at_ms)
-           values (:id, :principal_id, :actor, :decision, :comment, :roles, :at_ms)
+        """insert into approval_vote (approval_id, principal_id, actor, decision, comment, roles, teams, at_ms)
+           values (:id, :principal_id, :actor, :decision, :comment, :roles, :teams, :at_ms)
            on conflict (approval_id, principal_id) do nothing""",
         id=approval_id, principal_id=vote.principal_id, actor=vote.actor, decision=vote.decision, comment=vote.comment,
-        roles=js(vote.roles), at_ms=vote.at_ms,
+        roles=js(vote.roles), teams=js(vote.teams), at_ms=vote.at_ms,
     )  # fmt: skip
     return added == 1
 
@@ -158,7 +159,7 @@ def _with_votes(tx: Read, found: list[Approval]) -> list[Approval]:
         return []
     rows = tx.all(
         VoteRow,
-        """select approval_id, principal_id, actor, decision, comment, at_ms, roles from approval_vote
+        """select approval_id, principal_id, actor, decision, comment, at_ms, roles, teams from approval_vote
             where approval_id in :ids order by at_ms, principal_id limit 10000""",
         ids=[a.id for a in found],
     )
@@ -172,6 +173,29 @@ def _with_votes(tx: Read, found: list[Approval]) -> list[Approval]:
                 comment=r.comment,
                 at_ms=r.at_ms,
                 roles=r.roles,
+                teams=r.teams,
             )
         )
     return [replace(a, votes=votes.get(a.id, [])) for a in found]
+
+
+def set_review(tx: Write, approval_id: str, *, by: str, finding: str, at_ms: int) -> bool:
+    """False when somebody was faster."""
+    changed = tx.run(
+        """update approval set reviewed_by = :by, review = :finding, reviewed_at_ms = :at_ms
+            where id = :id and is_emergency and reviewed_at_ms is null""",
+        id=approval_id, by=by, finding=finding, at_ms=at_ms,
+    )  # fmt: skip
+    return changed == 1
+
+
+def unreviewed(tx: Read, workspace: str, since_ms: int) -> list[Approval]:
+    """Emergency overrides since then that nobody looked at, newest first."""
+    found = tx.all(
+        Approval,
+        f"""select {_APPROVAL} from approval
+             where workspace = :workspace and is_emergency and reviewed_at_ms is null and closed_at_ms >= :since
+             order by id desc limit 50""",
+        workspace=workspace, since=since_ms,
+    )  # fmt: skip
+    return _with_votes(tx, found)

@@ -12,6 +12,8 @@ An emergency override is granted by one administrator alone, with a reason, and 
 
 from __future__ import annotations
 
+import logging
+
 from msgspec.structs import replace
 
 from noria.access.policy import ACTIONS, ROLES
@@ -33,6 +35,8 @@ from noria.kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
+
+log = logging.getLogger("noria.approvals")
 
 STATES: tuple[ApprovalState, ...] = ("pending", "granted", "rejected", "expired", "withdrawn")
 EXPIRE_AT_ONCE = 100
@@ -60,21 +64,25 @@ class Approvals:
         required: int = 1,
         *,
         roles: list[str] | tuple[str, ...] = (),
+        teams: list[str] | tuple[str, ...] = (),
         comment: str = "",
         expires_in_days: int = APPROVAL_DAYS,
     ) -> Approval:
         """Ask whether `action` may be done on `subject` with exactly the bytes `digest`.
 
         Asking the same again while it is pending gives the same approval back, so a replayed turn asks once.
-        `roles`: only people with one of these may answer. Raises Invalid, Forbidden, Conflict (somebody else asks the same).
+        `roles`, `teams`: only people with one of these, in one of these groups, may answer.
+        Raises Invalid, Forbidden, Conflict (somebody else asks the same).
         """
         op.require("approval.request", subject)
         _check_request(action, digest, evidence or {}, required, list(roles), comment, expires_in_days)
+        self._access.check_teams(list(teams))
         approval = Approval(
             id=new_id(op.at_ms), subject=str(subject), action=action, digest=digest, evidence=dict(evidence or {}),
             required=required, roles=sorted(set(roles)), state="pending", requested_by=op.actor.label,
             authors=sorted(_names(op.actor) | _author_of(evidence or {})), comment=comment, created_at_ms=op.at_ms,
             expires_at_ms=op.at_ms + expires_in_days * DAY_MS, closed_at_ms=None, is_emergency=False,
+            teams=sorted(set(teams)),
         )  # fmt: skip
         with self._db.write(op) as tx:
             found = approval_store.pending(tx, op.workspace, str(subject), action, digest)
@@ -99,7 +107,7 @@ class Approvals:
         """`request`, from what came over the wire."""
         return self.request(
             op, Ref.parse(asked.subject), asked.action, asked.digest, asked.evidence, asked.required, roles=asked.roles,
-            comment=asked.comment, expires_in_days=asked.expires_in_days,
+            teams=asked.teams, comment=asked.comment, expires_in_days=asked.expires_in_days,
         )  # fmt: skip
 
     def withdraw(self, op: Op, approval_id: str) -> Approval:
@@ -156,6 +164,9 @@ class Approvals:
             )  # fmt: skip
         with self._db.write(op) as tx:
             found = self._held(tx, op, approval_id)
+            log.warning(
+                "EMERGENCY: %s went past the approval of %s on %s: %s", op.actor.label, found.action, found.subject, reason
+            )
             vote = Vote(principal_id=op.actor.id, actor=op.actor.label, decision="override", comment=reason, at_ms=op.at_ms)
             approval_store.add_vote(
                 tx, found.id, vote
@@ -167,6 +178,29 @@ class Approvals:
             tx.emit(
                 "approval.granted", Ref("approval", found.id), **about, approvers=[op.actor.label], expires_at_ms=until,
             )  # fmt: skip
+        return self._read(op, approval_id)
+
+    def review(self, op: Op, approval_id: str, finding: str) -> Approval:
+        """Look at an emergency override afterwards. Raises NotFound, Conflict, Forbidden to whoever did it or asked for it."""
+        _check_comment(finding)
+        if not finding.strip():
+            raise Invalid("Say what was found.", where="finding")
+        with self._db.write(op) as tx:
+            found = approval_store.approval(tx, op.workspace, approval_id)
+            if found is None or not op.can("approval.read", Ref.parse(found.subject)):
+                raise NotFound(f"There is no approval {approval_id}.")
+            op.require("approval.decide", Ref.parse(found.subject))
+            _check_person(op.actor)
+            did = {v.principal_id for v in found.votes if v.decision == "override"}
+            if op.actor.id in did or _names(op.actor) & set(found.authors):
+                raise Forbidden("Whoever overrode it, or asked for it, cannot review that.", ref=f"approval:{approval_id}")
+            if not found.is_emergency:
+                raise Conflict("Only an emergency override is reviewed.", ref=f"approval:{approval_id}")
+            if not approval_store.set_review(tx, found.id, by=op.actor.label, finding=finding, at_ms=op.at_ms):
+                raise Conflict("It was reviewed already.", ref=f"approval:{approval_id}")
+            tx.emit(
+                "approval.reviewed", Ref("approval", found.id), about=found.subject, action=found.action, finding=finding
+            )
         return self._read(op, approval_id)
 
     def _open_for_vote(self, tx: Write, op: Op, approval_id: str, digest: str) -> Approval:
@@ -190,13 +224,18 @@ class Approvals:
     def _vote(self, tx: Write, op: Op, found: Approval, decision: str, comment: str) -> int:
         """Record a vote; returns how many approve now."""
         _check_comment(comment)
-        roles = self._access.me(op).roles
+        roles, teams = self._access.me(op).roles, self._access.teams(op)
         if found.roles and not set(found.roles) & set(roles):
             raise Forbidden(
                 f"Only somebody with the role {' or '.join(found.roles)} can answer this.", ref=f"approval:{found.id}"
             )
+        if found.teams and not set(found.teams) & set(teams):
+            raise Forbidden(
+                f"Only somebody of the team {' or '.join(found.teams)} can answer this.", ref=f"approval:{found.id}"
+            )
         vote = Vote(
-            principal_id=op.actor.id, actor=op.actor.label, decision=decision, comment=comment, at_ms=op.at_ms, roles=roles,  # type: ignore[arg-type]
+            principal_id=op.actor.id, actor=op.actor.label, decision=decision, comment=comment, at_ms=op.at_ms,  # type: ignore[arg-type]
+            roles=roles, teams=teams,
         )  # fmt: skip
         if not approval_store.add_vote(tx, found.id, vote):
             raise Conflict(f"{op.actor.name} has answered already.", ref=f"approval:{found.id}")
@@ -257,8 +296,8 @@ class Approvals:
     def _read(self, op: Op, approval_id: str) -> Approval:
         with self._db.read() as tx:
             found = approval_store.approval(tx, op.workspace, approval_id)
-        if found is None:
-            raise NotFound(f"There is no approval {approval_id}.")
+            if found is None:
+                raise NotFound(f"There is no approval {approval_id}.")
         return _as_of(found, op.at_ms)
 
     # --- time -------------------------------------------------------------------------------------------------------

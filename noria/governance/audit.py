@@ -8,6 +8,9 @@ Every second the sealer appends what is new, a thousand at a time, and signs a c
 tree under its in-order position (RFC 7574: node `i` of level `l` stands at `(2i + 1) · 2^l - 1`), so that a proof and the
 state to continue from are log2(n) rows. Once a minute a checkpoint is also kept outside the database, as a named blob.
 
+A new key takes over in the open: the fact `key.rotated`, then one checkpoint over it that both keys sign, then the old key is destroyed.
+Whoever trusts the old one so comes to trust the new one (verify.py).
+
 Invariant: the sealer signs only a tree that extends the last one it knows to have signed, in memory or among the blobs. A
 database that was rewritten, or restored from an older copy, is not signed again: sealing stops and says so; work goes on.
 """
@@ -20,13 +23,25 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from noria.governance import audit_store, leaves, siem, verify
 from noria.governance.anchors import Anchor, tell
 from noria.governance.audit_model import AuditReport, AuditStatus, Checkpoint, ConsistencyProof, InclusionProof
-from noria.governance.keys import Signer, load_public, load_signer
+from noria.governance.key_rotation import announce
+from noria.governance.keys import (
+    KEY_FILE,
+    Signer,
+    abandon_rotation,
+    begin_rotation,
+    end_rotation,
+    load_public,
+    load_signer,
+    public_keys,
+    waiting,
+)
 from noria.governance.leaves import FACTS_PER_BATCH, leaf_bytes
 from noria.governance.live import ANCHOR_PREFIX, CHECKPOINTS_COMPARED, verify_database
 from noria.governance.tree import combine, consistency_ranges, inclusion_ranges, peak_positions, perfect_parts, position
@@ -43,6 +58,8 @@ from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 log = logging.getLogger("noria.audit")
 
 ANCHOR_EVERY_S = 60.0
+READ_EVERY_MS = 600_000
+READS_REMEMBERED = 10_000
 COMPLAIN_EVERY_S = 60.0
 _PREFIX = re.compile(r"^[a-z_]+\.\*\Z")
 
@@ -59,21 +76,38 @@ class Audit:
     ) -> None:  # fmt: skip
         self._db, self._ops, self._blobs, self._home = db, ops, blobs, home
         self._anchors = list(anchors)
-        self._signer: Signer | None = None
         self._signed: tuple[int, bytes] | None = None  # the last tree known to be signed by us
         self._anchored_s = self._said_s = float("-inf")
         self._lock = threading.Lock()
+        self._reads: dict[tuple[str, str], int] = {}  # who asked what, and when it was written down
+        self._problem: str | None = None  # what was noted last; not known at the start
 
     # --- sealing ----------------------------------------------------------------------------------------------------
 
     def reconcile(self) -> None:
-        """Seal; say at most once a minute why that is not possible."""
+        """Seal; say at most once a minute why that is not possible, and once in the log itself, for whoever is told of facts."""
         try:
             self.seal()
+            self._note("")
         except (Conflict, Unavailable) as error:
+            self._note(f"{error.message} {error.hint}".strip())
             if self._ops.clock.monotonic_s() - self._said_s >= COMPLAIN_EVERY_S:
                 self._said_s = self._ops.clock.monotonic_s()
                 log.error("the audit log is not sealed: %s %s", error.message, error.hint)
+
+    def _note(self, problem: str) -> None:
+        """Write down that sealing stopped or goes on again; nothing while that is known."""
+        if problem == self._problem:
+            return
+        with self._db.read() as tx:
+            was = audit_store.stopped(tx)
+        if bool(was) != bool(problem):
+            with self._db.write(self._ops.system("audit")) as write:
+                if problem:
+                    write.emit("audit.sealing_stopped", Ref("audit", "log"), reason=problem)
+                else:
+                    write.emit("audit.sealing_resumed", Ref("audit", "log"))
+        self._problem = problem
 
     def seal(self) -> Checkpoint | None:
         """Append what is new to the tree and sign it; None when nothing was new.
@@ -81,25 +115,81 @@ class Audit:
         Raises Unavailable when the key is missing and Conflict when the database is not what was signed; nothing is sealed.
         """
         with self._lock:
-            with self._db.read() as tx:
-                size, last = audit_store.tree_size(tx), last_seq(tx)
-                latest = audit_store.checkpoints(tx, limit=1)
-            if size == last and (size == 0 or (latest and latest[0].size == size)):
+            return self._seal()
+
+    def _seal(self) -> Checkpoint | None:
+        fresh = self._announced()
+        with self._db.read() as tx:
+            size, last = audit_store.tree_size(tx), last_seq(tx)
+            latest = audit_store.checkpoints(tx, limit=1)
+        if size == last and (size == 0 or (latest and latest[0].size == size)) and fresh is None:
+            return None
+        if last < size:
+            raise Conflict(
+                f"The log ends at fact {last}, but {size} were sealed: facts were removed.", hint="noria audit verify"
+            )
+        is_first = not latest and self._last_anchor() is None
+        try:
+            signer = load_signer(self._home, create=is_first)
+        except Unavailable:
+            if fresh is None:
+                raise
+            signer, fresh = fresh, None  # the old one was lost, and the log says so
+            self._take_over(signer)
+        if latest and latest[0].origin != signer.origin:
+            raise Conflict(
+                "The audit log was signed by another key than the one in this home.",
+                hint="Restore keys/audit.key from the backup of this database.",
+            )
+        while size < last:
+            size = self._append(size)
+        checkpoint = self._sign(signer, size, fresh)
+        if fresh is not None:
+            self._take_over(fresh)
+        return checkpoint
+
+    # --- another key ------------------------------------------------------------------------------------------------
+
+    def rotate(self, op: Op, *, lost: bool, reason: str) -> None:
+        """Let a new key sign from now on. `lost`: the old one is gone for good, so it cannot say so itself.
+
+        Raises Conflict when there is no key yet, or one is called lost that is there; Unavailable when it is missing and not given up.
+        """
+        op.require("system.admin")
+        with self._lock:
+            known = public_keys(self._home)
+            if not known:
+                raise Conflict("There is no key yet; the first fact that is sealed makes one.")
+            fresh = begin_rotation(self._home, KEY_FILE, Signer, known[0].name)
+            announce(self._db, op, "audit", old=str(known[0]), fresh=fresh, by=self._leaving(lost), reason=reason)
+            self._seal()
+
+    def _leaving(self, lost: bool) -> Signer | None:
+        """The key that hands over; None when it is lost."""
+        try:
+            found = load_signer(self._home, create=False)
+        except Unavailable as missing:
+            if lost:
                 return None
-            if last < size:
-                raise Conflict(
-                    f"The log ends at fact {last}, but {size} were sealed: facts were removed.", hint="noria audit verify"
-                )
-            signer = self._signer or load_signer(self._home, create=not latest and self._last_anchor() is None)
-            if latest and latest[0].origin != signer.origin:
-                raise Conflict(
-                    "The audit log was signed by another key than the one in this home.",
-                    hint="Restore keys/audit.key from the backup of this database.",
-                )
-            self._signer = signer
-            while size < last:
-                size = self._append(size)
-            return self._sign(signer, size)
+            abandon_rotation(self._home, KEY_FILE)
+            raise Unavailable(
+                missing.message, hint="Restore it from a backup; if there is none: noria key rotate audit --lost."
+            ) from missing
+        if lost:
+            abandon_rotation(self._home, KEY_FILE)
+            raise Conflict("The key is there, so it can hand over itself.", hint="Leave out --lost.")
+        return found
+
+    def _announced(self) -> Signer | None:
+        """The key that the log says takes over, and that did not yet."""
+        fresh = waiting(self._home, KEY_FILE, Signer)
+        if fresh is None:
+            return None
+        with self._db.read() as tx:
+            return fresh if audit_store.is_announced(tx, "audit", str(fresh.key)) else None
+
+    def _take_over(self, fresh: Signer) -> None:
+        end_rotation(self._home, KEY_FILE, fresh)
 
     def _append(self, size: int) -> int:
         """Seal one batch after `size`; returns the new size. Another sealer being faster is no error."""
@@ -119,19 +209,21 @@ class Audit:
             audit_store.add_nodes(tx, made)
             return tree.size
 
-    def _sign(self, signer: Signer, size: int) -> Checkpoint:
+    def _sign(self, signer: Signer, size: int, fresh: Signer | None = None) -> Checkpoint:
+        """Sign the tree; with `fresh`, by both keys, and tell everybody at once."""
         self._require_extends(size)
         with self._db.read() as tx:
             root = self._tree(tx, size).root()
         at_ms = self._ops.clock.now_ms()
         checkpoint = Checkpoint(
-            size=size, root=root.hex(), at_ms=at_ms, origin=signer.origin, note=signer.checkpoint(size, root)
-        )
+            size=size, root=root.hex(), at_ms=at_ms, origin=signer.origin,
+            note=signer.checkpoint(size, root, also=fresh),
+        )  # fmt: skip
         with self._db.system_write() as tx:
-            audit_store.add_checkpoint(tx, checkpoint)
+            audit_store.add_checkpoint(tx, checkpoint, replace=fresh is not None)
         self._signed = (size, root)
         now_s = self._ops.clock.monotonic_s()
-        if now_s - self._anchored_s >= ANCHOR_EVERY_S:
+        if fresh is not None or now_s - self._anchored_s >= ANCHOR_EVERY_S:
             self._blobs.put_at(f"{ANCHOR_PREFIX}/{size:020d}", checkpoint.note.encode())
             if tell(self._anchors, checkpoint.note):
                 with self._db.system_write() as tx:
@@ -183,17 +275,32 @@ class Audit:
                 tx, before=before, limit=size, kinds=exact, prefixes=prefixes, subject=subject, actor=actor,
                 from_ms=from_ms, to_ms=to_ms,
             )  # fmt: skip
+        self._note_read(op, kinds=kinds, about=subject, by=actor, from_ms=from_ms, to_ms=to_ms)
         return Page(found, encode_token(found[-1].seq) if len(found) == size else None)
+
+    def _note_read(self, op: Op, **asked: Any) -> None:
+        """Who looks into the log is in the log. Before the answer is given: if it cannot be recorded, it is not shown."""
+        if op.actor.kind == "system":
+            return
+        key, span = (op.actor.id, json.dumps(asked, sort_keys=True)), op.at_ms // READ_EVERY_MS
+        if self._reads.get(key) == span:
+            return
+        with self._db.write(op) as tx:
+            tx.emit("audit.read", Ref("audit", "log"), **asked)
+        if len(self._reads) > READS_REMEMBERED:
+            self._reads.clear()
+        self._reads[key] = span
 
     def status(self, op: Op) -> AuditStatus:
         """How far the log is sealed."""
         op.require("audit.read")
         with self._db.read() as tx:
             latest = audit_store.checkpoints(tx, limit=1)
-            count, size = last_seq(tx), audit_store.tree_size(tx)
+            count, size, problem = last_seq(tx), audit_store.tree_size(tx), audit_store.stopped(tx)
         return AuditStatus(
-            facts=count, sealed=size, checkpoint=latest[0] if latest else None, public_key=load_public(self._home)
-        )
+            facts=count, sealed=size, checkpoint=latest[0] if latest else None, public_key=load_public(self._home),
+            problem=problem,
+        )  # fmt: skip
 
     def checkpoints(self, op: Op, *, limit: int | None = None, page: str = "") -> Page[Checkpoint]:
         """Newest first."""
@@ -212,6 +319,7 @@ class Audit:
             if not rows or not latest or latest[0].size < seq:
                 raise NotFound(f"Fact {seq} is not in a checkpoint (yet).", hint="Sealing takes a second.")
             path = self._hashes(tx, inclusion_ranges(seq - 1, latest[0].size))
+        self._note_read(op, what="proof")
         leaf = leaf_bytes(rows[0])
         return InclusionProof(
             seq=seq, index=seq - 1, size=latest[0].size, leaf=leaf.decode(), leaf_hash=verify.leaf_hash(leaf).hex(),
@@ -261,13 +369,18 @@ class Audit:
     def export_ocsf(self, op: Op, size: int) -> Iterator[bytes]:
         """The first `size` facts as OCSF events, one a line."""
         op.require("audit.export")
-        return (msgspec.json.encode(siem.to_ocsf(row)) + b"\n" for row in leaves.rows(self._db, size))
+        return (msgspec.json.encode(siem.to_ocsf(row)) + b"\n" for row in leaves.rows_shown(self._db, size))
 
     def export_cloudevents(self, op: Op, size: int) -> Iterator[bytes]:
         """The first `size` facts as CloudEvents, one a line."""
         op.require("audit.export")
         origin = load_public(self._home).partition("+")[0] or "noria"
-        return (msgspec.json.encode(siem.to_cloudevent(row, origin)) + b"\n" for row in leaves.rows(self._db, size))
+        return (msgspec.json.encode(siem.to_cloudevent(row, origin)) + b"\n" for row in leaves.rows_shown(self._db, size))
+
+    def export_personal(self, op: Op, size: int) -> Iterator[bytes]:
+        """The personal values beside the first `size` facts that were not erased, one a line."""
+        op.require("audit.export")
+        return (msgspec.json.encode(row) + b"\n" for row in leaves.personal(self._db, size))
 
     def export_hashes(self, op: Op, size: int) -> Iterator[bytes]:
         """The sealed leaf hashes of the first `size` facts, one a line."""
@@ -293,7 +406,9 @@ class Audit:
         Reads the whole log: 25 µs of CPU per fact, so half a minute per million.
         """
         op.require("audit.read")
-        return verify_database(self._db, self._blobs, load_public(self._home), self._anchors)
+        found = verify_database(self._db, self._blobs, load_public(self._home), self._anchors)
+        self._note_read(op, what="verification")
+        return found
 
 
 def _kinds(text: str) -> tuple[list[str], list[str]]:

@@ -23,7 +23,8 @@ class AuditStatus(Struct, frozen=True, kw_only=True):
     facts: int
     sealed: int
     checkpoint: Checkpoint | None
-    public_key: str
+    public_key: str  # that of now first, then those it took the place of, one a line
+    problem: str = ""  # why nothing is sealed, when nothing is
 
 
 class AuditFault(Struct, frozen=True, kw_only=True):
@@ -75,3 +76,27 @@ class AuditExported(Fact):
     """Somebody took a copy of the audit log."""
 
     size: int
+
+
+@fact("audit.sealing_stopped")
+class AuditSealingStopped(Fact):
+    """The log is no longer sealed: its key is gone, or the database is not what was signed. Work goes on."""
+
+    reason: str
+
+
+@fact("audit.sealing_resumed")
+class AuditSealingResumed(Fact):
+    """The log is sealed again, with all that happened meanwhile."""
+
+
+@fact("audit.read")
+class AuditRead(Fact):
+    """Somebody looked into the audit log; the same question by the same actor is written once in ten minutes."""
+
+    kinds: str = ""
+    about: str = ""
+    by: str = ""
+    from_ms: int | None = None
+    to_ms: int | None = None
+    what: str = "facts"  # facts, proof, verification

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from noria.governance.audit_model import Checkpoint
 from noria.kernel.db import Read, Write
 from noria.kernel.events import Event
@@ -20,6 +22,15 @@ def raw_events(tx: Read, after: int, *, upto: int | None = None, limit: int) -> 
     args = {"upto": upto} if upto is not None else {}
     return tx.rows(f"select {_EVENT} from event where seq > :after {bound} order by seq limit :limit",
                    after=after, limit=limit, **args)  # fmt: skip
+
+
+def personal(tx: Read, after: tuple[int, str], *, upto: int, limit: int) -> list[dict[str, Any]]:
+    """Personal values beside the facts up to number `upto`, in order."""
+    return tx.rows(
+        """select seq, field, salt, value from event_personal
+            where seq <= :upto and (seq > :seq or (seq = :seq and field > :field)) order by seq, field limit :limit""",
+        upto=upto, seq=after[0], field=after[1], limit=limit,
+    )  # fmt: skip
 
 
 def facts_count(tx: Read) -> tuple[int, int]:
@@ -87,13 +98,35 @@ def add_nodes(tx: Write, made: list[dict[str, Any]]) -> None:
     tx.many("insert into audit_node (pos, hash) values (:pos, :hash)", made)
 
 
+def stopped(tx: Read) -> str:
+    """Why sealing stands still, as the log itself says; empty while it goes on."""
+    rows = tx.rows(
+        """select kind, data from event where kind in ('audit.sealing_stopped', 'audit.sealing_resumed')
+            order by seq desc limit 1"""
+    )
+    if not rows or rows[0]["kind"] == "audit.sealing_resumed":
+        return ""
+    return str(msgspec.json.decode(rows[0]["data"])["reason"])
+
+
+def is_announced(tx: Read, name: str, new: str) -> bool:
+    """Does the log say that the key `new` takes over?"""
+    rows = tx.rows(
+        "select data from event where kind = 'key.rotated' and subject = :subject order by seq desc limit 1",
+        subject=f"key:{name}",
+    )
+    return bool(rows) and msgspec.json.decode(rows[0]["data"])["new"] == new
+
+
 _CHECKPOINT = "size, root, at_ms, origin, note"
 
 
-def add_checkpoint(tx: Write, checkpoint: Checkpoint) -> None:
+def add_checkpoint(tx: Write, checkpoint: Checkpoint, *, replace: bool = False) -> None:
+    """Keep it; with `replace`, in the place of one for the same size, which another key signed."""
+    otherwise = "update set note = excluded.note" if replace else "nothing"
     tx.run(
         f"""insert into checkpoint ({_CHECKPOINT}) values (:size, :root, :at_ms, :origin, :note)
-            on conflict (size) do nothing""",
+            on conflict (size) do {otherwise}""",
         size=checkpoint.size, root=checkpoint.root, at_ms=checkpoint.at_ms, origin=checkpoint.origin, note=checkpoint.note,
     )  # fmt: skip
 

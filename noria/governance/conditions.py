@@ -12,15 +12,20 @@ from noria.kernel.errors import Invalid
 
 COMMENT_LENGTH_MAX = 4_000
 APPROVERS_MAX = 10
+PATHS_PER_CONDITION = 50
 EVIDENCE_BYTES = 256 << 10  # a passport's worth of numbers; more belongs into an artifact, named here by its digest
 
 
 class MinApprovals(Struct, frozen=True, kw_only=True, tag_field="type", tag="min_approvals", forbid_unknown_fields=True):
-    """At least `count` different people approved exactly these bytes. `role`: they hold it. `of_action`: approvals asked for
-    that action count too. An emergency override counts as all of them unless `allow_emergency` is false."""
+    """At least `count` different people approved exactly these bytes.
+
+    `role`: they hold it; `team`: they are in that group, however deep. `of_action`: approvals asked for that action count too. An
+    emergency override counts as all of them unless `allow_emergency` is false.
+    """
 
     count: int = 1
     role: str = ""
+    team: str = ""
     of_action: str = ""
     allow_emergency: bool = True
 
@@ -66,6 +71,18 @@ class ScanIs(Struct, frozen=True, kw_only=True, tag_field="type", tag="scan", fo
     allow_accepted: bool = True
 
 
+class Evidence(Struct, frozen=True, kw_only=True, tag_field="type", tag="evidence", forbid_unknown_fields=True):
+    """The evidence has something at each of these paths: not null, not empty."""
+
+    paths: list[str]
+
+
+class HookSays(Struct, frozen=True, kw_only=True, tag_field="type", tag="hook", forbid_unknown_fields=True):
+    """The system behind this webhook says yes to exactly this evidence. Asked last; no answer in time is no."""
+
+    webhook: str
+
+
 class Cel(Struct, frozen=True, kw_only=True, tag_field="type", tag="cel", forbid_unknown_fields=True):
     """The CEL expression gives true. It may use `evidence`, `approvals` and `now_ms`; `says` is what is said when it does not."""
 
@@ -73,7 +90,7 @@ class Cel(Struct, frozen=True, kw_only=True, tag_field="type", tag="cel", forbid
     says: str = ""
 
 
-Condition = MinApprovals | ApproverNotAuthor | Metric | SameHoldout | ScanIs | Cel
+Condition = MinApprovals | ApproverNotAuthor | Metric | SameHoldout | ScanIs | Evidence | HookSays | Cel
 
 
 class Judged(Struct, frozen=True, kw_only=True):
@@ -82,6 +99,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     approvers: list[str]  # principal ids
     labels: list[str]  # `user:ada`
     roles: list[list[str]]  # each approver's roles when they voted
+    teams: list[list[str]]  # and the groups they were in
     is_emergency: bool
 
 
@@ -89,6 +107,12 @@ def check_condition(condition: Condition, known_actions: frozenset[str]) -> None
     """Raises Invalid for a condition that cannot be judged."""
     if isinstance(condition, Cel) and len(condition.says) > COMMENT_LENGTH_MAX:
         raise Invalid(f"What an expression says is longer than {COMMENT_LENGTH_MAX} characters.", where="conditions")
+    if isinstance(condition, Evidence) and not (
+        1 <= len(condition.paths) <= PATHS_PER_CONDITION and all(0 < len(p) <= 256 for p in condition.paths)
+    ):
+        raise Invalid(f"Evidence names 1 to {PATHS_PER_CONDITION} paths of 1 to 256 characters.", where="conditions")
+    if isinstance(condition, HookSays) and not condition.webhook:
+        raise Invalid("A hook is named by its webhook.", where="conditions", hint="noria apply a Webhook first.")
     if isinstance(condition, MinApprovals) and not 1 <= condition.count <= APPROVERS_MAX:
         raise Invalid(f"count must be between 1 and {APPROVERS_MAX}.", where="conditions")
     if isinstance(condition, MinApprovals | ApproverNotAuthor) and condition.of_action not in {"", *known_actions}:
@@ -120,8 +144,11 @@ def _judge(condition: Condition, evidence: dict[str, Any], approvals: dict[str, 
         return _judge_author(evidence, approvals.get(condition.of_action, []))
     if isinstance(condition, Metric):
         return _judge_metric(condition, evidence)
-    if isinstance(condition, Cel):
-        return ""  # expressions.py judges it
+    if isinstance(condition, Evidence):
+        missing = [p for p in condition.paths if at_path(evidence, p) in (None, "", [], {})]
+        return f"the evidence lacks {', '.join(missing)}" if missing else ""
+    if isinstance(condition, Cel | HookSays):
+        return ""  # expressions.py and hooks.py judge them
     if isinstance(condition, ScanIs):
         return _judge_scan(condition, evidence)
     return _judge_holdout(condition, evidence)
@@ -136,13 +163,14 @@ def _judge_count(condition: MinApprovals, evidence: dict[str, Any], approvals: l
         who
         for a in approvals
         if not a.is_emergency
-        for who, roles in zip(a.approvers, a.roles, strict=True)
-        if not condition.role or condition.role in roles
+        for who, roles, teams in zip(a.approvers, a.roles, a.teams, strict=True)
+        if (not condition.role or condition.role in roles) and (not condition.team or condition.team in teams)
     }
     if len(people) >= condition.count:
         return ""
     what = "approval" if condition.count == 1 else "approvals"
     by = f" by somebody with the role {condition.role}" if condition.role else ""
+    by += f" by somebody of the team {condition.team}" if condition.team else ""
     return f"{condition.count} {what}{by} of digest {str(evidence['digest'])[:12]} needed, {len(people)} given"
 
 

@@ -55,9 +55,9 @@ def judge_expression(
     if evidence_bytes > EVIDENCE_BYTES:
         return f"the evidence is larger than {EVIDENCE_BYTES >> 10} KiB, too large for an expression"
     given = [
-        {"actor": label, "roles": roles, "is_emergency": a.is_emergency}
+        {"actor": label, "roles": roles, "teams": teams, "is_emergency": a.is_emergency}
         for a in approvals
-        for label, roles in zip(a.labels, a.roles, strict=True)
+        for label, roles, teams in zip(a.labels, a.roles, a.teams, strict=True)
     ]
     try:
         from cel_expr_python import cel

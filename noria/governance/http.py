@@ -8,10 +8,11 @@ from litestar import Response
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from noria.governance.approval_model import Approval, ApprovalRequest, Decision
+from noria.governance.approval_model import Approval, ApprovalRequest, Decision, OverrideReview
 from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
 from noria.governance.audit_model import AuditReport, AuditStatus, Checkpoint, ConsistencyProof, InclusionProof
+from noria.governance.notices import Notice, Notices
 from noria.governance.policies import Policies, spec_from
 from noria.governance.policy_model import (
     JudgedVerdict,
@@ -31,8 +32,10 @@ from noria.kernel.op import Op
 from noria.kernel.paging import Page
 
 
-def routes(policies: Policies, approvals: Approvals, audit: Audit, webhooks: Webhooks) -> Routes:
-    return [*_audit(audit), *_policies(policies), *_approvals(approvals), *_webhooks(webhooks)]
+def routes(
+    policies: Policies, approvals: Approvals, notices: Notices, audit: Audit, webhooks: Webhooks
+) -> Routes:  # fmt: skip
+    return [*_audit(audit), *_policies(policies), *_approvals(approvals, notices), *_webhooks(webhooks)]
 
 
 def _audit(audit: Audit) -> Routes:
@@ -78,9 +81,11 @@ def _audit(audit: Audit) -> Routes:
 
     @get("/api/v1/audit/exports/{size:int}/{part:str}", action="audit.export")
     def read_export(op: Op, size: int, part: str) -> Stream:
-        """A part of a copy of the first `size` facts: `events` (one leaf a line), `hashes`, `checkpoints`; or `ocsf`, `cloudevents`."""
-        parts = {"events": audit.export_lines, "hashes": audit.export_hashes, "checkpoints": audit.export_checkpoints,
-                 "ocsf": audit.export_ocsf, "cloudevents": audit.export_cloudevents}  # fmt: skip
+        """A part of a copy of the log: `events` (one leaf a line), `hashes`, `checkpoints`, `personal`; or `ocsf`, `cloudevents`."""
+        parts = {
+            "events": audit.export_lines, "hashes": audit.export_hashes, "checkpoints": audit.export_checkpoints,
+            "personal": audit.export_personal, "ocsf": audit.export_ocsf, "cloudevents": audit.export_cloudevents,
+        }  # fmt: skip
         op.require("audit.export")
         if part not in parts or size < 0:
             raise Invalid(f"An export has no part {part[:40]!r}.", where="part", hint="Parts: " + ", ".join(parts) + ".")
@@ -138,7 +143,7 @@ def _policies(policies: Policies) -> Routes:
     return [list_policies, read_policy, save_policy, delete_policy, try_policy, replay_policy, list_verdicts]
 
 
-def _approvals(approvals: Approvals) -> Routes:
+def _approvals(approvals: Approvals, notices: Notices) -> Routes:
     @get("/api/v1/approvals", action="approval.read")
     def list_approvals(
         op: Op, is_state: Annotated[str, QueryParameter(name="state")] = "", subject: str = "", limit: int | None = None,
@@ -174,12 +179,24 @@ def _approvals(approvals: Approvals) -> Routes:
         """Take a question back."""
         return approvals.withdraw(op, approval_id)
 
+    @post("/api/v1/approvals/{approval_id:str}/review", action="approval.decide")
+    def review_override(op: Op, approval_id: str, data: OverrideReview) -> Approval:
+        """Look at an emergency override afterwards, and say what was found. Refused to whoever did it or asked for it."""
+        op.can("approval.decide")
+        return approvals.review(op, approval_id, data.finding)
+
+    @get("/api/v1/notices", action="approval.read")
+    def list_notices(op: Op) -> Page[Notice]:
+        """What everybody should see at once: emergency overrides that nobody looked at yet, and an audit log that is not sealed."""
+        return Page(notices.notices(op))
+
     @post("/api/v1/approvals/{approval_id:str}/override", action="system.admin")
     def override(op: Op, approval_id: str, data: Decision) -> Approval:
         """Emergency: grant it alone, with a reason (the comment). Recorded as such for ever."""
         return approvals.override(op, approval_id, data.comment)
 
-    return [list_approvals, read_approval, request_approval, approve, reject, withdraw, override]
+    return [list_approvals, read_approval, request_approval, approve, reject, withdraw, override,
+            review_override, list_notices]  # fmt: skip
 
 
 def _webhooks(webhooks: Webhooks) -> Routes:

@@ -8,6 +8,7 @@ from typing import Any
 
 from noria.governance import audit_store
 from noria.kernel.db import Database
+from noria.kernel.personal import shown_rows
 
 FACTS_PER_BATCH = 1_000
 
@@ -31,6 +32,31 @@ def rows(db: Database, size: int) -> Iterator[dict[str, Any]]:
             return
         yield from rows
         at = rows[-1]["seq"]
+
+
+def rows_shown(db: Database, size: int) -> Iterator[dict[str, Any]]:
+    """The same rows with the personal values that are still there."""
+    at = 0
+    while at < size:
+        with db.read() as tx:
+            found = audit_store.raw_events(tx, at, upto=size, limit=FACTS_PER_BATCH)
+            shown = shown_rows(tx, found)
+        if not found:
+            return
+        yield from shown
+        at = found[-1]["seq"]
+
+
+def personal(db: Database, size: int) -> Iterator[dict[str, Any]]:
+    """The personal values that are still there beside the first `size` facts, in order."""
+    after = (0, "")
+    while True:
+        with db.read() as tx:
+            found = audit_store.personal(tx, after, upto=size, limit=FACTS_PER_BATCH)
+        if not found:
+            return
+        yield from found
+        after = (int(found[-1]["seq"]), str(found[-1]["field"]))
 
 
 def sealed_hashes(db: Database, size: int) -> Iterator[list[bytes]]:

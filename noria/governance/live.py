@@ -41,7 +41,14 @@ def verify_database(
         newest = max(notes, key=lambda n: n.size)
         hashes = [h for batch in leaves.sealed_hashes(db, newest.size) for h in batch]
         result = verify.verify_log(
-            leaves.leaves(db, newest.size), newest, verify.parse_key(public_key), hashes=hashes, checkpoints=notes
+            leaves.leaves(db, newest.size),
+            newest,
+            verify.parse_keys(public_key),
+            hashes=hashes,
+            checkpoints=notes,
+            personal=(
+                (int(r["seq"]), str(r["field"]), str(r["salt"]), str(r["value"])) for r in leaves.personal(db, newest.size)
+            ),
         )
         root = result.root
         if result.is_intact and _root(hashes) != newest.root:

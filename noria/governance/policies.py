@@ -14,14 +14,16 @@ import hashlib
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
 from noria.access.policy import ACTIONS
-from noria.governance import approval_store, policy_store, scan_store
+from noria.governance import approval_store, hooks, policy_store, scan_store
 from noria.governance.allowed import RULES
 from noria.governance.conditions import (
     EVIDENCE_BYTES,
     ApproverNotAuthor,
     Cel,
+    HookSays,
     Judged,
     MinApprovals,
     evidence_bytes,
@@ -44,13 +46,24 @@ from noria.governance.policy_model import (
     check_policy,
 )
 from noria.kernel.db import Database, Read, Write
-from noria.kernel.errors import Invalid, NotFound, TooMuch
+from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Op, Verdict
 from noria.kernel.paging import Page, check_limit, decode_token, encode_token
 
 SCAN_POLICY = "noria:scan"  # no rule that somebody wrote: their names hold no colon
 SCANNED_ACTIONS = frozenset({"endpoint.deploy", "model.score"})  # after which a model is read
+
+
+class Asking(Struct, frozen=True, kw_only=True):
+    """A hook that has to say something before an act; `is_new`: nobody asked it yet."""
+
+    key: str
+    policy: str
+    mode: str
+    webhook: str
+    question: dict[str, Any]
+    is_new: bool
 
 
 class Policies:
@@ -64,13 +77,17 @@ class Policies:
     def judge(self, op: Op, action: str, subject: Ref, evidence: dict[str, Any]) -> list[Verdict]:
         """What every enabled policy for `action` says. Called by `op.gate`; refusing is the kernel's part."""
         open_tx = self._db.writing()
+        asking: list[Asking] = []
         if open_tx is not None:
-            judged, digest, shown = self._verdicts(open_tx, op, action, subject, evidence)
+            judged, digest, shown = self._verdicts(open_tx, op, action, subject, evidence, asking)
         else:
             with self._db.read() as tx:
-                judged, digest, shown = self._verdicts(tx, op, action, subject, evidence)
+                judged, digest, shown = self._verdicts(tx, op, action, subject, evidence, asking)
         if not judged:
             return []
+        pending = [a for a in asking if a.policy in {v.policy for v in judged if not v.allowed}]
+        if pending and all(v.allowed or v.mode == "warn" or v.policy in {a.policy for a in pending} for v in judged):
+            self._ask(op, open_tx, pending)
 
         def keep(tx: Write) -> None:
             policy_store.add_verdicts(tx, op.workspace, judged)
@@ -89,8 +106,27 @@ class Policies:
                 keep(write)
         return [Verdict(policy=v.policy, allowed=v.allowed, reason=v.reason, mode=v.mode) for v in judged]
 
+    def _ask(self, op: Op, open_tx: Write | None, pending: list[Asking]) -> None:
+        """Nothing but hooks stands in the way: have them asked, and the act tried again. A policy that only warns is not waited for."""
+
+        def put(tx: Write) -> None:
+            for asked in pending:
+                if asked.is_new:
+                    hooks.ask(tx, asked.key, asked.webhook, asked.question, op.at_ms)
+
+        if open_tx is not None and open_tx.op is not None:
+            open_tx.keep(put)
+        else:
+            with self._db.write(op) as write:
+                put(write)
+        if waiting := [a for a in pending if a.mode == "enforce"]:
+            raise Unavailable(
+                f"The policy {waiting[0].policy} asks {waiting[0].webhook}.", retry_after_s=1,
+                hint="Try again in a moment; without a yes in time it is refused.",
+            )  # fmt: skip
+
     def _verdicts(
-        self, tx: Read, op: Op, action: str, subject: Ref, evidence: dict[str, Any]
+        self, tx: Read, op: Op, action: str, subject: Ref, evidence: dict[str, Any], asking: list[Asking]
     ) -> tuple[list[JudgedVerdict], str, bytes]:
         """The verdicts of the policies that apply, the digest of the evidence they are about, and the evidence."""
         evidence = _with_scan(tx, evidence)
@@ -117,6 +153,7 @@ class Policies:
                 reasons = [f"the evidence is no JSON of at most {EVIDENCE_BYTES >> 10} KiB"]
             else:
                 reasons = self._reasons(tx, op, policy, subject, evidence)
+                reasons = reasons or self._hooks(tx, op, policy, subject, evidence, digest, asking)
             reason = "; ".join(reasons)
             if reasons and policy.message:
                 reason += f" ({policy.message})"
@@ -157,7 +194,7 @@ class Policies:
                 approvals[of_action] = [
                     Judged(
                         approvers=[v.principal_id for v in a.votes], labels=[v.actor for v in a.votes],
-                        roles=[v.roles for v in a.votes], is_emergency=a.is_emergency,
+                        roles=[v.roles for v in a.votes], teams=[v.teams for v in a.votes], is_emergency=a.is_emergency,
                     )
                     for a in granted
                     if a.action in wanted and _is_about(a.subject, a.evidence, subject, evidence)
@@ -170,6 +207,34 @@ class Policies:
                 reason = judge_expression(condition.expression, evidence, size, approvals.get("", []), now_ms)
                 if reason:
                     reasons.append(f"{condition.says} ({reason})" if condition.says else reason)
+        return reasons
+
+    @staticmethod
+    def _hooks(
+        tx: Read, op: Op, policy: Policy, subject: Ref, evidence: dict[str, Any], digest: str, asking: list[Asking]
+    ) -> list[str]:  # fmt: skip
+        """Why hooks object: asked last, each about exactly this. What has to be asked first is added to `asking`."""
+        reasons = []
+        for condition in policy.conditions:
+            if not isinstance(condition, HookSays):
+                continue
+            key = hooks.key_of(policy.name, policy.version, condition.webhook, policy.action, subject, digest)
+            found = hooks.standing(tx, key, op.at_ms)
+            if found is None or found.state == "asked":
+                question = {
+                    "type": "policy.question", "policy": policy.name, "version": policy.version, "action": policy.action,
+                    "subject": str(subject), "actor": op.actor.label, "evidence": evidence, "evidence_digest": digest,
+                }  # fmt: skip
+                asking.append(
+                    Asking(
+                        key=key, policy=policy.name, mode=policy.mode, webhook=condition.webhook, question=question,
+                        is_new=found is None,
+                    )
+                )  # fmt: skip
+                reasons.append(f"{condition.webhook} is being asked")
+            elif found.state != "allowed":
+                said = "says no" if found.state == "refused" else "gave no answer, which counts as no"
+                reasons.append(f"{condition.webhook} {said}" + (f": {found.reason}" if found.reason else ""))
         return reasons
 
     # --- the rules --------------------------------------------------------------------------------------------------

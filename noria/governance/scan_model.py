@@ -55,7 +55,7 @@ class ModelVersionScanned(Fact):
     why: str = ""
 
 
-@fact("model_version.scan_accepted")
+@fact("model_version.scan_accepted", personal=("reason",))
 class ModelVersionScanAccepted(Fact):
     """An administrator takes what was found in these bytes, and said why."""
 

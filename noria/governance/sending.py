@@ -84,13 +84,14 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def send(
-    url: str, body: bytes, headers: dict[str, str], *, allow_private: bool, clock: Clock, resolve: Resolve = resolve
-) -> Answer:
+    url: str, body: bytes, headers: dict[str, str], *, allow_private: bool, clock: Clock, resolve: Resolve = resolve,
+    timeout_s: float = TIMEOUT_S,
+) -> Answer:  # fmt: skip
     """POST `body`. Raises Invalid (the address is not allowed: trying again is useless) or Unavailable (trying again may help)."""
     parts = urlsplit(check_url(url))
     host, is_tls = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
-    until_s = clock.monotonic_s() + TIMEOUT_S
+    until_s = clock.monotonic_s() + timeout_s
     addresses = resolve(host, port)
     refused = [a for a in addresses if not allow_private and not is_public(a)]
     if refused or not addresses:
@@ -99,7 +100,7 @@ def send(
             hint="An administrator can allow private addresses for this webhook: allow_private.",
         )  # fmt: skip
     try:
-        with socket.create_connection((addresses[0], port), timeout=TIMEOUT_S) as plain:
+        with socket.create_connection((addresses[0], port), timeout=timeout_s) as plain:
             # Certificates are checked for the name, not for the address that was connected to.
             stream = ssl.create_default_context().wrap_socket(plain, server_hostname=host) if is_tls else plain
             with stream:

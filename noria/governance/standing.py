@@ -11,7 +11,7 @@ from noria.governance import audit_store
 from noria.governance.anchors import Anchor
 from noria.governance.keys import MODEL_KEY, load_public
 from noria.governance.live import verify_database
-from noria.governance.verify import Unreadable, parse_key
+from noria.governance.verify import Unreadable, parse_keys
 from noria.governance.verify_model import read_statement
 from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database
@@ -43,11 +43,10 @@ class Standing:
             text = tx.scalar("select envelope from attestation where version_id = :id", id=version_id)
         if text is None:
             return None, "is not signed"
-        keys = [line for line in load_public(self._home, MODEL_KEY).splitlines() if line.strip()]
-        wrong = "cannot be verified: the public key is missing"
-        for key in keys:  # newest first; what an older key signed stands
-            try:
-                return read_statement(json.loads(str(text)), parse_key(key)), ""
-            except (Unreadable, ValueError) as error:
-                wrong = f"does not verify: {error}"
-        return None, wrong
+        public = load_public(self._home, MODEL_KEY)
+        if not public:
+            return None, "cannot be verified: the public key is missing"
+        try:
+            return read_statement(json.loads(str(text)), parse_keys(public)), ""  # what an older key signed stands
+        except (Unreadable, ValueError) as error:
+            return None, f"does not verify: {error}"

@@ -11,6 +11,8 @@ What is checked, and what it means:
   - If not, the first bad one is named. `hashes.txt` (one leaf hash a line), when it lies beside the export, gives the exact
     place: its own root is compared with the signed one, so it is believed only when the signature covers it. Without it,
     numbering and the older signed checkpoints in `checkpoints.jsonl` narrow the place down.
+  - Of a personal value a fact holds `personal:sha256:` and SHA-256(salt ‖ value). `personal.jsonl`, when it lies beside the export,
+    has salt and value of those that were not erased; each is compared.
 
 Ed25519 verification follows the Python reference code of RFC 8032, section 6 (points in extended homogeneous coordinates).
 Exit code: 0 intact, 1 not intact, 2 the input cannot be read.
@@ -234,6 +236,11 @@ def parse_key(text: str) -> Key:
     return Key(name, ident, data[1:])
 
 
+def parse_keys(text: str) -> list[Key]:
+    """Read public keys, one a line: the one that signs now first, then those it took the place of. Raises Unreadable."""
+    return [parse_key(line) for line in text.splitlines() if line.strip()] or [parse_key(text)]
+
+
 def parse_note(text: str) -> Note:
     """Read a signed checkpoint. Raises Unreadable."""
     body, blank, rest = text.partition("\n\n")
@@ -268,7 +275,7 @@ def is_signed(note: Note, key: Key) -> bool:
 class Fault(NamedTuple):
     """Something wrong. `at` is the index of the first bad leaf; the fact with number `seq` has index `seq - 1`."""
 
-    kind: str  # signature, edited, removed, inserted, moved, cut, extra, numbering, changed, clock
+    kind: str  # signature, key, edited, removed, inserted, moved, cut, extra, numbering, changed, clock, personal, erased
     at: int | None
     message: str
 
@@ -286,21 +293,22 @@ class Result(NamedTuple):
 def verify_log(
     leaves: Iterable[bytes],
     note: Note,
-    key: Key,
+    keys: Sequence[Key],
     *,
     hashes: Sequence[bytes] | None = None,
     checkpoints: Sequence[Note] = (),
+    personal: Iterable[tuple[int, str, str, str]] | None = None,
     clock_back_ms: int = CLOCK_BACK_MS,
 ) -> Result:
     """Compare facts with the checkpoint that was signed over them, and name the first bad one.
 
-    `leaves`: the lines, in order. `hashes`: the leaf hashes as they were sealed. `checkpoints`: older ones, used to narrow
-    down a change that `hashes` cannot place.
+    `leaves`: the lines, in order. `keys`: those one trusts, the newest first. `hashes`: the leaf hashes as they were sealed.
+    `checkpoints`: older ones, used to narrow down a change that `hashes` cannot place, and to follow a key that was replaced.
+    `personal`: values beside the facts as (fact, field, salt, value), of which the facts hold only hashes; None: not looked at.
     """
     faults: list[Fault] = []
     warnings: list[Fault] = []
-    if not is_signed(note, key):
-        faults.append(Fault("signature", None, f"The checkpoint is not signed by the key {key.name}+{key.id.hex()}."))
+    rotations, commitments = list[Rotation](), dict[tuple[int, str], str]()
     tree, got, numbering, roots = Tree(), list[bytes](), None, {c.size: c.root for c in checkpoints}
     good_upto, bad_upto, latest_ms = 0, None, 0
     for index, leaf in enumerate(leaves):
@@ -309,6 +317,10 @@ def verify_log(
             tree.append(got[-1])
             if (expected := roots.get(tree.size)) is not None and bad_upto is None:
                 good_upto, bad_upto = (tree.size, None) if tree.root() == expected else (good_upto, tree.size)
+            if personal is not None and COMMITMENT in leaf:
+                commitments |= _commitments(leaf)
+            if ROTATED in leaf and (rotation := _rotation(leaf, index)):
+                rotations.append(rotation)
         seq, at_ms = _numbers(leaf)
         if numbering is None and seq != index + 1:
             numbering = Fault("numbering", index, f"Line {index + 1} holds fact {seq}; fact {index + 1} was expected.")
@@ -317,12 +329,112 @@ def verify_log(
                 text = f"The clock went back by {(latest_ms - at_ms) / 1000:.0f} s at fact {index + 1}."
                 warnings.append(Fault("clock", index, text))
             latest_ms = max(latest_ms, at_ms)
+    beside = _compare_personal(personal or (), commitments)
+    warnings += [f for f in beside if f.kind == "erased"]
     is_root_right = len(got) >= note.size and tree.root() == note.root
+    signing = _judge_signature(note, keys, rotations, [c for c in checkpoints if c.size <= good_upto])
+    (faults if signing and signing.kind == "signature" else warnings).extend([signing] if signing else [])
     if not is_root_right or numbering:
         faults.append(_place(got, note, hashes, numbering, (good_upto, bad_upto)))
     elif len(got) > note.size:
         faults.append(Fault("extra", note.size, f"Facts after number {note.size} are not covered by the checkpoint."))
+    faults += [f for f in beside if f.kind == "personal"]
     return Result(not faults, note.size, tree.root().hex(), faults, warnings)
+
+
+COMMITMENT = b"personal:sha256:"
+
+
+def _commitments(leaf: bytes) -> dict[tuple[int, str], str]:
+    """The hashes of personal values in a fact, by (fact, field)."""
+    try:
+        fact = json.loads(leaf)
+        seq, data, prefix = int(fact["seq"]), json.loads(fact["data"]), COMMITMENT.decode()
+        return {(seq, k): v for k, v in data.items() if isinstance(v, str) and v.startswith(prefix)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _compare_personal(values: Iterable[tuple[int, str, str, str]], commitments: dict[tuple[int, str], str]) -> list[Fault]:
+    """The values that are not those that were committed to; and how many were erased."""
+    faults = []
+    for seq, field, salt, value in values:
+        wanted = commitments.pop((seq, field), "")
+        if wanted != COMMITMENT.decode() + hashlib.sha256(bytes.fromhex(salt) + value.encode()).hexdigest():
+            faults.append(
+                Fault("personal", seq - 1, f"The value of {field} beside fact {seq} is not the one that was said.")
+            )
+    if commitments:
+        first = min(commitments)[0]
+        faults.append(Fault("erased", first - 1, f"Personal values erased: {len(commitments)}, the first at fact {first}."))
+    return faults
+
+
+class Rotation(NamedTuple):
+    """A fact that one key took the place of another. `is_lost`: the old one could not sign that any more."""
+
+    at: int
+    old: str
+    new: str
+    is_lost: bool
+
+
+ROTATED = b'"kind":"key.rotated"'
+
+
+def _rotation(leaf: bytes, index: int) -> Rotation | None:
+    """The change of the log's key that a leaf tells of; None when it is of another key."""
+    try:
+        fact = json.loads(leaf)
+        data = json.loads(fact["data"])
+        if fact["kind"] != "key.rotated" or fact["subject"] != "key:audit":
+            return None
+        parse_key(data["old"]), parse_key(data["new"])
+        return Rotation(index, data["old"], data["new"], bool(data["lost"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # no fact that was written here; the root tells
+
+
+def _judge_signature(
+    note: Note, keys: Sequence[Key], rotations: list[Rotation], checkpoints: Sequence[Note]
+) -> Fault | None:
+    """What is wrong with who signed `note`: a fault, something to look at, or None.
+
+    The key that has to sign a checkpoint is the one that the log itself names for that size. It is trusted when it was given, or when
+    a trusted one handed over to it: some checkpoint after the change is signed by both. Of several given keys each may hand over
+    to the one before it only, so that an old key that leaked cannot hand over to a stranger's.
+    """
+    given = [str(key) for key in keys]
+    trusted, active = set(given), None
+    for rotation in rotations:
+        active = rotation.new
+        old, new = parse_key(rotation.old), parse_key(rotation.new)
+        place = given.index(rotation.old) if rotation.old in given else 0
+        is_expected = place == 0 or given[place - 1] == rotation.new
+        both = [c for c in [note, *checkpoints] if c.size > rotation.at and is_signed(c, old) and is_signed(c, new)]
+        if rotation.old in trusted and is_expected and both:
+            trusted.add(rotation.new)
+    if active is None:
+        signer = next((key for key in keys if is_signed(note, key)), None)
+        if signer is None:
+            names = " or ".join(f"{key.name}+{key.id.hex()}" for key in keys)
+            return Fault("signature", None, f"The checkpoint is not signed by the key {names}.")
+        if signer != keys[0]:
+            return Fault(
+                "key", note.size, f"The checkpoint is signed by {signer.name}+{signer.id.hex()}, which was replaced since."
+            )
+        return None
+    wanted = parse_key(active)
+    if not is_signed(note, wanted):
+        return Fault(
+            "signature", None, f"The checkpoint is not signed by {wanted.name}+{wanted.id.hex()}, the key of its time."
+        )
+    if active not in trusted:
+        return Fault(
+            "signature", None, f"The key {wanted.name}+{wanted.id.hex()} signed, and no key that you gave handed over to it."
+        )
+    lost = next((r for r in rotations if r.is_lost), None)
+    return Fault("key", lost.at, f"The key was lost and replaced at fact {lost.at + 1}.") if lost else None
 
 
 def _numbers(leaf: bytes) -> tuple[object, int | None]:
@@ -401,17 +513,32 @@ def read_checkpoints(path: Path) -> list[Note]:
         raise Unreadable(f"{path} is not a list of checkpoints") from cause
 
 
+def read_personal(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """A file with the personal values beside facts, one a line. Raises Unreadable."""
+    try:
+        for line in read_lines(path):
+            found = json.loads(line)
+            bytes.fromhex(found["salt"])
+            yield int(found["seq"]), str(found["field"]), found["salt"], str(found["value"])
+    except (ValueError, KeyError, TypeError) as cause:
+        raise Unreadable(f"{path} is not a list of personal values") from cause
+
+
 def verify_files(
     events: Path, checkpoint: Path, pub: Path, *, hashes: Path | None = None, checkpoints: Path | None = None
 ) -> Result:
-    """Verify an export; `hashes.txt` and `checkpoints.jsonl` beside `events` are used when they exist."""
-    key, note = parse_key(pub.read_text()), parse_note(checkpoint.read_text())
+    """Verify an export; `hashes.txt`, `checkpoints.jsonl` and `personal.jsonl` beside `events` are used when they exist."""
+    keys, note = parse_keys(pub.read_text()), parse_note(checkpoint.read_text())
     hashes = hashes or _beside(events, "hashes.txt")
     checkpoints = checkpoints or _beside(events, "checkpoints.jsonl")
     older = [
         c for c in (read_checkpoints(checkpoints) if checkpoints else []) if c.size <= note.size and c.origin == note.origin
     ]
-    return verify_log(read_lines(events), note, key, hashes=read_hashes(hashes) if hashes else None, checkpoints=older)
+    personal = _beside(events, "personal.jsonl")
+    return verify_log(
+        read_lines(events), note, keys, hashes=read_hashes(hashes) if hashes else None, checkpoints=older,
+        personal=read_personal(personal) if personal else None,
+    )  # fmt: skip
 
 
 def _beside(path: Path, name: str) -> Path | None:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from noria.governance.verify import Key, Unreadable, ed25519_verify, parse_key
+    from noria.governance.verify import Key, Unreadable, ed25519_verify, parse_keys
 except ImportError:  # a copy of the two files, without Noria
-    from verify import Key, Unreadable, ed25519_verify, parse_key  # type: ignore[import-not-found,no-redef]
+    from verify import Key, Unreadable, ed25519_verify, parse_keys  # type: ignore[import-not-found,no-redef]
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -34,15 +34,16 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def read_statement(envelope: dict[str, Any], key: Key) -> dict[str, Any]:
-    """The statement in an envelope that `key` signed. Raises Unreadable."""
+def read_statement(envelope: dict[str, Any], keys: Sequence[Key]) -> dict[str, Any]:
+    """The statement in an envelope that one of `keys` signed. Raises Unreadable."""
     try:
         payload = base64.b64decode(envelope["payload"], validate=True)
         signatures = [base64.b64decode(s["sig"], validate=True) for s in envelope["signatures"]]
         kind = envelope["payloadType"]
     except (KeyError, TypeError, ValueError, binascii.Error) as cause:
         raise Unreadable("the envelope cannot be read; it has payload, payloadType and signatures") from cause
-    if kind != PAYLOAD_TYPE or not any(ed25519_verify(key.public, pae(kind, payload), s) for s in signatures):
+    signed = [(key, s) for key in keys for s in signatures if ed25519_verify(key.public, pae(kind, payload), s)]
+    if kind != PAYLOAD_TYPE or not signed:
         raise Unreadable("the envelope is not signed by this key, or was changed since")
     try:
         statement = json.loads(payload)
@@ -56,7 +57,11 @@ def read_statement(envelope: dict[str, Any], key: Key) -> dict[str, Any]:
 
 def compare(statement: dict[str, Any], found: dict[str, str]) -> list[str]:
     """What differs between the signed files and those `found` (path → SHA-256), as sentences."""
-    signed = {s["name"]: s["digest"]["sha256"] for s in statement["subject"]}
+    return differences({s["name"]: s["digest"]["sha256"] for s in statement["subject"]}, found)
+
+
+def differences(signed: dict[str, str], found: dict[str, str]) -> list[str]:
+    """The same, of the signed files themselves."""
     faults = [f"{path} is missing" for path in sorted(signed.keys() - found.keys())]
     faults += [f"{path} was not signed" for path in sorted(found.keys() - signed.keys())]
     return faults + [f"{path} was changed" for path in sorted(signed.keys() & found.keys()) if signed[path] != found[path]]
@@ -85,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pub", type=Path, required=True, help="the public key, from a place you trust")
     args = parser.parse_args(argv)
     try:
-        statement = read_statement(json.loads(args.envelope.read_text()), parse_key(args.pub.read_text()))
+        statement = read_statement(json.loads(args.envelope.read_text()), parse_keys(args.pub.read_text()))
     except (OSError, ValueError) as error:
         sys.stdout.write(f"Not verified: {error}.\n")
         return 2

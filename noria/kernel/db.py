@@ -30,6 +30,7 @@ from noria.kernel.errors import Invalid, Unavailable
 from noria.kernel.facts import check_fact
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
+from noria.kernel.personal import committed
 from noria.kernel.turns import BUSY_TIMEOUT_S, SQLITE_FULL, Turns, storage_full
 from noria.kernel.wakeups import Wakeups
 
@@ -81,12 +82,18 @@ class Read:
     def all(self, type_: type[S], sql: str, /, **params: Any) -> list[S]:
         """Every row, as `type_`; columns of non-scalar fields are decoded from JSON."""
         columns, found = self._fetch(sql, params)
-        return [_convert(dict(zip(columns, row, strict=True)), type_) for row in found]
+        read = [_convert(dict(zip(columns, row, strict=True)), type_) for row in found]
+        when_read: Callable[[Read, list[S]], list[S]] | None = getattr(type_, "__when_read__", None)
+        return when_read(self, read) if when_read else read
 
     def one(self, type_: type[S], sql: str, /, **params: Any) -> S | None:
         """The first row as `type_`, or None."""
         columns, found = self._fetch(sql, params, most=1)
-        return _convert(dict(zip(columns, found[0], strict=True)), type_) if found else None
+        if not found:
+            return None
+        read = _convert(dict(zip(columns, found[0], strict=True)), type_)
+        when_read: Callable[[Read, list[S]], list[S]] | None = getattr(type_, "__when_read__", None)
+        return when_read(self, [read])[0] if when_read else read
 
     def scalar(self, sql: str, /, **params: Any) -> Any:
         """The first column of the first row, or None."""
@@ -140,6 +147,7 @@ class Write(Read):
         super().__init__(connection)
         self.op = op
         self._facts: list[tuple[str, str, str]] = []
+        self._personal: list[dict[str, Any]] = []  # values beside them, each with the place of its fact in the list
         self._after: list[Callable[[], None]] = []
         self._kept: list[Callable[[Write], None]] = []
 
@@ -161,7 +169,9 @@ class Write(Read):
     def emit(self, kind: str, subject: Ref, /, **data: Any) -> None:
         """Record a fact; it is inserted at the end of this transaction, or not at all."""
         assert self.op is not None, "a fact needs an actor; open the transaction with an operation"
-        self._facts.append((kind, str(subject), js(check_fact(kind, data))))
+        kept, beside = committed(kind, check_fact(kind, data))
+        self._personal += [{"place": len(self._facts), **value} for value in beside]
+        self._facts.append((kind, str(subject), js(kept)))
 
     def link(self, src: Ref, kind: str, dst: Ref, *, protects: bool = False) -> None:
         """Record `src –kind→ dst`; a protecting edge keeps `dst` from being deleted."""
@@ -201,6 +211,13 @@ class Write(Read):
                 for i, (kind, subject, data) in enumerate(self._facts)
             ],
         )  # fmt: skip
+        self.many(
+            "insert into event_personal (seq, field, salt, value) values (:seq, :field, :salt, :value)",
+            [
+                {"seq": first + v["place"], "field": v["field"], "salt": v["salt"], "value": v["value"]}
+                for v in self._personal
+            ],
+        )
         return True
 
 

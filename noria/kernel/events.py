@@ -17,6 +17,7 @@ from msgspec import Struct
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid
 from noria.kernel.facts import FACTS
+from noria.kernel.personal import shown
 
 log = logging.getLogger("noria.events")
 
@@ -27,6 +28,8 @@ KEEP_S = 1.0  # How much of what a subscriber was told a crash may have it told 
 
 class Event(Struct, frozen=True, kw_only=True):
     """One fact. `cause` is the `seq` of the fact that led here."""
+
+    __when_read__ = staticmethod(shown)  # whoever reads facts sees the personal values that were not erased
 
     seq: int
     at_ms: int

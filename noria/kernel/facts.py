@@ -14,16 +14,23 @@ class Fact(Struct, kw_only=True):
 
 
 FACTS: dict[str, type[Fact]] = {}
+PERSONAL: dict[str, tuple[str, ...]] = {}  # fields that may say something about a person; see personal.py
 F = TypeVar("F", bound=type[Fact])
 
 
-def fact(kind: str) -> Callable[[F], F]:
-    """Declare a kind of event: `noun.past_tense`. The catalogue in tests/approval/ lists them all."""
+def fact(kind: str, *, personal: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Declare a kind of event: `noun.past_tense`. The catalogue in tests/approval/ lists them all.
+
+    `personal`: its text fields that may say something about a person: names, addresses, free text.
+    """
 
     def declare(data: F) -> F:
         if kind in FACTS and FACTS[kind] is not data:
             raise AssertionError(f"the fact {kind} is declared twice")
+        assert set(personal) <= set(data.__struct_fields__), f"the fact {kind} has no such fields: {personal}"
         FACTS[kind] = data
+        if personal:
+            PERSONAL[kind] = personal
         return data
 
     return declare

@@ -58,6 +58,12 @@ class Authorizer(Protocol):
         """Refs of the scopes on which `actor` may do `action`; None means everywhere."""
         ...
 
+    watched: frozenset[str]  # actions that are to be heard of when they are allowed: they show what is in a thing
+
+    def note_read(self, op: Op, action: str, on: Ref) -> None:
+        """Somebody is about to be shown what is in `on`."""
+        ...
+
 
 class Gatekeeper(Protocol):
     """Answers whether policy objects to an act, given evidence. The governance slice implements it."""
@@ -93,7 +99,12 @@ class Op:
     def can(self, action: str, on: Ref | None = None) -> bool:
         """May the actor do `action` on `on` (None: anywhere in the workspace)?"""
         self.asked.add(action)
-        return self.actor.kind == "system" or self._authorizer.allows(self.actor, self.workspace, action, on)
+        if self.actor.kind == "system":
+            return True
+        is_allowed = self._authorizer.allows(self.actor, self.workspace, action, on)
+        if is_allowed and on is not None and action in self._authorizer.watched:
+            self._authorizer.note_read(self, action, on)
+        return is_allowed
 
     def require(self, action: str, on: Ref | None = None) -> None:
         """Raises Unauthenticated for nobody, Forbidden for somebody without the right."""

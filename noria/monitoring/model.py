@@ -295,7 +295,7 @@ class MonitorRemoved(Fact):
     endpoint: str
 
 
-@fact("monitor.muted")
+@fact("monitor.muted", personal=("reason",))
 class MonitorMuted(Fact):
     """A monitor opens no alert until a time; its windows are judged all the same."""
 

@@ -16,11 +16,10 @@ from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.op import Op
 from noria.kernel.paging import PAGE_LIMIT_MAX, check_limit
 from noria.registry import prompts
-from noria.registry.model import Changes, Model, ModelVersion, NewModel
+from noria.registry.model import STAGE_TAG, Changes, Model, ModelVersion, NewModel
 from noria.registry.service import VERSIONS_PER_SEARCH, Registry
 from noria.registry.sources import VERSION_FOLDER
 
-STAGE_TAG = "mlflow.stage"
 STAGES = ("None", "Staging", "Production", "Archived")
 MODELS_PER_PAGE, MODELS_MAX = 100, 1_000  # MLflow's default and limit
 VERSIONS_MAX = 200_000  # MLflow's limit; above VERSIONS_PER_SEARCH, its default, an answer is a page of so many
@@ -399,10 +398,11 @@ def _check_stage(text: str) -> str:
 
 def _transition(registry: Registry, op: Op, data: Transition) -> ModelVersion:
     stage, number = _check_stage(data.stage), _number(data.version)
+    if data.archive_existing_versions and stage not in ("Staging", "Production"):
+        raise Invalid("Only Staging and Production push other versions out.", where="archive_existing_versions")
+    moved = registry.change_version(op, data.name, number, Changes(tags={STAGE_TAG: stage}))  # first: policy may object
     if data.archive_existing_versions:
-        if stage not in ("Staging", "Production"):
-            raise Invalid("Only Staging and Production push other versions out.", where="archive_existing_versions")
         for other in registry.versions(op, data.name, limit=PAGE_LIMIT_MAX).items:
             if other.number != number and _stage(other) == stage:
                 registry.change_version(op, data.name, other.number, Changes(tags={STAGE_TAG: "Archived"}))
-    return registry.change_version(op, data.name, number, Changes(tags={STAGE_TAG: stage}))
+    return moved

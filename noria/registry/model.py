@@ -29,6 +29,8 @@ PROMPT_TAG = "mlflow.prompt.is_prompt"
 TEXT_TAG = "mlflow.prompt.text"
 TYPE_TAG = "_mlflow_prompt_type"
 FIXED_TAGS = (PROMPT_TAG, TEXT_TAG, TYPE_TAG)
+STAGE_TAG = "mlflow.stage"  # the older MLflow's way of saying which version is used
+GATED_STAGES = ("Staging", "Production")  # a move to these asks policy as the move of an alias of that name does
 _ALIAS = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_\-.]{0,254}\Z")
 _NOT_AN_ALIAS = re.compile(r"^(?:latest|v?\d+|[0-9a-f]{32})\Z", re.IGNORECASE)
 
@@ -265,7 +267,7 @@ class ModelVersionUpdated(Fact):
     prompt: bool = False
 
 
-@fact("model_version.promoted")
+@fact("model_version.promoted", personal=("reason",))
 class ModelVersionPromoted(Fact):
     """An alias now names this version; `was` is the number it named before."""
 
@@ -278,7 +280,7 @@ class ModelVersionPromoted(Fact):
     prompt: bool = False
 
 
-@fact("model_version.demoted")
+@fact("model_version.demoted", personal=("reason",))
 class ModelVersionDemoted(Fact):
     """An alias that named this version was taken away."""
 

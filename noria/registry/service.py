@@ -8,7 +8,7 @@ Invariant: every way to move an alias ends in `_move`, behind one permission and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -28,6 +28,8 @@ from noria.registry.imports import Imports
 from noria.registry.mlmodel import describe
 from noria.registry.model import (
     FILES_PER_VERSION,
+    GATED_STAGES,
+    STAGE_TAG,
     Alias,
     AliasMove,
     Changes,
@@ -224,6 +226,7 @@ class Registry:
             )  # fmt: skip
             store.add_version(tx, model_id, made, files)
             self.link(tx, made)
+            self._gate_stage(tx, op, msgspec.structs.replace(made, tags={}), made.tags)
             tx.emit(
                 "model_version.created", made.ref, model=model, number=made.number, run_id=run_id, digest=made.digest,
                 source=source, description=description, tags=dict(made.tags),
@@ -402,6 +405,7 @@ class Registry:
         with self._db.write(op) as tx:
             found = store.version(tx, model, number)
             check_fixed(found.tags, changes.tags)
+            self._gate_stage(tx, op, found, changes.tags)
             store.touch_version(tx, found.id, at_ms=op.at_ms)
             if changes.description is not None:
                 check_description(changes.description)
@@ -508,6 +512,12 @@ class Registry:
                     generation=generation, reason=reason, prompt=is_prompt(version.tags),
                 )  # fmt: skip
             return now
+
+    def _gate_stage(self, tx: Read, op: Op, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
+        """A stage of MLflow is a tag, and says which version is used: policy is asked, whichever way the tag is set."""
+        stage = tags.get(STAGE_TAG)
+        if stage in GATED_STAGES and version.tags.get(STAGE_TAG) != stage:
+            op.gate("model.promote", version.ref, self._evidence(tx, op, version, stage))
 
     def _evidence(self, tx: Read, op: Op, version: ModelVersion, alias: str, *, removes: bool = False) -> dict[str, Any]:
         """What a policy sees of a promotion, read in the transaction that promotes. See governance/policies.py."""

@@ -60,11 +60,12 @@ def test_everything_but_true_refuses(expression: str, evidence: dict[str, Any]) 
 
 
 def test_true_opens() -> None:
-    approvals = [Judged(approvers=["p"], labels=["user:bea"], roles=[["risk"]], is_emergency=False)]
+    approvals = [Judged(approvers=["p"], labels=["user:bea"], roles=[["risk"]], teams=[["eu"]], is_emergency=False)]
     for expression in (
         "true",
         "approvals.size() == 1",
         "approvals[0].actor == 'user:bea'",
+        "'eu' in approvals[0].teams",
         "now_ms > 5",
         "evidence.a.b[1] == 2",
     ):

@@ -228,14 +228,14 @@ def test_another_holdout_is_no_comparison() -> None:
 
 def test_counting_people() -> None:
     two = [
-        Judged(approvers=["1"], labels=["user:a"], roles=[["approver"]], is_emergency=False),
-        Judged(approvers=["1"], labels=["user:a"], roles=[["approver"]], is_emergency=False),
+        Judged(approvers=["1"], labels=["user:a"], roles=[["approver"]], teams=[[]], is_emergency=False),
+        Judged(approvers=["1"], labels=["user:a"], roles=[["approver"]], teams=[[]], is_emergency=False),
     ]
     assert reasons(MinApprovals(count=2), approvals=two), "one person twice is one person"
-    other = Judged(approvers=["2"], labels=["user:b"], roles=[["admin"]], is_emergency=False)
+    other = Judged(approvers=["2"], labels=["user:b"], roles=[["admin"]], teams=[[]], is_emergency=False)
     assert not reasons(MinApprovals(count=2), approvals=[*two, other])
     assert reasons(MinApprovals(count=2, role="approver"), approvals=[*two, other])
-    emergency = [Judged(approvers=["1"], labels=["user:a"], roles=[[]], is_emergency=True)]
+    emergency = [Judged(approvers=["1"], labels=["user:a"], roles=[[]], teams=[[]], is_emergency=True)]
     assert not reasons(MinApprovals(count=2), approvals=emergency)
     assert reasons(MinApprovals(count=2, allow_emergency=False), approvals=emergency)
     assert reasons(MinApprovals(), EVIDENCE | {"digest": ""}, approvals=two)

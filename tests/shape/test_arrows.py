@@ -35,11 +35,10 @@ EXCEPTIONS = {
         for module in ("batches", "fetched", "frames", "intact", "loader", "rows", "segments")
     },
     ("noria.cli.audit", "noria.governance.verify"): "the offline verifier: one file, the standard library only",
-    ("noria.cli.model", "noria.governance.verify"): "the offline verifier of models: two files, the standard library only",
-    (
-        "noria.cli.model",
-        "noria.governance.verify_model",
-    ): "the offline verifier of models: two files, the standard library only",
+    ("noria.cli.model_supply", "noria.governance.verify"): "the offline verifier of models: the standard library only",
+    ("noria.cli.model_supply", "noria.governance.verify_model"): "the offline verifier of models: the standard library only",
+    ("noria.cli.model_supply", "noria.governance.signatures"): "signs and verifies files here, without a server",
+    ("noria.cli.model_supply", "noria.governance.keys"): "signs with a key of one's own",
     ("noria.cli.doctor", "noria.migrations"): "compares the schema without changing it",
     ("noria.serving.gateway", "noria.access.tokens"): "the form of a token, a leaf: the gateway checks tokens from memory",
     ("noria.serving.gateway", "noria.config"): "a process of its own, wired in its main()",

@@ -3,6 +3,8 @@ somebody was faster, and no file does anything."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -251,3 +253,65 @@ def test_models_and_versions_pass_axe(chromium: Any, told: Told, theme: str) -> 
         found += complaints(page, place)
     page.context.close()
     assert not found
+
+
+def shot(page: Any, name: str) -> None:
+    """Pictures in both themes, for people, when NORIA_SHOTS names a folder."""
+    folder = os.environ.get("NORIA_SHOTS")
+    for theme in ("light", "dark") if folder else ():
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_timeout(600)  # colours change slowly
+        page.screenshot(path=f"{folder}/{name}-{theme}.png")
+    if folder:
+        page.emulate_media(color_scheme="light")
+        page.wait_for_timeout(600)
+
+
+def test_an_approval_is_looked_at_with_its_evidence_and_an_override_is_told_to_everybody(page: Any, told: Told) -> None:
+    version = told.http.get("/api/v1/models/churn/versions/3").json()["version"]
+    evidence = {
+        "model": "churn", "version": 3, "champion": 2, "evaluation": {"split": "test", "metrics": {"auc": 0.91, "log_loss": 0.31}},
+        "champion_evaluation": {"split": "test", "metrics": {"auc": 0.88, "log_loss": 0.35}},
+    }  # fmt: skip
+    asked = {"subject": f"model_version:{version['id']}", "action": "model.promote", "digest": version["digest"],
+             "evidence": evidence, "comment": "holds on every airport"}  # fmt: skip
+    made = told.http.post("/api/v1/approvals", json=asked).json()
+    page.goto("/approvals")
+    page.get_by_role("button", name="Look at it…").click()
+    page.wait_for_selector("table[aria-label=Numbers] tbody tr >> text=log_loss")
+    assert [row[:3] for row in rows(page, "Numbers")] == [["auc", "0.91", "0.88"], ["log_loss", "0.31", "0.35"]]
+    page.wait_for_selector("text=Against the champion @2")
+    page.wait_for_selector("text=“holds on every airport” >> nth=0", state="attached")
+    shot(page, "approval")
+    assert not complaints(page, "approval")
+
+    override = told.http.post(f"/api/v1/approvals/{made['id']}/override", json={"comment": "INC-42: scoring is down"})
+    assert override.status_code == 200
+    page.goto("/models/churn")
+    page.wait_for_selector(".banner >> text=went past the approval of model.promote")
+    shot(page, "banner")
+    page.get_by_role("link", name="Look at it").click()
+    page.wait_for_selector("text=Somebody else has to look at it")
+    shot(page, "override")
+    assert not complaints(page, "override")
+    told.http.post(f"/api/v1/approvals/{made['id']}/review", json={"finding": "x"})
+
+
+def test_a_fact_is_proved_in_the_browser_and_the_log_is_narrowed(page: Any, told: Told) -> None:
+    told.app.audit.seal()
+    page.goto("/audit?kinds=model_version.created")
+    page.wait_for_selector("table[aria-label=Facts] tbody tr")
+    assert {row[2] for row in rows(page, "Facts")} == {"model_version.created"}
+    page.locator("table[aria-label=Facts] tbody tr button.mono").first.click()
+    page.get_by_role("button", name="Prove that it is in the signed log").click()
+    page.wait_for_selector("text=Worked out in this browser")
+    shot(page, "proof")
+    assert not complaints(page, "proof")
+    page.goto("/audit?to=2001-01-01")
+    page.wait_for_selector("text=Nothing in the record matches.")
+    page.goto("/models/churn/3")
+    page.wait_for_selector("text=Bill of materials")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Bill of materials").click()
+    assert json.loads(downloading.value.path().read_text())["bomFormat"] == "CycloneDX"
+    shot(page, "version")

@@ -6,6 +6,7 @@ import { Wheel } from './wheel.js';
 import { Toasts } from './toast.js';
 import { Palette } from './palette.js';
 import { Dialog } from './dialog.js';
+import { Notices } from './notices.js';
 import { useCommands, useResource } from './use.js';
 import { KEYS } from '../lib/commands.js';
 import { density, inboxReads, me, online, openAlerts, railClosed, theme, zone } from '../lib/store.js';
@@ -60,7 +61,7 @@ export function Shell({ nav, go, children }) {
         ${me.value && html`<div class="who" title=${me.value.name}><${Icon} name="user" /><span class="label truncate">${me.value.display_name || me.value.name}</span></div>`}
       </div>
     </nav>
-    <main>${children}</main>
+    <main><${Notices} />${children}</main>
     ${palette && html`<${Palette} onClose=${() => setPalette(false)} go=${go} />`}
     ${keys && html`<${Dialog} title="Keyboard" onClose=${() => setKeys(false)}><dl class="kv">${KEYS.filter(([, , what]) => what).map(([k, , what]) => [html`<dt>${k.split(' ').map((part) => html`<kbd>${part.replace('mod+', 'Ctrl ').replace('Escape', 'esc').replace('Enter', '⏎')}</kbd> `)}</dt>`, html`<dd>${what}</dd>`])}</dl><//>`}
     <${Toasts} /></div>`;

@@ -48,7 +48,7 @@ export function pageOf(ref) {
     case 'access_review': return `/compliance?tab=reviews&review=${e(id)}`;
     case 'erasure': return '/compliance?tab=erasures';
     case 'legal_hold': return '/compliance?tab=holds';
-    case 'approval': return '/approvals';
+    case 'approval': return `/approvals?id=${e(id)}`;
     default: return null;
   }
 }

@@ -51,7 +51,7 @@ export default function DatasetPage({ params, query, setQuery }) {
       <div class="stack loose">
         <${Block} title="Versions" count=${history.length || null}><${VersionGraph} name=${name} history=${history} names=${names.data ?? []} here=${v.number} /><//>
         <${Block} title="Use it"><div class="stack"><${Command} text=${`noria data checkout ${name}@${v.number} data/`} /><${Command} text=${`import noria\ntable = noria.dataset("${name}").version(${v.aliases?.[0] ? `"${v.aliases[0]}"` : v.number}).to_pandas()`} /></div><//>
-        <${Block} title="Identity"><${Kv} items=${[['Root', html`<${Id} value=${v.root_digest} />`], ['Version id', html`<${Id} value=${v.id} />`], ['Parents', v.parents?.length ? plural(v.parents.length, 'version') : 'none']]} /><//>
+        <${Block} title="Identity"><${Kv} items=${[['Root', html`<${Id} value=${v.root_digest} />`], ['Version id', html`<${Id} value=${v.id} />`], ['Parents', v.parents?.length ? plural(v.parents.length, 'version') : 'none'], ['Described', html`<a class="button small" data-external download=${`${name}-${v.number}.croissant.json`} href=${href(`/datasets/${enc(name)}/versions/${v.number}/croissant`)}><${Icon} name="download" small />Croissant</a>`]]} /><//>
         ${takes && html`<${Block} title="Storage"><${Kv} items=${[['All versions', bytes(takes.size_bytes)], ['Stored', html`${bytes(takes.stored_bytes)} <span class="muted">equal bytes once, compressed</span>`], ['For it alone', html`${bytes(takes.only_here_bytes)} <span class="muted">freed if it went</span>`]]} /><//>`}
       </div></div>`}<//>
     ${v && html`<${Talk} about=${`dataset_version:${v.id}`} />`}

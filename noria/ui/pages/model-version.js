@@ -19,6 +19,7 @@ import { JsonView } from '../components/json-view.js';
 import { VersionFiles } from '../components/version-files.js';
 import { VersionOrigin } from '../components/version-origin.js';
 import { VersionScan } from '../components/version-scan.js';
+import { VersionSupply } from '../components/version-supply.js';
 import { Command } from '../components/empty.js';
 import { Delta, Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
 import { Talk } from '../components/talk.js';
@@ -67,6 +68,7 @@ export default function ModelVersionPage({ params, query, setQuery }) {
       <div class="stack loose">
         <${Block} title="Gates"><${Gates} verdicts=${verdicts.data?.items} moves=${page.data.moves} approvals=${approvals.data?.items} /><//>
         <${Block} title="What the files do"><${VersionScan} model=${name} number=${v.number} /><//>
+        <${Block} title="Signed"><${VersionSupply} model=${name} number=${v.number} /><//>
         <${Block} title="Its life"><${Life} moves=${page.data.moves} facts=${facts.data?.items ?? []} number=${v.number} /><//>
         ${page.data.edges.some((/** @type {any} */ e) => e.protects && !e.is_outgoing) && html`<${Block} title="Protected by"><ul>${page.data.edges.filter((/** @type {any} */ e) => e.protects && !e.is_outgoing).map((/** @type {any} */ e) => html`<li class="list-link" key=${e.ref}><${Icon} name="lock" small /><${RefLink} to=${e.ref} /><span class="muted end">${e.kind.replaceAll('_', ' ')}</span></li>`)}</ul><//>`}
         <${Block} title="Identity"><${Kv} items=${[['Digest', html`<${Id} value=${v.digest} />`], ['Version id', html`<${Id} value=${v.id} />`], ['Source', v.source && html`<code>${v.source}</code>`]]} /><//>
