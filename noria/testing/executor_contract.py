@@ -183,7 +183,8 @@ class ExecutorContract:
         assert only["state"] == "out_of_memory", only["error"]
 
     def test_a_step_that_is_cancelled_is_gone(self, played: Played) -> None:
-        assert played.attempts("stay")[0]["state"] == "cancelled"
+        tries = played.attempts("stay")
+        assert tries[-1]["state"] == "cancelled", tries  # on a busy machine a try before it may have been lost
         assert played.cancelled_silent_s > QUIET_S
 
     def test_a_try_whose_agent_was_killed_ends_and_is_made_again(self, played: Played) -> None:
