@@ -61,16 +61,19 @@ async def do(url: str, ticket: str, of: str, executor: str) -> int:
     attempt = Attempt(given, home.tries / "try", output, worker=begun.worker)
     attempts = Attempts(server, local, worker=begun.worker)
     beating = asyncio.create_task(_beat(server, attempt, given.lease_s))
-    told = asyncio.Event()
+
+    def stop() -> None:
+        """Because the server wants it, or because the cluster does, which is no fault of the step: then it runs again. At once: the
+        cluster signals the step's processes too, and a step that they end by themselves would have failed."""
+        attempt.end("cancelled", f"Its job was told to stop by {executor}, before the step ended.")
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    stopping = asyncio.create_task(_stop_when(told, server, attempt, executor))
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
         await attempts.do(attempt, Claim(worker=begun.worker))
     finally:
-        for task in (beating, stopping):
-            task.cancel()
-        await asyncio.gather(beating, stopping, return_exceptions=True)
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
         await local.close()
         await server.close()
         await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -111,13 +114,6 @@ async def _obey(server: Server, attempt: Attempt) -> None:
             attempt.end("lost")
         elif orders.cancel:
             attempt.end("cancelled")
-
-
-async def _stop_when(told: asyncio.Event, server: Server, attempt: Attempt, executor: str) -> None:
-    """SIGTERM: because the server wants it, or because the cluster does, which is no fault of the step: then it runs again."""
-    await told.wait()
-    await _obey(server, attempt)
-    attempt.end("cancelled", f"Its job was told to stop by {executor}, before the step ended.")
 
 
 def main() -> int:
