@@ -24,6 +24,7 @@ class Setting(Struct, frozen=True):
     help: str
     default: Any
     kind: type = str
+    choices: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -99,6 +100,24 @@ SETTINGS: tuple[Setting, ...] = (
         "What happens when a model whose files would run code is to get traffic: refuse, unless an administrator accepted it, or warn.",
         "refuse",
     ),
+    Setting(
+        "model_environment",
+        "Where models run: auto (an environment of its own for a model that needs other packages than the server has), own, server, or "
+        "offline (own, out of uv's cache).",
+        "auto",
+        choices=("auto", "own", "server", "offline"),
+    ),
+    Setting(
+        "model_isolation",
+        "Whether models are kept from this machine's files, network and processes: best (as far as the kernel can), required, or off.",
+        "best",
+        choices=("best", "required", "off"),
+    ),
+    Setting(
+        "model_variables",
+        "Comma-separated variables of the environment that models may read, besides a few of the system.",
+        "",
+    ),
     Setting("log_level", "debug, info, warning or error.", "info"),
     Setting("url", "For the CLI and the SDK: the server to talk to.", ""),
     Setting("token", "For the CLI and the SDK: the API token to sign in with.", "", Secret),
@@ -161,6 +180,9 @@ class Config(Struct, frozen=True, kw_only=True):
     anchors: tuple[str, ...] = ()
     secrets_key: str = ""
     suspicious_models: Literal["refuse", "warn"] = "refuse"
+    model_environment: Literal["auto", "own", "server", "offline"] = "auto"
+    model_isolation: Literal["best", "required", "off"] = "best"
+    model_variables: tuple[str, ...] = ()
     log_level: str = "info"
     url: str = ""
     token: Secret = Secret("")
@@ -247,8 +269,10 @@ def _file(path: Path) -> dict[str, Any]:
 def _read(setting: Setting, value: Any) -> Any:
     if setting.name == "home":
         return Path(value)
-    if setting.name in ("allowed_hosts", "anchors", "remotes", "watched", "oidc_groups"):
+    if setting.name in ("allowed_hosts", "anchors", "remotes", "watched", "oidc_groups", "model_variables"):
         return tuple(h.strip() for h in str(value).split(",") if h.strip())
+    if setting.choices and value not in setting.choices:
+        raise Invalid(f"{setting.variable} is {value!r}; it is one of {', '.join(setting.choices)}.", where=setting.name)
     if setting.kind is bool:
         return _yes(setting, value)
     if setting.kind is Secret:

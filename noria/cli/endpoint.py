@@ -20,6 +20,7 @@ from noria.client.api import token_for
 from noria.kernel.errors import Invalid, Unavailable
 
 WAIT_S = 120.0
+BUILD_WAIT_S = 1800.0  # for the next step of what a node is doing, such as a large package that is fetched
 POLL_S = 0.2
 
 
@@ -38,6 +39,17 @@ def group() -> None:
     "--engine", type=click.Choice(["original", "onnx"]), default="original", show_default=True,
     help="onnx: converted, if the answers stay the same.",
 )  # fmt: skip
+@click.option(
+    "--environment", type=click.Choice(["default", "auto", "own", "server", "offline"]), default="default", show_default=True,
+    help="Where it runs; auto: its own environment unless the server's has what it needs.",
+)  # fmt: skip
+@click.option(
+    "--network-port",
+    "network_ports",
+    type=int,
+    multiple=True,
+    help="A TCP port that the model's code may connect to; 0: any.",
+)
 @click.option("--min-replicas", type=int, default=1, show_default=True, help="Workers; 0: none while nobody asks.")
 @click.option("--max-replicas", type=int, default=1, show_default=True, help="Workers when many ask.")
 @click.option("--target-in-flight", type=int, default=8, show_default=True, help="Requests per worker that start another.")
@@ -58,10 +70,10 @@ def deploy(model: str, name: str, wait: bool, as_json: bool, **config: Any) -> N
       noria endpoint deploy flights@champion --min-replicas 0 --max-replicas 4 --rate 50
     """
     name = name or model.removeprefix("model:").partition("@")[0]
-    body = {"model": model, "config": config}
+    body = {"model": model, "config": {**config, "network_ports": list(config["network_ports"])}}
     revision = api().post(f"/endpoints/{name}/deploy", body)
     if wait:
-        revision = _wait(revision["id"])
+        revision = _wait(revision["id"], name)
     if as_json:
         emit(revision, as_json=True)
     else:
@@ -70,9 +82,9 @@ def deploy(model: str, name: str, wait: bool, as_json: bool, **config: Any) -> N
             click.echo(f"       Ask it: noria endpoint predict {name} {shlex.quote(row)}")
 
 
-def _wait(revision_id: str) -> Any:
-    """The revision once it is ready. Raises Invalid with the worker's words."""
-    until_s = time.monotonic() + WAIT_S
+def _wait(revision_id: str, name: str) -> Any:
+    """The revision once it is ready; tells what it waits for. Raises Invalid with the worker's words."""
+    until_s, told = time.monotonic() + WAIT_S, ""
     while time.monotonic() < until_s:
         found = api().get(f"/revisions/{revision_id}")
         if found["state"] == "failed":
@@ -82,10 +94,49 @@ def _wait(revision_id: str) -> Any:
             )
         if found["state"] != "pending":
             return found
+        doing = next(
+            (r["doing"] for r in api().get(f"/endpoints/{name}")["replicas"] if r["revision_id"] == revision_id), ""
+        )
+        if doing and doing != told:
+            told, until_s = doing, time.monotonic() + BUILD_WAIT_S
+            click.echo(f"  {doing}", err=True)
         time.sleep(POLL_S)
     raise Unavailable(
         f"No serving node loaded it within {WAIT_S:.0f} s.", hint="Is a server running? noria server starts one."
     )
+
+
+@group.command()
+@click.argument("name")
+@json_option
+def status(name: str, as_json: bool) -> None:
+    """Show the workers of an endpoint: state, what they wait for, where they run, what is kept from them.
+
+    \b
+    Example:
+      noria endpoint status flights
+    """
+    found = api().get(f"/endpoints/{name}")
+    versions = {r["id"]: f"{r['model']}@{r['model_version']}" for r in found["revisions"]}
+    roles = {r["revision_id"]: r["role"] for r in found["endpoint"]["routes"]}
+    rows = [
+        {"model": versions.get(r["revision_id"], ""), "role": roles.get(r["revision_id"], "–"), **r}
+        for r in found["replicas"]
+    ]
+    if as_json:
+        emit(rows, as_json=True)
+        return
+    for row in rows:
+        click.echo(
+            f"{row['model']} ({row['role']}) on {row['node']}: {row['state']}"
+            + (f", pid {row['pid']}" if row["pid"] else "")
+        )
+        for what in ("doing", "environment", "engine", "isolation", "error"):
+            if row[what]:
+                click.echo(f"  {what}: {row[what]}")
+    failed = next((r for r in found["revisions"] if r["state"] == "failed"), None)
+    if failed is not None and failed["number"] == max(r["number"] for r in found["revisions"]):
+        click.echo(f"{versions[failed['id']]} failed: {failed['error'].strip()}")
 
 
 @group.command("list")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from noria.kernel.environments import uv_program
 from noria.kernel.errors import Invalid
 from noria.pipelines.model.spec import EnvironmentSpec
 
@@ -112,13 +113,6 @@ def run_uv(args: list[str], text: str) -> str:
     if done.returncode:
         raise Invalid(f"The packages cannot be resolved. {_reason(done.stderr)}", where="env")
     return done.stdout
-
-
-def uv_program() -> str:
-    """Where uv is; it is one of Noria's dependencies."""
-    from uv import find_uv_bin
-
-    return str(find_uv_bin())
 
 
 def _reason(text: str) -> str:

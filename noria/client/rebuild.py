@@ -22,9 +22,10 @@ import noria
 from noria.client.capture import SOURCE_ARCHIVE, processor
 from noria.client.environment import environment_of, unpack_code
 from noria.client.gpus import gpus
-from noria.client.linking import CLIENT_NEEDS, link, link_client
-from noria.client.packages import run_uv, uv_program
+from noria.client.packages import run_uv
+from noria.kernel.environments import uv_program
 from noria.kernel.errors import Invalid, NotFound
+from noria.kernel.linking import CLIENT_NEEDS, link, link_packages
 
 GIT_TIMEOUT_S = 600.0
 ENVIRONMENT_TIMEOUT_S = 1800.0
@@ -161,7 +162,7 @@ def rebuild_environment(captured: Mapping[str, Any], place: Path, say: Say) -> t
             raise Invalid(f"The packages cannot be installed: {error}", where="environment")
     client, site = place / "client", next(venv.glob("lib/python3.*/site-packages"))
     if site.parent.name == f"python3.{sys.version_info[1]}":
-        link_client(client)
+        link_packages(client)
     else:
         needs = [f"{name}=={metadata.version(name)}" for name in CLIENT_NEEDS]
         if error := _uv(["pip", "install", "--quiet", "--python", str(python), "--target", str(client), *needs]):

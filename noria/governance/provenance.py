@@ -15,12 +15,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from noria.governance import signatures
 from noria.governance.digests import Sha256s
 from noria.governance.keys import MODEL_KEY, SIGNATURE_KEY, Signer, load_ec_signer, load_public, load_signer
-from noria.governance.statements import statement
+from noria.governance.statements import conversion_statement, statement
 from noria.governance.verify_model import PAYLOAD_TYPE, pae
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import NoriaError, NotFound
@@ -29,6 +30,7 @@ from noria.kernel.ids import Ref
 from noria.kernel.op import Op, Ops
 from noria.registry.model import ModelVersion
 from noria.registry.service import Registry
+from noria.serving.model import ModelFileInfo
 
 log = logging.getLogger("noria.provenance")
 
@@ -40,6 +42,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
 
     envelope: dict[str, Any]
     public_key: str
+    conversion: dict[str, Any] | None = None  # the same for what the version was made into for serving
 
 
 class ModelSignature(Struct, frozen=True, kw_only=True):
@@ -75,7 +78,7 @@ class Provenances:
 
     name = "governance.provenance"
     every_s = 15.0
-    wake_on = frozenset({"model_version.created", "model_version.imported"})
+    wake_on = frozenset({"model_version.created", "model_version.imported", "model_version.converted"})
 
     def __init__(self, db: Database, ops: Ops, sha256s: Sha256s, registry: Registry, home: Path) -> None:
         self._db, self._ops, self._sha256s, self._registry, self._home = db, ops, sha256s, registry, home
@@ -84,7 +87,14 @@ class Provenances:
     def provenance(self, op: Op, version: str) -> Provenance:
         """The signed provenance of a version. Raises NotFound, also while it is being made; Forbidden."""
         text = self._kept(op, version, "envelope", "provenance")
-        return Provenance(envelope=json.loads(text), public_key=load_public(self._home, MODEL_KEY))
+        with self._db.read() as tx:
+            made = tx.scalar(
+                "select envelope from conversion where digest = :digest", digest=self._registry.version(op, version).digest
+            )
+        return Provenance(
+            envelope=json.loads(text), public_key=load_public(self._home, MODEL_KEY),
+            conversion=json.loads(str(made)) if made else None,
+        )  # fmt: skip
 
     def signature(self, op: Op, version: str) -> ModelSignature:
         """The signed files of a version. Raises NotFound, also while it is being made; Forbidden."""
@@ -119,6 +129,42 @@ class Provenances:
             except NoriaError as error:
                 log.error("the provenance of model_version:%s is not signed: %s %s", row["id"], error.message, error.hint)
 
+        self._sign_conversions()
+
+    def _sign_conversions(self) -> None:
+        """The same for what models were made into."""
+        with self._db.read() as tx:
+            waiting = tx.rows(
+                """select digest, made_digest, files, words, at_ms from conversion where envelope = ''
+                    order by at_ms, digest limit :limit""",
+                limit=MADE_PER_TURN,
+            )
+        for row in waiting:
+            blake3 = {f.path: f.digest for f in msgspec.json.decode(row["files"], type=list[ModelFileInfo])}
+            try:
+                envelope = self._enveloped(conversion_statement(row, blake3, self._sha256s.of_blobs(blake3)))
+            except NoriaError as error:
+                log.error("what %s was made into is not signed: %s %s", row["digest"][:12], error.message, error.hint)
+                continue
+            with self._db.write(self._ops.system("provenance")) as tx:
+                tx.run(
+                    "update conversion set envelope = :envelope where digest = :digest and envelope = ''",
+                    envelope=json.dumps(envelope), digest=row["digest"],
+                )  # fmt: skip
+
+    def _enveloped(self, made: dict[str, Any]) -> dict[str, Any]:
+        """A statement in its envelope, signed."""
+        payload = json.dumps(made, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        with self._lock:
+            signer: Signer = load_signer(self._home, create=not self._has_signed("envelope"), file=MODEL_KEY)
+        return {
+            "payloadType": PAYLOAD_TYPE,
+            "payload": base64.b64encode(payload).decode(),
+            "signatures": [
+                {"keyid": str(signer.key), "sig": base64.b64encode(signer.sign(pae(PAYLOAD_TYPE, payload))).decode()}
+            ],
+        }
+
     def _sign(self, version_id: str, *, has_envelope: bool) -> None:
         op = self._ops.system("provenance")
         version = self._registry.version(op, f"model_version:{version_id}")
@@ -143,16 +189,8 @@ class Provenances:
                 )  # fmt: skip
 
     def _keep_envelope(self, op: Op, version: ModelVersion, made: dict[str, Any]) -> None:
-        payload = json.dumps(made, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        with self._lock:
-            signer: Signer = load_signer(self._home, create=not self._has_signed("envelope"), file=MODEL_KEY)
-        envelope = {
-            "payloadType": PAYLOAD_TYPE,
-            "payload": base64.b64encode(payload).decode(),
-            "signatures": [
-                {"keyid": str(signer.key), "sig": base64.b64encode(signer.sign(pae(PAYLOAD_TYPE, payload))).decode()}
-            ],
-        }
+        envelope = self._enveloped(made)
+        payload = base64.b64decode(envelope["payload"])
         with self._db.write(op) as tx:
             added = tx.run(
                 """insert into attestation (version_id, envelope, at_ms) values (:id, :envelope, :at_ms)
@@ -167,7 +205,9 @@ class Provenances:
 
     def _has_signed(self, column: str) -> bool:
         with self._db.read() as tx:
-            return bool(tx.rows(f"select 1 from attestation where {column} is not null limit 1"))
+            return bool(tx.rows(f"select 1 from attestation where {column} is not null limit 1")) or (
+                column == "envelope" and bool(tx.rows("select 1 from conversion where envelope <> '' limit 1"))
+            )
 
 
 def _pipeline_of(tx: Read, run_id: str) -> str | None:

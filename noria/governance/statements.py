@@ -13,6 +13,8 @@ from noria.governance.verify_model import STATEMENT_TYPE
 
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://noria.dev/training-run/v1"
+CONVERSION_TYPE = "https://noria.dev/onnx-conversion/v1"
+CONVERTER = "https://noria.dev/builders/serving-node"
 BUILDERS = {"worker": "https://noria.dev/builders/pipeline-worker", "reported": "https://noria.dev/builders/self-reported",
             "none": "https://noria.dev/builders/unknown"}  # fmt: skip
 
@@ -52,6 +54,29 @@ def statement(passport: dict[str, Any], sha256: dict[str, str], *, pipeline: str
                         }),
                     }
                 ],
+            },
+        },
+    }  # fmt: skip
+
+
+def conversion_statement(made: dict[str, Any], blake3: dict[str, str], sha256: dict[str, str]) -> dict[str, Any]:
+    """The statement about the files that a node made of a model for serving, from the row of the conversion."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [
+            {"name": path, "digest": {"sha256": digest, "blake3": blake3[path]}} for path, digest in sorted(sha256.items())
+        ],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": CONVERSION_TYPE,
+                "externalParameters": {"format": "onnx"},
+                "internalParameters": {"comparison": made["words"]},
+                "resolvedDependencies": [{"name": "model", "digest": {"blake3": made["digest"]}}],
+            },
+            "runDetails": {
+                "builder": {"id": CONVERTER}, "metadata": _known({"finishedOn": _time(made["at_ms"])}),
+                "byproducts": [{"name": "files", "digest": {"blake3": made["made_digest"]}}],
             },
         },
     }  # fmt: skip

@@ -24,7 +24,7 @@ class ModelError(NoriaError):
 def error_body(protocol: str, error: NoriaError) -> bytes:
     """An error in the form that the callers of `protocol` expect."""
     text = error.message + (f" {error.hint}" if error.hint else "")
-    if protocol == "v2":
+    if protocol in ("v2", "generate_stream", "explain", "explain_v1"):
         return _json({"error": text})
     if protocol == "invocations":
         code = "BAD_REQUEST" if error.code == "invalid" else error.mlflow_code

@@ -3,7 +3,7 @@
     python -m noria.serving.convert FOLDER OUT DIGEST
 
 Writes OUT/verdict.json, and OUT/model.onnx when the answers agree: the same predictions, and numbers within TOLERANCE, on the stored
-example and on PROBES rows around it. Invariant: an ONNX file that is there has passed.
+example and on PROBES rows around it. The node takes OUT once this has ended well, so an ONNX file that is there has passed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from noria.kernel.ids import new_id
 from noria.kernel.processes import die_with_parent
 from noria.serving import loader
 from noria.serving.intact import require_intact
@@ -48,15 +47,12 @@ class Refusal(Exception):
 
 def convert(folder: Path, out: Path) -> Verdict:
     """Convert, compare, time and write."""
-    made = out.with_name(f"{out.name}.{new_id()}.tmp")
-    made.mkdir(parents=True)
     try:
         verdict, content = _judge(folder)
-        (made / "model.onnx").write_bytes(content)
+        (out / "model.onnx").write_bytes(content)
     except Refusal as refusal:
         verdict = Verdict(is_accepted=False, words=f"as it was saved: {refusal}")
-    (made / "verdict.json").write_bytes(msgspec.json.encode(verdict))
-    made.rename(out)
+    (out / "verdict.json").write_bytes(msgspec.json.encode(verdict))
     return verdict
 
 

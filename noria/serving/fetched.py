@@ -58,8 +58,22 @@ def _is_right(folder: Path, file: ModelFileInfo) -> bool:
     path = _inside(folder, file.path)
     if path.is_symlink() or not path.is_file():
         return False
+    return _digest(path) == file.digest
+
+
+def described_files(folder: Path) -> list[ModelFileInfo]:
+    """The files that lie in a folder, with their digests."""
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
+        name = path.relative_to(folder).as_posix()
+        found.append(ModelFileInfo(path=name, size_bytes=path.stat().st_size, digest=_digest(path)))
+    return found
+
+
+def _digest(path: Path) -> str:
     hasher = blake3()
     with path.open("rb") as handle:
         while chunk := handle.read(1 << 20):
             hasher.update(chunk)
-    return bool(hasher.hexdigest() == file.digest)
+    digest: str = hasher.hexdigest()
+    return digest

@@ -22,6 +22,10 @@ T = TypeVar("T")
 _LENGTHS = struct.Struct("<II")
 FRAME_BYTES_MAX = 256 << 20  # A frame above this is damage, not data.
 HELLO = -1  # The id of a worker's first frame: its body is a `Hello`.
+# At the door: a worker asks for a connection to the recorder; it gets one, or hears that the recorder is away.
+RECORDER_WANTED, RECORDER_HERE, RECORDER_AWAY = b"r", b"y", b"n"
+
+FLOW_MARK = 0x92  # The first byte of a header of two fields: a `Flow` and nothing else has two.
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -50,6 +54,14 @@ class Answer(Struct, array_like=True, frozen=True):
     status: int
     rows: int = 0
     json_size: int = 0  # how much of the body is JSON, the rest tensors as bytes; 0: all of it
+    has_more: bool = False  # one of several: the answer is a stream, and its last part says False
+
+
+class Flow(Struct, array_like=True, frozen=True):
+    """The gateway's word on a stream: so many parts more may come; none: nobody listens any longer, and it ends."""
+
+    id: int
+    parts: int
 
 
 class Hello(Struct, frozen=True, kw_only=True):
@@ -63,10 +75,10 @@ class Hello(Struct, frozen=True, kw_only=True):
 
 
 class Spec(Struct, frozen=True, kw_only=True):
-    """What a worker is told at its start."""
+    """What a worker is told at its start. It inherits two sockets: to the gateway, and the door through which it is handed others."""
 
-    socket: str
-    recorder: str
+    gateway_fd: int
+    door_fd: int
     folder: str
     endpoint: str
     revision_id: str
@@ -74,6 +86,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     model_version: int
     digest: str = ""  # of the files in the folder, as they were registered
     onnx: str = ""  # the folder of the converted model; empty: as it was saved
+    onnx_digest: str = ""  # of the files in it, as they were registered
     max_batch_rows: int = 1024
     body_bytes_max: int = 16 << 20
     log_level: str = "info"
@@ -160,7 +173,3 @@ def socket_folder(home: Path) -> Path:
 
 def recorder_socket(home: Path) -> Path:
     return socket_folder(home) / "recorder.sock"
-
-
-def gateway_socket(home: Path) -> Path:
-    return socket_folder(home) / "gateway.sock"

@@ -1,6 +1,8 @@
 """The address that answers: raw ASGI, one pass over path and headers, the body handed on unread.
 
     POST /v2/models/{endpoint}[/versions/{v}]/infer     Open Inference Protocol V2
+    POST /v2/models/{endpoint}/generate_stream          what a model says bit by bit, as server-sent events
+    POST /v2/models/{endpoint}/explain                  which feature contributed how much; KServe's V1: /v1/models/{endpoint}:explain
     POST /endpoints/{endpoint}/invocations              MLflow; also GET …/ping, …/health and …/version
     POST /endpoints/{endpoint}/truth                    what turned out to be true; 202 once it is on disk
     GET  /v2, /v2/health/*, /v2/models/…, /health, /metrics
@@ -54,9 +56,11 @@ _WANTED = frozenset({
 })  # fmt: skip
 _JSON: Header = (b"content-type", b"application/json")
 _TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
+_EVENTS: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 _BINARY: Header = (b"content-type", b"application/octet-stream")
 _ENCODINGS = {b"": "", b"identity": "", b"gzip": "gzip", b"deflate": "deflate"}
-EXTENSIONS = ["binary_tensor_data"]
+_WRITES = frozenset({"infer", "invocations", "truth"})
+EXTENSIONS = ["binary_tensor_data", "generate"]
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -76,6 +80,7 @@ class Answered(msgspec.Struct, frozen=True):
     json_size: int
     prediction_id: str
     lane: Lane
+    stream: Waiting | None = None  # its parts are still to come
 
 
 class Doorkeeper:
@@ -189,14 +194,14 @@ class Gateway:
                 raise NotFound("There is nothing at this address.", hint="See docs/guides/serve-a-model.md.")
             headers = {k: v for k, v in scope["headers"] if k in _WANTED}
             self._check_host(headers.get(b"host", b""))
-            if place.verb in ("infer", "invocations", "truth"):
+            if place.verb in _WRITES:
                 self._check_write(scope["method"], headers)
                 caller = self._door.check(headers.get(b"authorization"), place.endpoint, place.verb)
                 body = await self._read(receive, headers)
                 if place.verb == "truth":
                     await self._take_truth(place, headers, body, send)
                 else:
-                    await self._predict(place, headers, body, caller, send)
+                    await self._predict(place, headers, body, caller, receive, send)
             else:
                 if scope["method"] not in ("GET", "HEAD"):
                     raise _MethodNotAllowed(f"{scope['method']} is not possible here.")
@@ -266,8 +271,13 @@ class Gateway:
 
     # --- predict -----------------------------------------------------------------------------------------------------
 
-    async def _predict(self, place: Place, headers: dict[bytes, bytes], body: bytes, caller: str, send: Send) -> None:
+    async def _predict(
+        self, place: Place, headers: dict[bytes, bytes], body: bytes, caller: str, receive: Receive, send: Send
+    ) -> None:
         found = await self.ask(place, headers, body, caller)
+        if found.stream is not None:
+            await _pass_on(found, found.stream, receive, send)
+            return
         about = [(b"content-length", b"%d" % len(found.body)), (b"x-noria-prediction-id", found.prediction_id.encode())]
         if found.json_size:
             about += (_BINARY, (b"inference-header-content-length", b"%d" % found.json_size))
@@ -316,10 +326,13 @@ class Gateway:
             _ENCODINGS[encoding],
         )  # fmt: skip
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        lane.send(Waiting(ask, body, reply))
-        if split.shadows:
+        waiting = Waiting(ask, body, reply)
+        lane.send(waiting)
+        if split.shadows and not place.protocol.startswith("explain"):
             self._shadow(split.shadows, ask, body, lane)
         status, answer, answer_json_size = await reply
+        if waiting.parts is not None:
+            return Answered(status, b"", 0, prediction_id, lane, waiting)
         lane.count.note(status, (self._clock.monotonic_s() - arrived_s) * 1000)
         if not answer:
             raise _no_answer(status, place.endpoint, timeout_s)
@@ -448,6 +461,54 @@ class Gateway:
         return [requests, rejected, dropped, waiting, ready, truths]
 
 
+async def _pass_on(found: Answered, waiting: Waiting, receive: Receive, send: Send) -> None:
+    """A stream, part by part, as fast as the caller takes it. Once he is gone, the model is told to stop."""
+    assert waiting.parts is not None
+    lane, parts = found.lane, waiting.parts
+    headers = [
+        _EVENTS,
+        (b"cache-control", b"no-store"),
+        (b"x-noria-prediction-id", found.prediction_id.encode()),
+        *lane.headers,
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    gone = asyncio.ensure_future(_until_gone(receive))
+    status, has_more = 200, True
+    try:
+        while has_more:
+            part = asyncio.ensure_future(parts.get())
+            await asyncio.wait((part, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not part.done():
+                part.cancel()
+                status = 499
+                return
+            body, has_more, status = part.result()
+            if not body and status >= 500:
+                body = _event_of(_broken_off(status, lane))
+            await send({"type": "http.response.body", "body": body, "more_body": has_more})
+            lane.taken(waiting)
+    finally:
+        gone.cancel()
+        lane.abandon(waiting)
+        lane.count.note(status, (lane.now_s() - waiting.head.arrived_s) * 1000)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _broken_off(status: int, lane: Lane) -> NoriaError:
+    name = lane.revision.endpoint
+    if status == 504:
+        return Timeout(f"{name} said nothing for {lane.timeout_s:g} s, or nobody took what it said.")
+    return Unavailable(f"The worker of {name} stopped in the middle of its answer.", hint="Ask again.")
+
+
+def _event_of(error: NoriaError) -> bytes:
+    return b"data: " + error_body("v2", error) + b"\n\n"
+
+
 class _UnknownEncoding(Invalid):
     """415."""
 
@@ -472,6 +533,14 @@ def _parse(path: str) -> Place | None:
             return Place("metadata", "v2", name)
         case ["v2", "models", name, ("ready" | "infer") as verb]:
             return Place(verb, "v2", name)
+        case ["v2", "models", name, ("generate_stream" | "explain") as verb]:
+            return Place("infer", verb, name)
+        case ["v2", "models", name, "versions", version, ("generate_stream" | "explain") as verb] if version.isdigit():
+            return Place("infer", verb, name, int(version))
+        case ["v1", "models", name] if name.endswith(":explain"):
+            return Place("infer", "explain_v1", name.removesuffix(":explain"))
+        case ["v1", "models", name, "versions", version] if version.removesuffix(":explain").isdigit():
+            return Place("infer", "explain_v1", name, int(version.removesuffix(":explain"))) if ":" in version else None
         case ["v2", "models", name, "versions", version] if version.isdigit():
             return Place("metadata", "v2", name, int(version))
         case ["v2", "models", name, "versions", version, ("ready" | "infer") as verb] if version.isdigit():

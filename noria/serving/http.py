@@ -15,6 +15,7 @@ from noria.kernel.paging import Page
 from noria.serving.model import (
     Canary,
     CanaryRequest,
+    Conversion,
     DeployRequest,
     Desired,
     Endpoint,
@@ -159,6 +160,11 @@ def routes(service: Serving, trying: Trying) -> Routes:
         """A node tells of its workers."""
         service.nodes.report(op, data)
 
+    @post("/api/v1/serving/conversions", action="endpoint.serve")
+    def register_conversion(op: Op, data: Conversion) -> Conversion:
+        """A node made a model into ONNX; what is registered first counts."""
+        return service.nodes.register(op, data)
+
     @post("/api/v1/serving/traffic", action="endpoint.serve", status_code=204)
     def report_traffic(op: Op, data: TrafficReport) -> None:
         """A node tells what it answered."""
@@ -172,7 +178,7 @@ def routes(service: Serving, trying: Trying) -> Routes:
     return [
         list_endpoints, read_endpoint, read_revision, read_traffic, list_segments, export, deploy, start_canary, advance_canary,
         promote_canary, rollback, set_shadow, try_endpoint, delete_endpoint, read_recording, change_recording,
-        read_desired, report_replicas, report_traffic, add_segment,
+        read_desired, report_replicas, register_conversion, report_traffic, add_segment,
     ]  # fmt: skip
 
 

@@ -32,5 +32,5 @@ def require_intact(folder: Path, digest: str, label: str) -> None:
 def _tampered(label: str, what: str) -> Unavailable:
     return Unavailable(
         f"The files of {label} on this machine are not those that were registered: {what}. They were not loaded.",
-        hint="Look for who can write to serving/models in the home; the next start fetches them anew.",
+        hint="Look for who can write to serving in the home; the next start fetches them anew.",
     )

@@ -44,6 +44,7 @@ class _Invocation(Struct):
     inputs: Any = None
     instances: Any = None
     params: Any = None
+    stream: bool = False
 
 
 _invocation = msgspec.json.Decoder(_Invocation).decode
@@ -60,6 +61,7 @@ def decode(content_type: str, body: bytes, schema: Schema, *, as_matrix: bool) -
     rows = _decode_invocation(asked, schema, as_matrix)
     if schema.params and asked.params is not None:
         rows.params = params_of(asked.params, schema)
+    rows.is_stream = asked.stream
     return rows
 
 

@@ -7,21 +7,27 @@ ended when they have had nothing to do for a while, down to none where that is w
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import contextlib
 import logging
 import math
+import os
+import shutil
+import socket
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
 
 from noria.kernel.errors import Invalid, Unavailable
+from noria.serving.environments import Prepared
 from noria.serving.fetched import fetch_model
-from noria.serving.frames import Hello, Spec
+from noria.serving.frames import RECORDER_AWAY, RECORDER_HERE, Hello, Spec
 from noria.serving.lanes import Lane, Link
+from noria.serving.launch import Wish
+from noria.serving.logs import open_log, tail
 from noria.serving.model import DesiredRevision, Replica
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ log = logging.getLogger("noria.node")
 
 WATCH_S = 0.05
 CONVERT_TIMEOUT_S = 120.0
+PRIME_TIMEOUT_S = 180.0
 START_TIMEOUT_S = 180.0
 STARTS_MAX = 3  # of a revision that was never ready; then it has failed
 RESTART_WAIT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -71,11 +78,10 @@ class Keeper:
             self._add()
         self.lane.on_held = self._wake
 
-    def said(self, link: Link, hello: Hello) -> None:
-        """One of the workers is ready, or says why it is not."""
-        seat = next((s for s in self._seats if s.pid == hello.pid), None)
-        if seat is not None:
-            seat.said(link, hello)
+    @property
+    def environments(self) -> set[str]:
+        """The keys of those that its workers run in."""
+        return {s.environment.key for s in self._seats if s.environment is not None}
 
     def scale(self, now_s: float) -> None:
         """Called every SCALE_S: more workers at once, fewer after a while."""
@@ -153,6 +159,8 @@ class Seat:
         self.state = "starting"
         self.error = ""
         self.engine = ""
+        self.environment: Prepared | None = None
+        self.doing = ""
         self.restarts = 0
         self.has_been_ready = False
         self.task: asyncio.Task[None] | None = None
@@ -171,15 +179,18 @@ class Seat:
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
 
-    def said(self, link: Link, hello: Hello) -> None:
-        if hello.state == "ready":
+    def said(self, link: Link, hello: Hello) -> Lane | None:
+        """The worker is ready, or says why it is not. Only what this seat started has this connection."""
+        if hello.state == "ready" and hello.pid == self.pid:
             self.state, self.error, self.has_been_ready = "ready", "", True
             self._link = link
             self._keeper.note_ready(self._node.clock.monotonic_s())
         else:
             self.error = hello.error
         self._said.set()
+        self.doing = ""
         self._node.tell_soon()
+        return self._node.connected(link, hello, self._keeper.lane) if self._link is link else None
 
     def has_rested(self, now_s: float, rest_s: float) -> bool:
         """Could the others have answered what it was given for so long?"""
@@ -195,13 +206,19 @@ class Seat:
             await asyncio.sleep(RESTART_WAIT_S[min(tries, len(RESTART_WAIT_S) - 1)])
             began_s = self._node.clock.monotonic_s()
             try:
+                self._note("fetching the model's files\n")
                 folder = await asyncio.to_thread(self._fetch)
+                self.environment = await self._node.environments.prepare(folder, revision.config.environment, self._note)
                 onnx = ""
-                if revision.config.engine == "onnx":
-                    onnx, self.engine = await self._node.converted(folder, revision.digest)
-                await self._run(folder, onnx)
+                if revision.config.engine == "onnx" and not self.environment.key:
+                    self._note("converting to ONNX\n")
+                    onnx, self.engine = await self._node.converted(folder, revision)
+                elif revision.config.engine == "onnx":
+                    self.engine = "as it was saved: it runs in an environment of its own, which has no converter."
+                self._note("loading the model\n")
+                await self._run(folder, onnx, self.environment)
             except (httpx.HTTPError, OSError, Invalid, Unavailable) as error:
-                self.error = str(error)
+                self.error = f"{error} {error.hint}".strip() if isinstance(error, Invalid | Unavailable) else str(error)
                 log.warning("revision %s of %s: %s", revision.id[:8], revision.endpoint, error)
             lived_s = self._node.clock.monotonic_s() - began_s
             tries = 0 if self.has_been_ready and lived_s > STEADY_S else tries + 1
@@ -220,16 +237,56 @@ class Seat:
             lambda file, into: node.fetch_file(file.digest, into),
         )  # fmt: skip
 
-    async def _run(self, folder: Path, onnx: str) -> None:
+    def _note(self, words: str) -> None:
+        """What it waits for: told to people, and kept in the log."""
+        with open_log(self._log) as output:
+            output.write(words.encode())
+        self.doing = " ".join(words.split()).strip("─ ")[:200]
+        self._node.tell_soon()
+
+    @property
+    def _log(self) -> Path:
+        return self._node.home / "serving" / "logs" / f"{self._revision.id}.log"
+
+    @property
+    def _scratch(self) -> Path:
+        return self._node.home / "serving" / "scratch" / str(os.getpid()) / f"{self._revision.id}.{self.number}"
+
+    async def _run(self, folder: Path, onnx: str, environment: Prepared) -> None:
         """One life of a worker."""
         self._said.clear()
-        path = self._node.home / "serving" / "logs" / f"{self._revision.id}.log"
-        with _open_log(path) as output:
-            # From the loop's thread: a child's death signal is tied to the thread that made it.
-            self._process = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-m", "noria.serving.worker", self._spec(folder, onnx)], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, env=self._node.worker_environment,
+        gateway, its_gateway = socket.socketpair()
+        door, its_door = socket.socketpair()
+        with its_gateway, door, its_door:
+            wish = Wish(
+                python=environment.python, is_own=bool(environment.key), scratch=self._scratch,
+                reads=(folder, Path(onnx)) if onnx else (folder,), ports=tuple(self._revision.config.network_ports),
             )  # fmt: skip
+            fds = its_gateway.fileno(), its_door.fileno()
+            with open_log(self._log) as output:
+                spec = self._spec(folder, onnx, *fds)
+                try:
+                    self._process = self._node.launcher.start(wish, "noria.serving.worker", [spec], output, fds=fds)
+                except BaseException:
+                    gateway.close()
+                    raise
+            its_gateway.close()
+            its_door.close()
+            loop = asyncio.get_running_loop()
+            gateway.setblocking(False)
+            door.setblocking(False)
+            await loop.connect_accepted_socket(partial(Link, self.said, self._node.lost), gateway)
+            loop.add_reader(door, self._hand_over, door)
+            try:
+                await self._watch()
+            finally:
+                loop.remove_reader(door)
+                if self._process.poll() is not None:
+                    await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+
+    async def _watch(self) -> None:
+        """Until the process ends."""
+        assert self._process is not None
         until_s = self._node.clock.monotonic_s() + START_TIMEOUT_S
         while self._process.poll() is None:
             await asyncio.sleep(WATCH_S)
@@ -238,19 +295,37 @@ class Seat:
                 self._process.kill()
         code = self._process.wait()
         if not self._said.is_set() and not self.error:
-            self.error = f"The worker ended with code {code} before the model was loaded.\n{_tail(path)}".strip()
+            self.error = f"The worker ended with code {code} before the model was loaded.\n{tail(self._log)}".strip()
         elif self.state == "ready":
             log.warning(
                 "the worker of %s (%s@%d) ended with code %d", self._revision.endpoint, self._revision.model,
                 self._revision.model_version, code,
             )  # fmt: skip
 
-    def _spec(self, folder: Path, onnx: str) -> str:
+    def _hand_over(self, door: socket.socket) -> None:
+        """The worker asks for a connection to the recorder, which it may not make itself."""
+        try:
+            if not door.recv(1):
+                raise ConnectionError
+        except BlockingIOError:
+            return
+        except OSError:
+            asyncio.get_running_loop().remove_reader(door)
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made, contextlib.suppress(OSError):
+            try:
+                made.connect(str(self._node.recorder_path))
+            except OSError:
+                door.send(RECORDER_AWAY)
+            else:
+                socket.send_fds(door, [RECORDER_HERE], [made.fileno()])
+
+    def _spec(self, folder: Path, onnx: str, gateway_fd: int, door_fd: int) -> str:
         revision = self._revision
         spec = Spec(
-            socket=str(self._node.gateway_path), recorder=str(self._node.recorder_path), folder=str(folder),
+            gateway_fd=gateway_fd, door_fd=door_fd, folder=str(folder),
             endpoint=revision.endpoint, revision_id=revision.id, model=revision.model, model_version=revision.model_version,
-            digest=revision.digest, onnx=onnx, max_batch_rows=revision.config.max_batch_rows,
+            digest=revision.digest, onnx=onnx, onnx_digest=Path(onnx).name, max_batch_rows=revision.config.max_batch_rows,
             body_bytes_max=self._node.config.body_limit_mb << 20,
             log_level=self._node.config.log_level,
         )  # fmt: skip
@@ -261,6 +336,7 @@ class Seat:
             node=self._node.name, revision_id=self._revision.id, seat=self.number, state=self.state,  # type: ignore[arg-type]
             restarts=self.restarts, pid=self.pid if self._process and self._process.poll() is None else 0,
             digest=self._revision.digest, engine=self.engine, error=self.error, at_ms=at_ms,
+            environment=self.environment.words if self.environment else "", isolation=self._node.launcher.words, doing=self.doing,
         )  # fmt: skip
 
     async def retire(self) -> None:
@@ -281,60 +357,9 @@ class Seat:
             self._process.kill()
         for _ in range(60):
             if self._process.poll() is not None:
-                return
+                break
             await asyncio.sleep(WATCH_S)
-        self._process.kill()
-        self._process.wait()
-
-
-class Converter:
-    """Makes ONNX files of models, one at a time and each once."""
-
-    def __init__(self, home: Path, environment: dict[str, str]) -> None:
-        self._home = home
-        self._environment = environment
-        self._turn = asyncio.Lock()
-
-    async def converted(self, folder: Path, digest: str) -> tuple[str, str]:
-        """The folder of the converted model (empty: it stays as it is), and what became of it in words."""
-        out = self._home / "serving" / "onnx" / digest
-        async with self._turn:
-            if not (out / "verdict.json").is_file():
-                if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "skl2onnx")):
-                    return "", "as it was saved: ONNX is not installed; pip install 'noria[onnx]'."
-                out.parent.mkdir(parents=True, exist_ok=True)
-                code = await self._run(folder, out, digest)
-                if code:
-                    return "", f"as it was saved: the conversion to ONNX {code}."
-        verdict = msgspec.json.decode((out / "verdict.json").read_bytes())
-        return (str(out) if verdict["is_accepted"] else ""), verdict["words"]
-
-    async def _run(self, folder: Path, out: Path, digest: str) -> str:
-        """Empty, or how the conversion ended without a verdict."""
-        with _open_log(self._home / "serving" / "logs" / "convert.log") as output:
-            process = subprocess.Popen(  # noqa: ASYNC220 - as for workers
-                [sys.executable, "-m", "noria.serving.convert", str(folder), str(out), digest], stdin=subprocess.DEVNULL,
-                stdout=output, stderr=output, env=self._environment,
-            )  # fmt: skip
-        try:
-            async with asyncio.timeout(CONVERT_TIMEOUT_S):
-                while process.poll() is None:  # noqa: ASYNC110 - a process tells by its end alone
-                    await asyncio.sleep(WATCH_S)
-        except TimeoutError:
-            return f"took longer than {CONVERT_TIMEOUT_S:.0f} s"
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        return f"ended with code {process.returncode}" if process.returncode else ""
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    if path.is_file() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")
-
-
-def _tail(path: Path) -> str:
-    data = path.read_bytes()[-TAIL_BYTES:]
-    return "\n".join(data.decode("utf-8", "replace").splitlines()[-15:])
+        else:
+            self._process.kill()
+            self._process.wait()
+        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import cast
 import msgspec
 
 from noria.kernel.clock import Clock
-from noria.serving.frames import HELLO, Answer, Ask, Hello, Unpacker, pack
+from noria.serving.frames import HELLO, Answer, Ask, Flow, Hello, Unpacker, pack
 from noria.serving.model import DesiredRevision
 from noria.serving.rates import Rates
 from noria.serving.routes import latency_bucket
@@ -26,18 +26,20 @@ _answer = msgspec.msgpack.Decoder(Answer).decode
 _hello = msgspec.msgpack.Decoder(Hello).decode
 
 Reply = tuple[int, bytes, int]  # status, body, and how much of the body is JSON when not all of it (else 0)
+Part = tuple[bytes, bool, int]  # of a stream: its bytes, whether more come, and the status with which it ended
 
 
 class Waiting:
     """One request that a worker has not answered yet. `reply` None: a shadow's, nobody waits."""
 
-    __slots__ = ("body", "deadline_s", "head", "link", "reply", "tries")
+    __slots__ = ("body", "deadline_s", "head", "link", "parts", "reply", "tries")
 
     def __init__(self, head: Ask, body: bytes, reply: asyncio.Future[Reply] | None) -> None:
         self.head = head
         self.body = body
         self.reply = reply
         self.deadline_s = head.deadline_s
+        self.parts: asyncio.Queue[Part] | None = None  # of a stream; bounded by the credit that the worker keeps to
         self.tries = 0
         self.link: Link | None = None  # who has it; None: nobody yet
 
@@ -102,6 +104,9 @@ class Lane:
     def is_full(self) -> bool:
         return len(self.pending) >= self.limit
 
+    def now_s(self) -> float:
+        return self._clock.monotonic_s()
+
     def next_number(self) -> int:
         self._number += 1
         return self._number
@@ -126,9 +131,28 @@ class Lane:
         link.write(pack(waiting.head, waiting.body))
 
     def answered(self, answer: Answer, body: bytes) -> None:
-        waiting = self._let_go(answer.id)
-        if waiting is not None and waiting.reply is not None and not waiting.reply.done():
+        waiting = self.pending.get(answer.id) if answer.has_more else self._let_go(answer.id)
+        if waiting is None or waiting.reply is None:
+            return
+        if answer.has_more and waiting.parts is None:
+            waiting.parts = asyncio.Queue()
+            if not waiting.reply.done():
+                waiting.reply.set_result((answer.status, body, 0))
+        if waiting.parts is not None:
+            waiting.deadline_s = self._clock.monotonic_s() + self.timeout_s  # a stream may last; its pauses may not
+            waiting.parts.put_nowait((body, answer.has_more, answer.status))
+        elif not waiting.reply.done():
             waiting.reply.set_result((answer.status, body, answer.json_size))
+
+    def taken(self, waiting: Waiting) -> None:
+        """A part of a stream has been passed on: the worker may make one more."""
+        if waiting.link is not None:
+            waiting.link.write(pack(Flow(waiting.head.id, 1)))
+
+    def abandon(self, waiting: Waiting) -> None:
+        """Whoever listened to a stream is gone."""
+        if self._let_go(waiting.head.id) is not None and waiting.link is not None:
+            waiting.link.write(pack(Flow(waiting.head.id, 0)))
 
     def connected(self, link: Link, hello: Hello) -> None:
         """A worker is ready: it gets what waits."""
@@ -149,7 +173,7 @@ class Lane:
         """The worker is gone: what it had is tried once more, but shadows and second failures are not."""
         self.release(link)
         for waiting in [w for w in self.pending.values() if w.link is link]:
-            if waiting.reply is None or waiting.tries >= TRIES_MAX:
+            if waiting.reply is None or waiting.tries >= TRIES_MAX or waiting.parts is not None:
                 self._give_up(waiting, 503)
             else:
                 del self.pending[waiting.head.id]
@@ -168,7 +192,11 @@ class Lane:
 
     def _give_up(self, waiting: Waiting, status: int) -> None:
         self._let_go(waiting.head.id)
-        if waiting.reply is not None and not waiting.reply.done():
+        if waiting.parts is not None:
+            waiting.parts.put_nowait((b"", False, status))
+            if status == 504 and waiting.link is not None:
+                waiting.link.write(pack(Flow(waiting.head.id, 0)))
+        elif waiting.reply is not None and not waiting.reply.done():
             waiting.reply.set_result((status, b"", 0))
 
     def _let_go(self, number: int) -> Waiting | None:
@@ -179,7 +207,7 @@ class Lane:
 
 
 class Link(asyncio.Protocol):
-    """The connection of one worker; it says which revision it serves in its first frame."""
+    """The connection of one worker; in its first frame it says that it is ready, or why it never will be."""
 
     def __init__(self, on_hello: Callable[[Link, Hello], Lane | None], on_lost: Callable[[Link], None]) -> None:
         self._on_hello = on_hello
@@ -203,7 +231,7 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
             answer = _answer(head)
-            if answer.id == HELLO:
+            if answer.id == HELLO and self.lane is None:
                 hello = _hello(body)
                 self.pid = hello.pid
                 self.lane = self._on_hello(self, hello)

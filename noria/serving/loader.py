@@ -11,17 +11,18 @@ import json
 import pickle
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 import msgspec
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from noria.kernel.errors import Invalid
-from noria.serving import invocations, protocol
+from noria.serving import flavors, invocations, protocol
+from noria.serving.explain import Explanation, explain
 from noria.serving.frames import Ask
 from noria.serving.rows import ROWS_MAX, Column, Floats, Outputs, Rows, Schema, as_text, check_count, read_schema, unnamed
 
@@ -73,6 +74,18 @@ class Model(ABC):
     @abstractmethod
     def predict(self, batch: Any, n: int, params: dict[str, Any] | None = None) -> Outputs:
         """One call of the model for all n rows of `batch`, as `batch` made it."""
+
+    def stream(self, batch: Any, params: dict[str, Any] | None = None) -> Iterator[Any]:
+        """The answer bit by bit. Raises Invalid when the model gives it only whole."""
+        raise _not_streaming()
+
+    def explain(self, batch: Any) -> Explanation:
+        """What each feature contributed. Raises Invalid when the model does not allow it."""
+        raise Invalid(
+            "This model is not explained as it is served.",
+            where="explain",
+            hint="Deploy it with the engine it was saved for.",
+        )
 
     def outputs(self) -> list[tuple[str, str, list[int]]]:
         """Name, V2 datatype and shape of each output, as far as known before the first answer."""
@@ -164,6 +177,9 @@ class SklearnModel(Model):
             prediction = np.asarray(self._predict(batch))
         return Outputs(prediction, probability=probability, score=_score(prediction, probability))
 
+    def explain(self, batch: Any) -> Explanation:
+        return explain(self.estimator, batch)
+
     def outputs(self) -> list[tuple[str, str, list[int]]]:
         found: list[tuple[str, str, list[int]]] = []
         if self._classes is not None:
@@ -251,6 +267,7 @@ class PyfuncModel(Model):
             raise Invalid(_first_words(cause.message), hint=invocations.FORM) from cause
         rows = _free_rows(parsed.data)
         rows.params, rows.is_unwrapped = parsed.params or None, parsed.is_unified_llm_input
+        rows.is_stream = _wants_stream(body)
         return rows
 
     def _left_out(self, parts: list[Rows]) -> tuple[str, ...]:
@@ -266,7 +283,46 @@ class PyfuncModel(Model):
             if cause.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
                 raise Invalid(_first_words(cause.message)) from cause
             raise
-        return _normal(found, n)
+        return _normal(list(found) if isinstance(found, GeneratorType) else found, n)
+
+    def stream(self, batch: Any, params: dict[str, Any] | None = None) -> Iterator[Any]:
+        given = _named_tensors(batch) if self.schema.is_free else batch
+        if getattr(self._model, "_predict_stream_fn", None) is not None:
+            return iter(self._model.predict_stream(given, params=params))
+        found = self._model.predict(given, params=params)
+        if not isinstance(found, GeneratorType):
+            raise _not_streaming()
+        return found
+
+    def explain(self, batch: Any) -> Explanation:
+        if self.schema.is_free or not self.schema.is_numeric:
+            raise Invalid("Only models of numbers with a signature are explained.", where="explain")
+        try:
+            raw = self._model.get_raw_model()
+        except (NotImplementedError, AttributeError) as cause:
+            raise Invalid("Its flavour does not show the model, so that it cannot be explained.", where="explain") from cause
+        return explain(raw, batch)
+
+
+class _Streamed(msgspec.Struct):
+    stream: bool = False
+
+
+_streamed = msgspec.json.Decoder(_Streamed).decode
+
+
+def _wants_stream(body: bytes) -> bool:
+    try:
+        return _streamed(body).stream
+    except msgspec.DecodeError:  # something else under that name, for the model
+        return False
+
+
+def _not_streaming() -> Invalid:
+    return Invalid(
+        "This model does not answer bit by bit.", where="stream",
+        hint="Ask without it; or log a pyfunc model with predict_stream, or with a predict that yields.",
+    )  # fmt: skip
 
 
 def _first_words(text: str) -> str:
@@ -373,7 +429,7 @@ def load_onnx(folder: Path, converted: Path) -> Model:
 
 def _described(folder: Path) -> tuple[dict[str, Any], Schema]:
     """What MLmodel says, and the schema of its signature."""
-    described: dict[str, Any] = yaml.safe_load((folder / "MLmodel").read_text())
+    described = flavors.described(folder)
     signature = {
         name: json.loads(text) for name, text in (described.get("signature") or {}).items() if isinstance(text, str) and text
     }
@@ -383,13 +439,15 @@ def _described(folder: Path) -> tuple[dict[str, Any], Schema]:
 def load_model(folder: Path) -> Model:
     """The model in an MLflow directory, warmed. Raises whatever loading raises; the caller tells it to people."""
     described, schema = _described(folder)
-    flavors: dict[str, Any] = described.get("flavors") or {}
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
-    direct = flavors.get("sklearn") or {}
-    written_as = direct.get("serialization_format")
-    if written_as in ("pickle", "cloudpickle", "skops") and not direct.get("code"):
-        pyfunc = flavors.get("python_function") or {}
-        estimator = _read_skops(folder, direct) if written_as == "skops" else _unpickle(folder / direct["pickled_model"])
+    direct = flavors.direct_flavor(described)
+    if direct is not None:
+        pyfunc = described["flavors"].get("python_function") or {}
+        estimator = (
+            _read_skops(folder, direct)
+            if direct["serialization_format"] == "skops"
+            else _unpickle(folder / direct["pickled_model"])
+        )
         model: Model = SklearnModel(estimator, schema, pyfunc.get("predict_fn") or "predict")
     else:
         model = PyfuncModel(folder, schema)

@@ -15,6 +15,7 @@ from noria.kernel.ids import ModelVersionId, RevisionId
 
 Role = Literal["champion", "canary", "shadow", "previous"]
 RevisionState = Literal["pending", "ready", "failed", "retired"]
+EnvironmentChoice = Literal["default", "auto", "own", "server", "offline"]
 CanaryState = Literal["starting", "running", "promoted", "rolled_back"]
 
 BUCKETS = 10_000  # The split hashes a key to one of these; a weight of 1 % is 100 of them.
@@ -35,6 +36,9 @@ class RevisionConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     target_in_flight: int = 8  # requests in flight per worker above which another is started
     idle_s: float = 300.0  # how long a worker must have been dispensable to be ended
     engine: Literal["original", "onnx"] = "original"  # onnx: converted, if the answers stay the same
+    # auto: its own unless the server's has what the model needs; offline: its own, out of what is cached; default: as the server is set.
+    environment: EnvironmentChoice = "default"
+    network_ports: tuple[int, ...] = ()  # TCP ports that the model's own code may connect to; 0: any
     rate_per_s: float = 0.0  # requests a second of each caller, beyond it the gateway answers 429; 0: any number
     burst: int = 0  # how many of them may come at once; 0: as many as in one second
 
@@ -135,6 +139,9 @@ class Replica(Struct, frozen=True, kw_only=True):
     restarts: int = 0
     digest: str = ""
     engine: str = ""  # what became of the wish for ONNX, in words
+    environment: str = ""  # where it runs, in words
+    isolation: str = ""  # what of the machine is kept from it, in words
+    doing: str = ""  # what it waits for while it starts
     error: str = ""
     at_ms: int = 0
 
@@ -237,6 +244,17 @@ class ModelFileInfo(Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class Conversion(Struct, frozen=True, kw_only=True):
+    """What a model was made into for serving: files by digest, registered once. None: it stays as it was saved, as `words` say."""
+
+    digest: str  # of the model's files
+    revision_id: RevisionId  # for which it was made first
+    made_digest: str  # of the files below, as `registry.model.digest_of` has it
+    files: list[ModelFileInfo]
+    words: str
+    at_ms: int = 0
+
+
 class DesiredRevision(Struct, frozen=True, kw_only=True):
     """What a node needs to run a revision."""
 
@@ -247,6 +265,7 @@ class DesiredRevision(Struct, frozen=True, kw_only=True):
     digest: str
     config: RevisionConfig
     files: list[ModelFileInfo]
+    onnx: Conversion | None = None  # that is registered
 
 
 class DesiredEndpoint(Struct, frozen=True, kw_only=True):
@@ -394,6 +413,15 @@ class RevisionFailed(Fact):
     endpoint: str
     version: int
     error: str
+
+
+@fact("model_version.converted")
+class ModelVersionConverted(Fact):
+    """The version was made into ONNX for serving; `made` is the digest of what came of it, which is signed."""
+
+    digest: str
+    made: str
+    words: str
 
 
 @fact("canary.started")

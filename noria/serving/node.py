@@ -11,9 +11,11 @@ file in it has the digest it was registered with.
 from __future__ import annotations
 
 import asyncio
+import compileall
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,17 +28,22 @@ import httpx
 import msgspec
 import uvicorn
 
+import noria
 from noria.config import Config, load_config
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.errors import Unavailable
 from noria.kernel.ids import new_id
 from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
-from noria.serving.frames import Block, Hello, Unpacker, Written, gateway_socket, pack, recorder_socket
+from noria.serving.converter import Converter, Primer
+from noria.serving.environments import ModelEnvironments
+from noria.serving.frames import Block, Hello, Unpacker, Written, pack, recorder_socket
 from noria.serving.gateway import Gateway, Receive, Scope, Send, TruthSink
-from noria.serving.keeper import SCALE_S, Converter, Keeper
+from noria.serving.keeper import SCALE_S, Keeper
 from noria.serving.lanes import Lane, Link
+from noria.serving.launch import Launcher
 from noria.serving.model import (
+    Conversion,
     Desired,
     DesiredRevision,
     ReplicaReport,
@@ -53,6 +60,7 @@ log = logging.getLogger("noria.node")
 POLL_WAIT_S = 20
 AWAY_WAIT_S = 3.2  # of the waits between attempts: after six seconds
 REPORT_S = 2.0
+PRUNE_S = 3600.0
 REPLICAS_S = 10.0  # how often replicas are told even when nothing changed
 TRUTHS_WAITING_MAX = 10_000
 
@@ -133,11 +141,16 @@ class Node:
         self.home = config.home
         # The server's own node and one elsewhere may share a machine.
         self.name = f"{socket.gethostname()}/{config.serve_only}" if config.serve_only else socket.gethostname()
-        self.gateway_path, self.recorder_path = gateway_socket(config.home), recorder_socket(config.home)
+        self.recorder_path = recorder_socket(config.home)
         self._recorder = RecorderLink(self.recorder_path)
         self.gateway = Gateway(config, self._recorder, clock=self.clock)
-        self.worker_environment = _worker_environment()
-        self.converted = Converter(config.home, self.worker_environment).converted
+        self.launcher = Launcher(config.model_isolation, os.environ, config.model_variables)
+        self.environments = ModelEnvironments(
+            config.home, os.environ, config.model_environment, Primer(config.home, self.launcher).prime
+        )
+        self.converted = Converter(
+            config.home, self.launcher, self._register, lambda file, into: self.fetch_file(file.digest, into)
+        ).converted
         self._rpc = _rpc(self.gateway, config)
         self._keepers: dict[str, Keeper] = {}
         self._links: set[Link] = set()
@@ -149,12 +162,12 @@ class Node:
         self._url = config.url or config.control_url
         self._headers = {"authorization": f"Bearer {(config.internal_token.reveal() or config.token.reveal())}"}
         self._is_away = False
-        self._listener: asyncio.AbstractServer | None = None  # uvloop stops listening when nobody holds it
 
     async def start(self) -> None:
         for name in ("models", "logs"):
             (self.home / "serving" / name).mkdir(parents=True, exist_ok=True)
-        await self.listen()
+        log.info("models are %s", self.launcher.words)
+        await asyncio.to_thread(tidy, self.home)
         loop = asyncio.get_running_loop()
         known = await asyncio.to_thread(read_desired, self.home)
         if known is not None:
@@ -164,12 +177,6 @@ class Node:
             log.info("gRPC on port %d", self.config.grpc_port)
         for work in (self._sync, self._report, self._recorder.keep, self.gateway.expire_forever, self._scale):
             self._tasks.append(loop.create_task(_go_on(work)))
-
-    async def listen(self) -> None:
-        """Take the connections of workers."""
-        self.gateway_path.unlink(missing_ok=True)
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(lambda: Link(self._hello, self._lost), str(self.gateway_path))
 
     def keeper(self, revision: DesiredRevision) -> Keeper:
         """What keeps the workers of a revision."""
@@ -197,6 +204,17 @@ class Node:
             answer.raise_for_status()
             for chunk in answer.iter_bytes(1 << 20):
                 into.write(chunk)
+
+    async def _register(self, made: Conversion, folder: Path) -> Conversion:
+        """The bytes, then the row."""
+        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=60.0) as control:
+            for file in made.files:
+                body = await asyncio.to_thread((folder / file.path).read_bytes)
+                kind = {"content-type": "application/octet-stream"}
+                (await control.put(f"/api/v1/blobs/{file.digest}", content=body, headers=kind)).raise_for_status()
+            answer = await control.post("/api/v1/serving/conversions", content=msgspec.json.encode(made), headers=_JSON)
+            answer.raise_for_status()
+            return msgspec.json.decode(answer.content, type=Conversion)
 
     # --- wanted ------------------------------------------------------------------------------------------------------
 
@@ -261,29 +279,29 @@ class Node:
             task.add_done_callback(self._retiring.discard)
         self.tell_soon()
 
-    def _hello(self, link: Link, hello: Hello) -> Lane | None:
-        keeper = self._keepers.get(hello.revision_id)
-        if keeper is None:
-            return None
-        keeper.said(link, hello)
-        if hello.state != "ready":
-            return None
+    def connected(self, link: Link, hello: Hello, lane: Lane) -> Lane:
+        """A worker is ready: it gets what waits."""
         self._links.add(link)
-        keeper.lane.connected(link, hello)
-        return keeper.lane
+        lane.connected(link, hello)
+        return lane
 
-    def _lost(self, link: Link) -> None:
+    def lost(self, link: Link) -> None:
         self._links.discard(link)
 
     # --- told --------------------------------------------------------------------------------------------------------
 
     async def _scale(self) -> None:
-        """Give each revision as many workers as its requests need, for ever."""
+        """Give each revision as many workers as its requests need, for ever; now and then remove environments that nobody uses."""
+        pruned_s = self.clock.monotonic_s()
         while True:
             await asyncio.sleep(SCALE_S)
             now_s = self.clock.monotonic_s()
             for keeper in list(self._keepers.values()):
                 keeper.scale(now_s)
+            if now_s - pruned_s > PRUNE_S:
+                pruned_s = now_s
+                used = {key for k in self._keepers.values() for key in k.environments}
+                await asyncio.to_thread(self.environments.prune, used)
 
     async def _report(self) -> None:
         """Tell the control plane of workers (when they change) and of traffic (every REPORT_S)."""
@@ -391,13 +409,13 @@ def write_desired(home: Path, desired: Desired) -> None:
     temporary.replace(path)
 
 
-def _worker_environment() -> dict[str, str]:
-    """The worker gets no token: it talks to sockets only. One compute thread each unless told otherwise: batches, not threads."""
-    hidden = {"NORIA_INTERNAL_TOKEN", "NORIA_TOKEN", "NORIA_DATABASE"}
-    kept = {k: v for k, v in os.environ.items() if k not in hidden}
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        kept.setdefault(name, "1")
-    return kept
+def tidy(home: Path) -> None:
+    """Remove what workers of nodes that are gone left (others may run on this home); compile what workers import and cannot write."""
+    for left in (home / "serving" / "scratch").glob("*"):
+        if not Path(f"/proc/{left.name}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    for folder in (Path(noria.__file__).parent / "serving", Path(noria.__file__).parent / "kernel"):
+        compileall.compile_dir(folder, quiet=2, maxlevels=0)
 
 
 def application(node: Node) -> object:

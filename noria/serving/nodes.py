@@ -5,12 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from noria.access.service import Access
+from noria.kernel.blobs import BlobStore
 from noria.kernel.db import Database, Write
+from noria.kernel.errors import Invalid
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
+from noria.registry.model import ModelFile, digest_of
 from noria.serving import store
 from noria.serving.canaries import Canaries
 from noria.serving.model import (
+    Conversion,
     Desired,
     DesiredAuth,
     DesiredEndpoint,
@@ -25,8 +29,8 @@ from noria.serving.pointer import move, to_champion
 class Nodes:
     """See the module."""
 
-    def __init__(self, db: Database, access: Access, canaries: Canaries) -> None:
-        self._db, self._access, self._canaries = db, access, canaries
+    def __init__(self, db: Database, blobs: BlobStore, access: Access, canaries: Canaries) -> None:
+        self._db, self._blobs, self._access, self._canaries = db, blobs, access, canaries
 
     def mark(self) -> tuple[int, str]:
         """What changes whenever `desired` does: (generation, version of the rights)."""
@@ -50,6 +54,7 @@ class Nodes:
             )
             revisions, files = store.revisions_by_id(tx, list(ids)), store.files(tx, list(ids))
             recordings = store.recordings(tx)
+            made = store.conversions(tx, [r.digest for r in revisions if r.config.engine == "onnx"])
         auth = DesiredAuth(version=version, is_open=self._access.local_admin() is not None, predictors=self._predictors())
         return Desired(
             generation=current, auth=auth,
@@ -59,7 +64,7 @@ class Nodes:
             revisions=[
                 DesiredRevision(
                     id=r.id, endpoint=r.endpoint, model=r.model, model_version=r.model_version, digest=r.digest,
-                    config=r.config, files=files[r.id],
+                    config=r.config, files=files[r.id], onnx=made.get(r.digest),
                 )
                 for r in revisions
             ],
@@ -75,6 +80,23 @@ class Nodes:
             )
             for t in found
         ]  # fmt: skip
+
+    def register(self, op: Op, made: Conversion) -> Conversion:
+        """Take what a node made of a model, unless another was quicker: gives what counts. Raises Invalid, NotFound, Forbidden."""
+        op.require("endpoint.serve")
+        files = [ModelFile(path=f.path, size_bytes=f.size_bytes, digest=f.digest) for f in made.files]
+        if not files or digest_of(files) != made.made_digest:
+            raise Invalid("The digest is not that of the files.", where="made_digest")
+        if missing := next((f.path for f in made.files if not self._blobs.has(f.digest)), ""):
+            raise Invalid(f"The bytes of {missing} are not stored.", where="files", hint="PUT the blobs first.")
+        with self._db.write(op) as tx:
+            revision = store.revision(tx, made.revision_id)
+            if revision.digest != made.digest:
+                raise Invalid("The revision serves another model.", where="digest")
+            if store.add_conversion(tx, msgspec.structs.replace(made, at_ms=op.at_ms)):
+                about = Ref("model_version", revision.model_version_id)
+                tx.emit("model_version.converted", about, digest=made.digest, made=made.made_digest, words=made.words)
+            return store.conversions(tx, [made.digest])[made.digest]
 
     def report(self, op: Op, report: ReplicaReport) -> None:
         """Take what a node says of its workers; a pending revision that is ready gets its traffic, one that failed is told."""

@@ -10,11 +10,14 @@ import zlib
 import msgspec
 
 from noria.kernel.errors import Invalid, TooLarge
-from noria.serving import invocations, v2
+from noria.serving import invocations, streams, v2
 from noria.serving.frames import Ask
 from noria.serving.rows import Listed, Rows, Schema
 
-_FORMS = {"v2": v2.FORM, "invocations": invocations.FORM}
+_FORMS = {
+    "v2": v2.FORM, "explain": v2.FORM, "invocations": invocations.FORM, "explain_v1": 'Send {"instances": [[…], …]}.',
+    "generate_stream": streams.FORM,
+}  # fmt: skip
 
 
 def decode(ask: Ask, body: bytes, schema: Schema, *, as_matrix: bool, bytes_max: int) -> Rows:
@@ -22,7 +25,9 @@ def decode(ask: Ask, body: bytes, schema: Schema, *, as_matrix: bool, bytes_max:
     if ask.encoding:
         body = decompressed(body, bytes_max)
     try:
-        if ask.protocol == "v2":
+        if ask.protocol == "generate_stream":
+            return streams.decode(body, schema)
+        if ask.protocol in ("v2", "explain"):
             return v2.decode(body, ask.json_size, schema, as_matrix=as_matrix)
         return invocations.decode(ask.content_type, body, schema, as_matrix=as_matrix)
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:

@@ -34,13 +34,14 @@ from noria.config import Config, load_config
 from noria.kernel.clock import Clock
 from noria.kernel.errors import Invalid, Unavailable
 from noria.logs import set_up_logging
+from noria.serving.answers import error_body
 from noria.serving.elsewhere import RecorderProcess
-from noria.serving.frames import Answer, Ask, Hello, socket_folder
+from noria.serving.frames import Answer, Ask, Hello
 from noria.serving.keeper import START_TIMEOUT_S, WATCH_S, Keeper
 from noria.serving.lanes import Lane, Waiting
 from noria.serving.model import Desired, DesiredAuth, DesiredRevision
 from noria.serving.model import Replica as ReplicaRow
-from noria.serving.node import Node
+from noria.serving.node import Node, tidy
 
 log = logging.getLogger("noria.node")
 
@@ -200,15 +201,11 @@ class RayNode(Node):
 class ReplicaNode(Node):
     """What keeps one revision's worker inside a replica: it is told nothing and tells nothing; the door does."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.gateway_path = socket_folder(config.home) / f"{os.getpid()}.sock"
-
     async def start_with(self, revision: DesiredRevision) -> Lane:
         """The lane to its worker, once the model is loaded. Raises Unavailable with the worker's words."""
         for name in ("models", "logs"):
             (self.home / "serving" / name).mkdir(parents=True, exist_ok=True)
-        await self.listen()
+        await asyncio.to_thread(tidy, self.home)
         auth = DesiredAuth(version="", is_open=False)
         self.apply(Desired(generation=0, endpoints=[], revisions=[revision], auth=auth))
         keeper, until_s = self._keepers[revision.id], self.clock.monotonic_s() + START_TIMEOUT_S
@@ -242,8 +239,13 @@ class Replica:
             _ask(head), id=self._lane.next_number(), arrived_s=now_s - waited_s, deadline_s=now_s + left_s
         )
         reply: asyncio.Future[tuple[int, bytes, int]] = asyncio.get_running_loop().create_future()
-        self._lane.send(Waiting(ask, body, reply))
-        return await reply
+        waiting = Waiting(ask, body, reply)
+        self._lane.send(waiting)
+        found = await reply
+        if waiting.parts is not None:
+            self._lane.abandon(waiting)
+            return 400, error_body(ask.protocol, Invalid("Answers do not come bit by bit through Ray.", where="stream")), 0
+        return found
 
     async def hello(self) -> bytes:
         """The worker's first words, with the model's metadata."""
@@ -268,7 +270,6 @@ class Door:
         self._recorder = _recorder(config)
         self._recorder.start()
         self._node = RayNode(config)
-        self._node.gateway_path = socket_folder(config.home) / f"{os.getpid()}.sock"
         await self._node.start()
 
     async def __call__(self, request: Request) -> Response:

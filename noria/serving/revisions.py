@@ -113,6 +113,8 @@ def check_config(config: RevisionConfig) -> RevisionConfig:
     for name, least, most in limits:
         if not least <= getattr(config, name) <= most:
             raise Invalid(f"{name} must be between {least} and {most}.", where=f"config.{name}")
+    if len(config.network_ports) > 100 or any(not 0 <= p <= 65_535 for p in config.network_ports):
+        raise Invalid("network_ports are at most 100 numbers between 0 and 65535.", where="config.network_ports")
     if config.min_replicas > config.max_replicas:
         raise Invalid("min_replicas cannot be more than max_replicas.", where="config.min_replicas")
     return config

@@ -83,6 +83,7 @@ class Rows(Struct):
     is_binary: bool = False  # the caller of V2 wants tensors as bytes, unless it says otherwise of one
     params: dict[str, Any] | None = None
     absent: tuple[str, ...] = ()  # optional columns that were not sent
+    is_stream: bool = False  # wanted bit by bit
     is_unwrapped: bool = False  # a chat or completion, which is answered as it is
 
 
@@ -94,6 +95,7 @@ class Outputs(Struct):
     probability: Floats | None = None
     score: Floats | None = None
     said_rows: list[Any] | None = None  # what /invocations says of each row, where it is not the prediction alone
+    status: int = 200  # for the record
     said_whole: Any = None  # or of the whole request, which then was alone in its batch
     is_whole: bool = False
 

@@ -46,7 +46,7 @@ class Serving:
         self._db = db
         self.revisions = Revisions(registry)
         self.canaries = Canaries(db, self.revisions)
-        self.nodes = Nodes(db, access, self.canaries)
+        self.nodes = Nodes(db, blobs, access, self.canaries)
         self.traffic = TrafficCounts(db, ticks, self.canaries)
         self.segments = Sealed(db, blobs)
         self.recordings = Recordings(db)
@@ -169,9 +169,11 @@ class Serving:
 
     def _wait(self, revision_id: str) -> Revision:
         """The revision once a node runs it. Raises Invalid with the worker's words, or Unavailable."""
-        seen = -1
-        for _ in range(int(WAIT_S / WAIT_TURN_S)):
+        seen, turns, told = -1, 0, ""
+        while turns < WAIT_S / WAIT_TURN_S:
+            turns += 1
             with self._db.read() as tx:
+                doing = next((r.doing for r in store.replicas(tx, [revision_id])), "")
                 found = store.revision(tx, revision_id)
                 endpoint = store.find_endpoint(tx, found.endpoint)
                 is_followed = endpoint is not None and store.followed_generation(tx) >= endpoint.generation
@@ -183,6 +185,8 @@ class Serving:
                 )  # fmt: skip
             if found.state != "pending" and is_followed:
                 return found
+            if doing != told:  # it goes on, such as with the packages of an environment
+                turns, told = 0, doing
             seen = self._db.wakeups.wait(seen, WAIT_TURN_S if found.state == "pending" else WAIT_FLIP_S)
         raise Unavailable(
             f"No serving node has loaded {found.model}@{found.model_version} within {WAIT_S:.0f} s.", retry_after_s=10,

@@ -14,6 +14,7 @@ from noria.kernel.ids import Ref
 from noria.kernel.things import things
 from noria.serving.model import (
     Canary,
+    Conversion,
     Endpoint,
     ModelFileInfo,
     RecordingPolicy,
@@ -35,6 +36,7 @@ _CANARY = (
     "id, endpoint, revision_id, champion_revision_id, model_version, steps, step, guard, state, started_at_ms, stepped_at_ms,"
     " ended_at_ms, reason, evidence"
 )
+_CONVERSION = "digest, revision_id, made_digest, files, words, at_ms"
 _SEGMENT = "seq, endpoint, kind, revision_id, digest, rows, size_bytes, event_from_ms, event_to_ms, at_ms"
 SEGMENTS_LOCK = 0x7365676D  # 'segm': the PostgreSQL advisory lock that orders segments
 
@@ -153,6 +155,30 @@ def files(tx: Read, ids: list[str]) -> dict[str, list[ModelFileInfo]]:
     return {r["id"]: msgspec.json.decode(r["files"], type=list[ModelFileInfo]) for r in rows}
 
 
+def conversions(tx: Read, digests: list[str]) -> dict[str, Conversion]:
+    """What the models with these digests were made into."""
+    if not digests:
+        return {}
+    found = tx.all(
+        Conversion,
+        f"select {_CONVERSION} from conversion where digest in :digests order by digest limit 10000",
+        digests=sorted(set(digests)),
+    )
+    return {c.digest: c for c in found}
+
+
+def add_conversion(tx: Write, made: Conversion) -> bool:
+    """Register; False when there is one."""
+    added = tx.run(
+        """insert into conversion (digest, revision_id, made_digest, files, words, envelope, at_ms)
+           values (:digest, :revision_id, :made_digest, :files, :words, '', :at_ms)
+           on conflict (digest) do nothing""",
+        digest=made.digest, revision_id=made.revision_id, made_digest=made.made_digest, files=js(made.files),
+        words=made.words, at_ms=made.at_ms,
+    )  # fmt: skip
+    return bool(added)
+
+
 def set_state(tx: Write, revision_id: str, state: str, error: str = "") -> None:
     tx.run("update revision set state = :state, error = :error where id = :id", id=revision_id, state=state, error=error)
 
@@ -165,7 +191,7 @@ def replicas(tx: Read, ids: list[str]) -> list[Replica]:
         return []
     return tx.all(
         Replica,
-        """select node, revision_id, seat, state, pid, restarts, digest, engine, error, at_ms
+        """select node, revision_id, seat, state, pid, restarts, digest, engine, environment, isolation, doing, error, at_ms
              from replica where revision_id in :ids order by revision_id, node, seat limit 1000""",
         ids=ids,
     )  # fmt: skip
@@ -175,8 +201,10 @@ def put_replicas(tx: Write, node: str, found: list[Replica]) -> None:
     """What `node` runs, in place of what it ran."""
     tx.run("delete from replica where node = :node", node=node)
     tx.many(
-        """insert into replica (node, revision_id, seat, state, pid, restarts, digest, engine, error, at_ms)
-           values (:node, :revision_id, :seat, :state, :pid, :restarts, :digest, :engine, :error, :at_ms)""",
+        """insert into replica (node, revision_id, seat, state, pid, restarts, digest, engine, environment, isolation, doing, error,
+                                at_ms)
+           values (:node, :revision_id, :seat, :state, :pid, :restarts, :digest, :engine, :environment, :isolation, :doing,
+                   :error, :at_ms)""",
         [{**msgspec.to_builtins(r), "node": node} for r in found],
     )
 
@@ -380,7 +408,9 @@ def routes_of(endpoint: Endpoint, role: str) -> list[Route]:
 
 
 def digests_in_use(tx: Read, digests: list[str]) -> set[str]:
-    """Those of `digests` that a revision or a segment names."""
-    return mentioned(tx, "select files, config, environment from revision", digests) | mentioned(
+    """Those of `digests` that a revision, a conversion or a segment names."""
+    found = mentioned(tx, "select files, config, environment from revision", digests)
+    found |= mentioned(tx, "select files from conversion", digests)
+    return found | mentioned(
         tx, "select digest from segment where digest in :digests and not is_compacted", digests, digests=digests
     )

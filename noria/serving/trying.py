@@ -21,6 +21,7 @@ class TryRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     rows: list[dict[str, Any]]
     key: str = ""
+    explain: bool = False  # what each feature contributed, too
 
 
 class Tried(Struct, frozen=True, kw_only=True):
@@ -30,6 +31,9 @@ class Tried(Struct, frozen=True, kw_only=True):
     prediction_id: str
     model: str
     latency_ms: float
+    explanations: list[dict[str, Any]] = []  # one a row, as KServe's V1 has them
+    space: str = ""  # what they add up to, in words
+    refusal: str = ""  # why there are none
 
 
 class Trying:
@@ -60,7 +64,23 @@ class Trying:
             raise Unavailable(str(said.get("message", answer.text)), retry_after_s=2)
         if answer.is_error:
             raise Invalid(str(said.get("message", answer.text)), where="rows")
+        explained: dict[str, Any] = {}
+        if wanted.explain:
+            explained = self._explained(endpoint, answer.headers["x-noria-model"].rpartition("@")[2], wanted.rows, headers)
         return Tried(
             predictions=said.get("predictions"), prediction_id=answer.headers["x-noria-prediction-id"],
             model=answer.headers["x-noria-model"], latency_ms=answer.elapsed.total_seconds() * 1000,
+            explanations=explained.get("explanations", []), space=explained.get("space", ""), refusal=explained.get("error", ""),
         )  # fmt: skip
+
+    def _explained(self, endpoint: str, version: str, rows: list[dict[str, Any]], headers: dict[str, str]) -> dict[str, Any]:
+        """Of the version that answered; or its refusal, under `error`."""
+        path = f"/v1/models/{endpoint}/versions/{version}:explain"
+        try:
+            answer = httpx.post(
+                httpx.URL(self._url).copy_with(path=path), headers=headers, timeout=TIMEOUT_S,
+                content=msgspec.json.encode({"instances": rows}),
+            )  # fmt: skip
+        except httpx.HTTPError as cause:
+            return {"error": f"The gateway does not answer at {self._url}: {cause}."}
+        return msgspec.json.decode(answer.content, type=dict[str, Any])

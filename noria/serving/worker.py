@@ -5,7 +5,10 @@ thread, so the model never competes with it. The worker speaks first (`Hello`), 
 Invariant: the record of an answer leaves the worker before the answer does. Blocks are kept until the recorder has them on disk;
 what was written to its socket outlives this process, so a killed worker takes no answered request with it.
 
-    python -m noria.serving.worker '{"socket": …, "recorder": …, "folder": …, "revision_id": …, …}'
+It opens no socket itself, and may not (`confine.py`): the gateway's is inherited, the recorder's handed over at the door, again when
+the recorder comes back.
+
+    python -m noria.serving.worker '{"gateway_fd": …, "door_fd": …, "folder": …, "revision_id": …, …}'
 """
 
 from __future__ import annotations
@@ -33,9 +36,25 @@ from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
 from noria.serving import loader, protocol, v2
 from noria.serving.answers import ModelError, error_body
-from noria.serving.frames import HELLO, Answer, Ask, Block, Hello, Spec, Unpacker, Written, pack
+from noria.serving.explain import encode as encode_explanation
+from noria.serving.frames import (
+    FLOW_MARK,
+    HELLO,
+    RECORDER_HERE,
+    RECORDER_WANTED,
+    Answer,
+    Ask,
+    Block,
+    Flow,
+    Hello,
+    Spec,
+    Unpacker,
+    Written,
+    pack,
+)
 from noria.serving.intact import require_intact
 from noria.serving.rows import Listed, Outputs, Rows, output_arrays
+from noria.serving.streams import Stream
 
 log = logging.getLogger("noria.worker")
 
@@ -43,9 +62,12 @@ READ_BYTES = 1 << 20
 SEND_BYTES = 1 << 20  # what a socket holds before its reader has taken it
 UNACKED_BYTES_MAX = 64 << 20  # blocks the recorder has not on disk yet; beyond it the oldest are dropped and counted
 RECORDER_RETRY_S = 0.5
+DOOR_LOOK_S = 0.01  # until what was asked for at the door has come
 ERROR_LINES = 15
+EXPLAINS = ("explain", "explain_v1")
 STOP_TIMEOUT_S = 5
 
+_flows = msgspec.msgpack.Decoder(Flow).decode
 _asks = msgspec.msgpack.Decoder(Ask).decode
 _written = msgspec.msgpack.Decoder(Written).decode
 
@@ -61,10 +83,12 @@ class Asked(Struct):
 class Recorder:
     """The worker's end of the recorder's socket: never waits, keeps blocks until they are acknowledged."""
 
-    def __init__(self, spec: Spec, model: loader.Model, clock: SystemClock) -> None:
+    def __init__(self, spec: Spec, model: loader.Model, clock: SystemClock, door: socket.socket) -> None:
         self._spec = spec
         self._model = model
         self._clock = clock
+        self._door = door
+        self._has_asked = False
         self._source = new_id()
         self._seq = 0
         self._unacked: collections.deque[tuple[int, bytes]] = collections.deque()
@@ -92,11 +116,11 @@ class Recorder:
     def flush(self) -> None:
         """Make blocks of what is pending, one for all that have the same form, and send them."""
         taken, self._pending = self._pending, []
-        groups: dict[tuple[bool, tuple[int, ...]], list[Any]] = {}
+        groups: dict[tuple[int, tuple[int, ...]], list[Any]] = {}
         for item in taken:
             outputs = item[2]
             shape = () if outputs is None or outputs.probability is None else outputs.probability.shape[1:]
-            groups.setdefault((outputs is None, shape), []).append(item)
+            groups.setdefault((500 if outputs is None else outputs.status, shape), []).append(item)
         for items in groups.values():
             self._seq += 1
             self._keep(self._seq, _block(self._spec, self._model, self._source, self._seq, items))
@@ -156,13 +180,22 @@ class Recorder:
         return not self._pending and not self._unacked
 
     def _connect(self, now_s: float) -> None:
-        self._retry_at_s = now_s + RECORDER_RETRY_S
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        """Ask for a connection, or take the one that was asked for."""
+        self._retry_at_s = now_s + DOOR_LOOK_S
         try:
-            made.connect(self._spec.recorder)
-        except OSError:
-            made.close()
+            if not self._has_asked:
+                self._door.send(RECORDER_WANTED, socket.MSG_DONTWAIT)
+                self._has_asked = True
+            answer, handed, _, _ = socket.recv_fds(self._door, 1, 1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
             return
+        except OSError:
+            answer, handed = b"", []
+        self._has_asked = False
+        if answer != RECORDER_HERE or not handed:
+            self._retry_at_s = now_s + RECORDER_RETRY_S
+            return
+        made = socket.socket(fileno=handed[0])
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         self.socket, self._frames = made, Unpacker()
@@ -180,24 +213,26 @@ class Recorder:
 class Worker:
     """The loop. See the module."""
 
-    def __init__(self, spec: Spec, model: loader.Model, gateway: socket.socket) -> None:
+    def __init__(self, spec: Spec, model: loader.Model, gateway: socket.socket, door: socket.socket) -> None:
         self._spec = spec
         self._model = model
         self._gateway = gateway
         self._clock = SystemClock()
         self._frames = Unpacker()
-        self._recorder = Recorder(spec, model, self._clock)
+        self._recorder = Recorder(spec, model, self._clock, door)
         self._selector = selectors.DefaultSelector()
         self._selector.register(gateway, selectors.EVENT_READ)
         self._registered: socket.socket | None = None
         self._features = loader.feature_kinds(model.schema.columns)
         self._out: list[bytes] = []
+        self._streams: dict[int, Stream] = {}
 
     def run(self) -> None:
         """Until the gateway closes the connection; then hand the last records over."""
         while True:
             self._watch_recorder()
-            for key, events in self._selector.select(self._recorder.due_s()):
+            is_busy = any(s.credit for s in self._streams.values())
+            for key, events in self._selector.select(0 if is_busy else self._recorder.due_s()):
                 if key.fileobj is self._gateway:
                     if not self._serve():
                         self._finish()
@@ -208,6 +243,13 @@ class Worker:
                 if events & selectors.EVENT_READ and self._recorder.socket is not None:
                     self._recorder.read()
             self._recorder.tick()
+            self._step()
+
+    def _step(self) -> None:
+        """One part of each stream whose caller can take one; in between, other requests are answered."""
+        for stream in [s for s in self._streams.values() if s.credit]:
+            self._go_on(stream)
+        self._send()
 
     def _watch_recorder(self) -> None:
         current = self._recorder.socket
@@ -244,8 +286,17 @@ class Worker:
         batch: list[Asked] = []
         rows = 0
         for head, body in frames:
+            if head[0] == FLOW_MARK:
+                self._flow(_flows(head))
+                continue
             asked = self._decode(_asks(head), body)
             if asked is None:
+                continue
+            if asked.ask.protocol in EXPLAINS:
+                self._explain(asked)
+                continue
+            if asked.rows.is_stream:
+                self._begin(asked)
                 continue
             if batch and (not self._fit(batch[-1].rows, asked.rows) or rows + asked.rows.n > self._spec.max_batch_rows):
                 self._answer_batch(batch)
@@ -254,10 +305,94 @@ class Worker:
             rows += asked.rows.n
         if batch:
             self._answer_batch(batch)
+        self._send()
+
+    def _send(self) -> None:
         if self._out:
             self._recorder.flush()
             self._gateway.sendall(b"".join(self._out))
             self._out.clear()
+
+    def _explain(self, asked: Asked) -> None:
+        """Answered by itself and not recorded: it is a question about an answer, not one."""
+        ask, rows = asked.ask, asked.rows
+        try:
+            found = self._model.explain(self._model.batch([rows]))
+            body = encode_explanation(
+                ask, found, self._model.schema, rows, self._spec.endpoint, str(self._spec.model_version)
+            )
+        except NoriaError as error:
+            self._refuse(ask, error)
+        except Exception as error:  # the model's own code may raise anything
+            log.exception("the explanation for %s failed", ask.prediction_id)
+            self._refuse(ask, ModelError(f"The explanation raised {type(error).__name__}: {str(error)[:500]}"))
+        else:
+            self._out.append(pack(Answer(ask.id, 200, rows.n), body))
+
+    # --- streams -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, asked: Asked) -> None:
+        ask, rows = asked.ask, asked.rows
+        try:
+            parts = self._model.stream(self._model.batch([rows]), rows.params)
+        except Exception as error:  # the model's own code may raise anything
+            self._fail(asked, error)
+            return
+        stream = Stream(ask, rows, parts, self._spec.endpoint, str(self._spec.model_version))
+        if ask.role == "shadow":
+            stream.credit = sys.maxsize  # nobody listens, so nobody says that there may be more
+        self._streams[ask.id] = stream
+        self._go_on(stream)
+
+    def _go_on(self, stream: Stream) -> None:
+        ask = stream.ask
+        try:
+            event = stream.next()
+        except Exception as error:  # as above
+            self._end(stream, 500, error)
+            return
+        if event is None:
+            self._end(stream, 200, None)
+        elif ask.role != "shadow":
+            stream.has_begun = True
+            self._out.append(pack(Answer(ask.id, 200, stream.rows.n, 0, True), event))
+
+    def _flow(self, flow: Flow) -> None:
+        stream = self._streams.get(flow.id)
+        if stream is None:
+            return
+        stream.credit += flow.parts
+        if not flow.parts:
+            self._end(stream, 499, None)
+
+    def _end(self, stream: Stream, status: int, error: Exception | None) -> None:
+        """The last word, and the record of all of it."""
+        del self._streams[stream.ask.id]
+        try:
+            stream.close()
+        except Exception:  # a generator that is told to stop may raise, too
+            log.exception("the model raised when it was told to stop")
+        asked = Asked(stream.ask, stream.rows)
+        if error is not None and not stream.has_begun:
+            self._fail(asked, error)
+            return
+        if error is not None:
+            log.error("the model raised for %s", stream.ask.prediction_id, exc_info=error)
+            told = (
+                error
+                if isinstance(error, NoriaError)
+                else ModelError(f"The model raised {type(error).__name__}: {str(error)[:500]}")
+            )
+            self._out.append(pack(Answer(stream.ask.id, 500, stream.rows.n), stream.failed(told)))
+        elif status == 200:
+            if not stream.has_begun:
+                self._out.append(pack(Answer(stream.ask.id, 200, stream.rows.n, 0, True), b": it had nothing to say\n\n"))
+            self._out.append(pack(Answer(stream.ask.id, 200, stream.rows.n), stream.last))
+        asked.latency_ms = (self._clock.monotonic_s() - stream.ask.arrived_s) * 1000
+        self._recorder.add([asked], None, stream.outputs(status), self._values([asked]))
+        self._recorder.flush()
+
+    # --- batches -------------------------------------------------------------------------------------------------------
 
     def _fit(self, one: Rows, other: Rows) -> bool:
         """May two requests be one call of the model?"""
@@ -366,7 +501,7 @@ def _block(spec: Spec, model: loader.Model, source: str, seq: int, items: list[A
         ids=_spread(asked, _ids), at_ms=_spread(asked, lambda a: [a.ask.at_ms] * a.rows.n),
         event_at_ms=_spread(asked, lambda a: [a.ask.event_at_ms] * a.rows.n),
         keys=_spread(asked, lambda a: [a.ask.key] * a.rows.n), roles=_spread(asked, lambda a: [a.ask.role] * a.rows.n),
-        latency_ms=_spread(asked, lambda a: [a.latency_ms] * a.rows.n), status=[200 if outputs else 500] * n,
+        latency_ms=_spread(asked, lambda a: [a.latency_ms] * a.rows.n), status=[outputs[0].status if outputs else 500] * n,
         features=loader.feature_kinds(model.schema.columns), values=values or [], predictions=predictions,
         layout=[(name, len(a), 1 if a.ndim == 1 else a.shape[1]) for (name, _), a in zip(arrays, parts, strict=True)],
     )  # fmt: skip
@@ -389,22 +524,22 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(STOP_TIMEOUT_S))
     spec = msgspec.json.decode(sys.argv[1], type=Spec)
     set_up_logging("worker", spec.log_level)
-    gateway = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    gateway, door = socket.socket(fileno=spec.gateway_fd), socket.socket(fileno=spec.door_fd)
     try:
         sys.dont_write_bytecode = True  # in the model's folder: the next start would find files that were never registered
         if spec.digest:
             require_intact(Path(spec.folder), spec.digest, f"{spec.model}@{spec.model_version}")
+        if spec.onnx:
+            require_intact(Path(spec.onnx), spec.onnx_digest, f"the ONNX form of {spec.model}@{spec.model_version}")
         model = loader.load_onnx(Path(spec.folder), Path(spec.onnx)) if spec.onnx else loader.load_model(Path(spec.folder))
     except Exception:  # a model's code may raise anything while it is loaded; the endpoint's owner must read it
         text = "".join(traceback.format_exc().splitlines(keepends=True)[-ERROR_LINES:])
-        gateway.connect(spec.socket)
         _hello(gateway, Hello(revision_id=spec.revision_id, pid=os.getpid(), state="failed", error=text))
         sys.exit(3)
-    gateway.connect(spec.socket)
     gateway.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
     metadata = {**v2.metadata(model.schema, model.outputs()), "mlflow_version": model.mlflow_version}
     _hello(gateway, Hello(revision_id=spec.revision_id, pid=os.getpid(), state="ready", metadata=metadata))
-    Worker(spec, model, gateway).run()
+    Worker(spec, model, gateway, door).run()
 
 
 def _hello(gateway: socket.socket, hello: Hello) -> None:

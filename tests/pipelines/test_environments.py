@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from noria.client.api import Api
-from noria.client.packages import uv, uv_program
+from noria.client.packages import uv
+from noria.kernel.environments import ENVIRONMENTS_MAX, uv_program
 from noria.kernel.errors import Invalid
-from noria.pipelines.worker.environments import ENVIRONMENTS_MAX, Environments, link_client
+from noria.kernel.linking import link_packages
+from noria.pipelines.worker.environments import Environments
 from noria.pipelines.worker.server import Server as Connection
 from tests.pipelines.processes import Server, ended, imported, logs
 
@@ -202,8 +204,8 @@ def test_those_used_longest_ago_are_removed(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_the_client_has_no_metadata(tmp_path: Path) -> None:
-    link_client(tmp_path)
-    link_client(tmp_path)
+    link_packages(tmp_path)
+    link_packages(tmp_path)
     names = {p.name for p in tmp_path.iterdir()}
     assert {"noria", "msgspec", "blake3", "httpx"} <= names and not [n for n in names if n.endswith(("info", ".pth"))]
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from noria.client.api import Api
-from noria.client.linking import link_client
-from noria.client.packages import uv_program
 from noria.client.rebuild import command_of, pinned_packages
 from noria.client.reproduce import compare
+from noria.kernel.environments import uv_program
 from noria.kernel.errors import Invalid
+from noria.kernel.linking import link_packages
 from tests.pipelines.processes import ROOT, Server, ended, imported
 
 TRAIN = """
@@ -55,7 +55,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([uv_program(), "venv", "-q", "--python", sys.executable, str(folder / "venv")], check=True)
     found = folder / "venv" / "bin" / "python"
     subprocess.run([uv_program(), "pip", "install", "-q", "--python", str(found), "six==1.16.0"], check=True)
-    link_client(folder / "client")
+    link_packages(folder / "client")
     (next((folder / "venv").glob("lib/*/site-packages")) / "client.pth").write_text(str(folder / "client") + "\n")
     return found
 

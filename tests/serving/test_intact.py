@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -58,23 +58,26 @@ def test_anything_else_is_refused(folder: Path, change: str) -> None:
         require_intact(folder, was, "flights@1")
 
 
-def test_a_worker_says_so_and_runs_nothing_of_it(folder: Path, tmp_path: Path) -> None:
-    was, proof = digest(folder), tmp_path / "proof"
+@pytest.mark.parametrize("what", ["model", "its ONNX form"])
+def test_a_worker_says_so_and_runs_nothing_of_it(folder: Path, tmp_path: Path, what: str) -> None:
+    was, proof, onnx = digest(folder), tmp_path / "proof", ""
+    if what != "model":
+        onnx = str(shutil.copytree(folder, tmp_path / "onnx"))
     (folder / "MLmodel").write_text("flavors: {sklearn: {pickled_model: deep/model.pkl, serialization_format: pickle}}")
     (folder / "deep/model.pkl").write_bytes(f"cos\nsystem\n(S'touch {proof}'\ntR.".encode())
-    at = Path(os.path.relpath(tmp_path / "s"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(str(at))
-        listening.listen()
-        listening.settimeout(60)
+    said, its = socket.socketpair()
+    door, its_door = socket.socketpair()
+    with said, its, door, its_door:
+        fds = its.fileno(), its_door.fileno()
         spec = Spec(
-            socket=str(at), recorder=str(at), folder=str(folder), endpoint="e", revision_id="r", model="flights",
-            model_version=1, digest=was,
+            gateway_fd=fds[0], door_fd=fds[1], folder=str(folder), endpoint="e", revision_id="r", model="flights",
+            model_version=1, digest=digest(folder) if onnx else was, onnx=onnx, onnx_digest="0" * 64 if onnx else "",
         )  # fmt: skip
-        worker = subprocess.Popen([sys.executable, "-m", "noria.serving.worker", msgspec.json.encode(spec).decode()])
-        said, _ = listening.accept()
-        with said:
-            hello = b"".join(iter(lambda: said.recv(1 << 16), b""))
-        assert worker.wait(60) == 3
+        command = [sys.executable, "-m", "noria.serving.worker", msgspec.json.encode(spec).decode()]
+        worker = subprocess.Popen(command, pass_fds=fds)
+        its.close()
+        said.settimeout(60)
+        hello = b"".join(iter(lambda: said.recv(1 << 16), b""))
+    assert worker.wait(60) == 3
     assert b"not those that were registered" in hello and b"failed" in hello
     assert not proof.exists()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -81,3 +84,27 @@ def test_a_model_that_cannot_be_converted_is_served_as_it_is(plane: Plane, model
     assert engine_of(plane, "slow").startswith("as it was saved: ")
     row = dict.fromkeys(COLUMNS, 1.0)
     assert plane.http.post("/endpoints/slow/invocations", json={"dataframe_records": [row]}).json() == {"predictions": [0.0]}
+
+
+def test_what_it_was_made_into_is_signed_and_a_changed_copy_is_fetched_anew(plane: Plane, models_of: dict[str, Any]) -> None:
+    from noria.governance.keys import MODEL_KEY, load_public
+    from noria.governance.verify import parse_keys
+    from noria.governance.verify_model import compare, hashes, read_statement
+
+    plane.deploy("linear", "linear@1", config=ONNX)
+    version = plane.registry.version(plane.op(), "linear@1")
+    plane.app.provenances.reconcile()
+    with plane.app.db.read() as tx:
+        (row,) = tx.rows("select made_digest, envelope from conversion where digest = :digest", digest=version.digest)
+    folder = plane.config.home / "serving" / "onnx" / row["made_digest"]
+    statement = read_statement(msgspec.json.decode(row["envelope"]), parse_keys(load_public(plane.config.home, MODEL_KEY)))
+    assert compare(statement, hashes(folder)) == []
+    build = statement["predicate"]["buildDefinition"]
+    assert build["resolvedDependencies"] == [{"name": "model", "digest": {"blake3": version.digest}}]
+    assert {s["name"] for s in statement["subject"]} == {"model.onnx", "verdict.json"}
+    before = plane.http.post("/endpoints/linear/invocations", json={"inputs": features(20).to_numpy().tolist()}).json()
+    (folder / "model.onnx").write_bytes(b"something else")
+    assert compare(statement, hashes(folder)) != []
+    os.kill(plane.worker_pid("linear"), signal.SIGKILL)
+    after = plane.http.post("/endpoints/linear/invocations", json={"inputs": features(20).to_numpy().tolist()}).json()
+    assert after == before and compare(statement, hashes(folder)) == []

@@ -17,7 +17,7 @@ READS_ENVIRONMENT = {
 ASKS_THE_TIME = {"noria.kernel.clock", "noria.kernel.ids"}
 # Started by name, from the command line or by another process.
 ENTRY_POINTS = re.compile(
-    r"noria\.(cli\..*|control|supervisor|migrations\..*|testing\..*|.*\.(node|worker|recorder|convert|zygote|elsewhere|ray_app|verify|__main__)|pipelines\.worker\.(job|ray|kubernetes|slurm)|client\..*)$"
+    r"noria\.(cli\..*|control|supervisor|migrations\..*|testing\..*|.*\.(node|worker|recorder|convert|prime|zygote|elsewhere|ray_app|verify|__main__)|pipelines\.worker\.(job|ray|kubernetes|slurm)|client\..*)$"
 )
 
 

@@ -1,6 +1,6 @@
 import test from 'node:test';
 import assert from 'node:assert/strict';
-import { rowsOfExample, typed } from '../../noria/ui/lib/example.js';
+import { byWeight, rowsOfExample, typed } from '../../noria/ui/lib/example.js';
 
 test('an example is a table when it is written split or as records, whichever way MLflow wraps it', () => {
   const split = { columns: ['a', 'b'], data: [[1, 'x'], [2, null]] };
@@ -20,4 +20,9 @@ test('what is typed into a form has the type of the example, and what has not is
   assert.equal(typed('7', 'EWR'), '7');
   assert.equal(typed('false', true), false);
   assert.equal(typed('yes', true), 'yes');
+});
+
+test('contributions come largest first, whichever way they point', () => {
+  assert.deepEqual(byWeight({ a: 0.1, b: -2, c: 1 }).map((p) => p.name), ['b', 'c', 'a']);
+  assert.deepEqual(byWeight([{ a: 1, b: 0 }, { a: -1, b: 1.5 }]), [{ name: 'a', value: 2 }, { name: 'b', value: 1.5 }]);
 });

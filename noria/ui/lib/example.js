@@ -26,3 +26,10 @@ export function typed(text, like) {
   if (typeof like === 'number') return Number.isFinite(Number(trimmed)) ? Number(trimmed) : text;
   return text;
 }
+
+/** Contributions of features, the largest first whichever way it points; of several classes, their sizes are added up.
+ *  @param {any} contributions an object, or one for each class @returns {{name: string, value: number}[]} */
+export function byWeight(contributions) {
+  const classes = [contributions].flat(), of = (/** @type {string} */ name) => classes.length === 1 ? classes[0][name] : classes.reduce((sum, c) => sum + Math.abs(c[name]), 0);
+  return Object.keys(classes[0] ?? {}).map((name) => ({ name, value: of(name) })).sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+}

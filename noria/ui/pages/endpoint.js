@@ -59,7 +59,7 @@ export default function EndpointPage({ params, query, setQuery }) {
       <div class="split"><${Block} title="Revisions" count=${d.revisions.length}><${Table} label="Revisions" rows=${d.revisions} columns=${[
         { key: 'n', label: 'Revision', cell: (r) => html`<a class="main" href=${`/models/${enc(r.model)}/${r.model_version}`}>${r.model}@${r.model_version}</a>` , sort: (r) => r.number }, { key: 'role', label: 'Role', cell: (r) => { const route = e.routes.find((/** @type {any} */ x) => x.revision_id === r.id); return route ? html`<span class="row" style=${{ color: roleColour(route.role) }}><span class="dot"></span><span class="quiet">${route.role}${route.weight ? `, ${route.weight} %` : ''}</span></span>` : html`<span class="muted">–</span>`; } },
         { key: 's', label: 'State', cell: (r) => html`<${State} of=${r.state} />` }, { key: 'rep', label: 'Replicas', cell: (r) => html`<${Replicas} of=${d.replicas.filter((/** @type {any} */ x) => x.revision_id === r.id)} />` }, { key: 'id', label: 'Id', cell: (r) => html`<${Id} value=${r.id} />` },
-        { key: 'by', label: 'By', cell: (r) => html`<${Who} of=${r.actor} />` }, { key: 'at', label: 'Made', cell: (r) => html`<${Time} at=${r.created_at_ms} />`, sort: (r) => r.created_at_ms }, { key: 'e', label: '', prose: true, cell: (r) => r.error && html`<span class="bad">${r.error}</span>` }, { key: 'engine', label: 'Engine', prose: true, cell: (r) => html`<span class="quiet">${d.replicas.find((/** @type {any} */ x) => x.revision_id === r.id && x.engine)?.engine ?? ''}</span>` }]} /><//>
+        { key: 'by', label: 'By', cell: (r) => html`<${Who} of=${r.actor} />` }, { key: 'at', label: 'Made', cell: (r) => html`<${Time} at=${r.created_at_ms} />`, sort: (r) => r.created_at_ms }, { key: 'e', label: '', prose: true, cell: (r) => r.error && html`<span class="bad">${r.error}</span>` }, { key: 'runs', label: 'Runs in', prose: true, cell: (r) => html`<${RunsIn} of=${d.replicas.find((/** @type {any} */ x) => x.revision_id === r.id)} />` }]} /><//>
         <${Block} title="What happened">${facts.data?.items?.length ? html`<${Timeline} label="Facts about the endpoint" items=${facts.data.items.map((/** @type {any} */ f) => ({ key: f.seq, tone: toneOfFact(f), what: sentenceOf(f), at: f.at_ms, why: f.data.reason && f.kind !== 'canary.rolled_back' ? f.data.reason : undefined }))} />` : html`<p class="muted">Nothing yet.</p>`}<//></div>
       <${Block} title="Use it"><${Kv} class="facts" items=${addresses(d, name)} /><div class="halves"><${Command} text=${`curl -s ${String(d.url || location.origin).replace(/\/endpoints\/.*$/, '')}/endpoints/${name}/invocations \\\n  -H 'content-type: application/json' \\\n  -d '{"dataframe_split": {"columns": [], "data": []}}'`} /><${Command} text=${`noria endpoint deploy ${e.model}@champion --name ${name}`} /></div><//>`}<//>
     ${asking === 'deploy' && html`<${Dialog} title=${`Deploy to ${name}`} deed="Deploy at 100 %" done="The version is being loaded" onClose=${() => setAsking('')} act=${async (/** @type {FormData} */ f) => { await post(`/endpoints/${enc(name)}/deploy`, { model: String(f.get('model')) }); reload(); }}><p class="quiet">It is loaded beside the present one and takes over when it is ready; no request is dropped. Policies are asked first.</p><${Field} label="Model version" name="model" required placeholder=${`${e.model}@7 or ${e.model}@champion`} value=${`${e.model}@champion`} /><//>`}
@@ -147,6 +147,13 @@ function Coverage({ name }) {
   return html`<${Block} title="Truth" actions=${html`<span class="muted">of each day's answers</span>`}>
     <${Kv} class="facts" items=${[['Known', answer.data.predictions ? percent(answer.data.labels / answer.data.predictions) : '–'], ['It comes after', last ? duration(last.delay_s_p50 * 1000) : '–'], ['Nine in ten within', last ? duration(last.delay_s_p90 * 1000) : '–']]} />
     ${days.length > 1 && html`<${Curve} title="Share of answers with truth" x="time" height=${110} zero points lines=${[{ id: 'c', name: 'coverage', colour: 'var(--series-3)', x: days.map((d) => d.end_ms), y: days.map((d) => d.coverage) }]} />`}<//>`;
+}
+
+/** Where a revision's worker runs, what of the machine is kept from it, with which engine; or what it waits for. @param {{of: any}} props */
+function RunsIn({ of: r }) {
+  if (!r) return null;
+  if (r.doing) return html`<span class="quiet">${r.doing}</span>`;
+  return html`<span class="quiet" title=${r.isolation}>${[r.environment, r.engine, r.isolation].filter(Boolean).join('; ')}</span>`;
 }
 
 /** @param {{of: any[]}} props */

@@ -1,4 +1,4 @@
-"""Noria's client for an environment that has not got it: a folder of links to it, and to the few packages that it needs.
+"""Noria and a few packages for an environment that has not got them: a folder of links.
 
 The folder is meant for the end of a path, so that an environment's own packages win. It has no metadata, so that nothing of it is
 counted among what is installed.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -20,16 +21,20 @@ CLIENT_NEEDS = (
 )  # fmt: skip
 
 
-def link_client(folder: Path) -> None:
-    """Fill `folder` with links to Noria and to what its client needs, without their metadata."""
+def link_packages(folder: Path, needs: Iterable[str] = CLIENT_NEEDS) -> None:
+    """Fill `folder` with links to Noria and to `needs`, without their metadata."""
     folder.mkdir(parents=True, exist_ok=True)
     link(folder / "noria", Path(noria.__file__).parent)
-    for name in CLIENT_NEEDS:
-        found = metadata.distribution(name)
-        tops = {file.parts[0] for file in found.files or () if not file.parts[0].startswith(("..", "__pycache__"))}
-        for top in tops:
-            if not top.endswith(".dist-info"):
-                link(folder / top, Path(str(found.locate_file(top))))
+    for name in needs:
+        for top, target in tops_of(name):
+            link(folder / top, target)
+
+
+def tops_of(name: str) -> list[tuple[str, Path]]:
+    """What an installed package puts on the path, and where it is, without its metadata."""
+    found = metadata.distribution(name)
+    tops = {file.parts[0] for file in found.files or () if not file.parts[0].startswith(("..", "__pycache__"))}
+    return [(top, Path(str(found.locate_file(top)))) for top in sorted(tops) if not top.endswith(".dist-info")]
 
 
 def link(name: Path, target: Path) -> None:

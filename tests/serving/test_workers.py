@@ -1,0 +1,207 @@
+"""Where workers run and what they can reach: environments of their own, and models that try to get out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.kernel.errors import Invalid
+from noria.serving import confine
+from noria.serving.frames import recorder_socket
+from noria.serving.model import Replica, RevisionConfig
+from noria.serving.requirements import differences, read_needs
+from tests.serving.conftest import Plane, _save, features
+from tests.serving.hostile_model import hostile
+
+CLIENT = Path(__file__).parents[2] / ".venv" / "clients" / "autolog" / "bin" / "python"
+is_confined = pytest.mark.skipif(not confine.offers()[0], reason=confine.offers()[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def flights(plane: Plane, models: dict[str, Path]) -> None:
+    plane.registry.add("flights", models["one"])
+    plane.deploy("flights", "flights@1")
+
+
+def ask(plane: Plane, endpoint: str, n: int = 1) -> Any:
+    answer = plane.http.post(f"/endpoints/{endpoint}/invocations", json={"inputs": features(n).to_numpy().tolist()})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["predictions"]
+
+
+def replica(plane: Plane, endpoint: str) -> Replica:
+    return next(r for r in plane.serving.detail(plane.op(), endpoint).replicas if r.state == "ready")
+
+
+def _answered(plane: Plane, endpoint: str, body: Any) -> Any:
+    """The answer, once the node follows the route."""
+    answer = plane.http.post(f"/endpoints/{endpoint}/invocations", json=body)
+    return None if answer.status_code == 503 else answer
+
+
+# --- environments ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.protocol
+def test_what_fits_runs_in_the_servers_environment(plane: Plane) -> None:
+    assert replica(plane, "flights").environment == "the server's, which has what the model needs"
+
+
+@pytest.mark.protocol
+@pytest.mark.skipif(not CLIENT.exists(), reason="make .venv/clients/ready")
+def test_a_model_with_other_packages_gets_an_environment_of_its_own(plane: Plane, tmp_path: Path) -> None:
+    command = [CLIENT, Path(__file__).with_name("lightgbm_model.py"), tmp_path / "model", tmp_path / "rows.json"]
+    subprocess.run(command, check=True, capture_output=True)
+    plane.registry.add("light", tmp_path / "model")
+    told: set[str] = set()
+    made = plane.serving.deploy(plane.op(), "light", "light@1")
+
+    def is_ready() -> bool:
+        told.update(r.doing for r in plane.serving.detail(plane.op(), "light").replicas)
+        return plane.serving.revision(plane.op(), made.id).state != "pending"
+
+    plane.until(is_ready, "the environment")
+    assert plane.serving.revision(plane.op(), made.id).state == "ready", plane.serving.revision(plane.op(), made.id).error
+    assert {"compiling what the model imports", "loading the model"} <= told
+    assert "it needs lightgbm==4.7.0 (the server has none)" in replica(plane, "light").environment
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    body = {"dataframe_split": {"columns": list("abcd"), "data": [r[:4] for r in rows["data"]]}}
+    answer = plane.until(lambda: _answered(plane, "light", body), "the route")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"] == [r[4] for r in rows["data"]]
+    (built,) = plane.config.home.glob("serving/environments/*/ready")
+    lock = (built.parent / "requirements.txt").read_text()
+    assert "lightgbm==4.7.0 \\\n    --hash=sha256:" in lock and "http" not in lock
+
+
+@pytest.mark.protocol
+def test_an_environment_that_cannot_be_built_fails_the_revision_and_the_old_one_goes_on(
+    plane: Plane, models: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(models["two"], tmp_path / "model")
+    (tmp_path / "model" / "requirements.txt").write_text("iniconfig==99.99\n")
+    plane.registry.add("flights", tmp_path / "model")
+    with pytest.raises(Invalid, match=r"(?s)iniconfig==99\.99.*because it needs iniconfig==99\.99 \(the server's is"):
+        plane.deploy("flights", "flights@2")
+    assert len(ask(plane, "flights", 3)) == 3
+    plane.deploy("flights", "flights@2", config=RevisionConfig(environment="server"))
+    assert replica(plane, "flights").environment
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-e ./mine", "-r /etc/passwd", "mine @ file:///etc", "mine @ git+https://example.org/x", "./wheel.whl", "--no-binary :all:",
+        "numpy==2.0 --global-option=x", "numpy; $(touch /tmp/x)", "--config-settings x=y", "-c /etc/passwd", "https://example.org/a.whl",
+        "--requirement requirements.txt", "numpy==2 --hash=md5:00", "--pre",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_requirement_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "requirements.txt").write_text(f"numpy\n{line}\n")
+    with pytest.raises(Invalid, match=r"requirements\.txt of the model has the line"):
+        read_needs(tmp_path, is_direct=False)
+
+
+def test_indexes_are_left_out_and_a_lock_is_kept(tmp_path: Path) -> None:
+    digest = "--hash=sha256:" + "0" * 64
+    text = f"--extra-index-url https://example.org/simple\nsix==1.16.0 \\\n    {digest}  # why\nmlflow==3.1.0 {digest}\n"
+    (tmp_path / "requirements.txt").write_text(text)
+    found = read_needs(tmp_path, is_direct=True)
+    assert found.lock == f"six==1.16.0 \\\n    {digest}\nmlflow==3.1.0 \\\n    {digest}\n"
+    assert found.notes == ("requirements.txt names an index of packages; this machine's own is asked instead.",)
+    (tmp_path / "requirements.txt").write_text("-c constraints.txt\nmlflow==1.0\nsix>=1 ; python_version > '3'\n")
+    (tmp_path / "constraints.txt").write_text("six<2\n")
+    found = read_needs(tmp_path, is_direct=True)
+    assert (found.wanted, found.limits, found.lock) == (('six>=1; python_version > "3"',), ("six<2",), "")
+
+
+def test_an_old_model_says_it_in_conda_yaml(tmp_path: Path) -> None:
+    (tmp_path / "conda.yaml").write_text(
+        "dependencies: [python=3.8.10, numpy=2.1, pip, {pip: [six==1.16.0, scikit-learn>=0.1]}]"
+    )
+    found = read_needs(tmp_path, is_direct=True)
+    assert found.wanted == ("numpy==2.1", "six==1.16.0", "scikit-learn>=0.1") and "Python 3.8.10" in found.notes[0]
+    assert [d for d in differences(found) if "scikit" in d] == []
+    assert any(d.startswith("numpy==2.1 (the server's is") for d in differences(found))
+    (tmp_path / "python_env.yaml").write_text("a: &a [1, 1]\nb: *a\n")
+    with pytest.raises(Invalid, match="has aliases"):
+        read_needs(tmp_path, is_direct=True)
+
+
+# --- isolation ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def listening() -> Iterator[int]:
+    """A service of this machine, such as a database."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made.getsockname()[1]
+
+
+def attempts(plane: Plane, port: int) -> dict[str, list[Any]]:
+    home = plane.config.home
+    return {
+        "database": ["read", str(home / "noria.db")], "desired": ["read", str(home / "serving" / "desired.json")],
+        "models": ["read", str(home / "serving" / "models")], "home": ["read", str(home)],
+        "blobs": ["read", str(home / "blobs")], "passwords": ["read", "/etc/shadow" if os.getuid() == 0 else str(Path.home())],
+        "temporary": ["read", "/tmp"], "its own files": ["write", str(home / "serving" / "models" / "x")],
+        "recorder": ["unix", str(recorder_socket(home))], "around": ["around", str(recorder_socket(home))],
+        "service": ["tcp", "127.0.0.1", port], "control plane": ["tcp", "127.0.0.1", plane.config.port],
+        "name": ["udp", "127.0.0.1", 53], "ring": ["ring"], "kill": ["kill"], "memory": ["memory"], "environ": ["environ"],
+    }  # fmt: skip
+
+
+@is_confined
+@pytest.mark.protocol
+def test_a_hostile_model_reaches_nothing(
+    plane: Plane, listening: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = hostile(attempts(plane, listening))
+    _save(model, tmp_path / "model", features(2))
+    plane.registry.add("hostile", tmp_path / "model")
+    plane.deploy("hostile", "hostile@1")
+    *said, variables, powers = ask(plane, "hostile")[0].splitlines()
+    refused = (": Permission denied", ": Operation not permitted", ": Function not implemented")
+    assert [line for line in said if not line.endswith(refused)] == []
+    known = set(variables.removeprefix("variables: ").split())
+    assert not {k for k in known if k.startswith("NORIA_") or "TOKEN" in k} and {"PATH", "HOME", "TMPDIR"} <= known
+    assert powers == "powers: 0000000000000000"
+    assert replica(plane, "hostile").isolation == "confined: files, sockets, ports, signals"
+    # The same attempts succeed where nothing is kept from it, so they fail above for the right reason.
+    (plane.config.home / "serving" / "models" / "x").unlink(missing_ok=True)
+    free = {line.partition(":")[0] for line in model.predict(features(1))[0].splitlines() if line.endswith("got through")}
+    (plane.config.home / "serving" / "models" / "x").unlink(missing_ok=True)
+    assert free >= {"database", "desired", "models", "home", "blobs", "temporary", "its own files", "recorder", "service",
+                    "control plane", "name", "kill", "environ"}  # fmt: skip
+
+
+@is_confined
+@pytest.mark.protocol
+def test_a_port_that_was_granted_is_reached_and_no_other(plane: Plane, listening: int, tmp_path: Path) -> None:
+    _save(hostile(attempts(plane, listening)), tmp_path / "model", features(2))
+    plane.registry.add("granted", tmp_path / "model")
+    plane.deploy("granted", "granted@1", config=RevisionConfig(network_ports=(listening,)))
+    said = dict(line.split(": ", 1) for line in ask(plane, "granted")[0].splitlines())
+    assert said["service"] == "got through"
+    assert (said["control plane"], said["recorder"], said["database"]) == ("Permission denied",) * 3
+
+
+@is_confined
+def test_it_can_be_required_of_the_machine_and_holds_for_children(tmp_path: Path) -> None:
+    rules = json.dumps(
+        {"read": [sys.prefix, str(Path(sys.executable).resolve().parents[1])], "list": [], "write": [str(tmp_path)]}
+    )
+    child = "import subprocess; print(subprocess.run(['cat', '/etc/shadow'], capture_output=True, text=True).stderr)"
+    command = [sys.executable, "-I", "-S", str(confine.__file__), rules, "/bin/cat", "/etc/shadow"]
+    assert b"Permission denied" in subprocess.run(command, capture_output=True, check=False).stderr
+    command[-2:] = [str(Path(sys.executable).resolve()), "-c", child]
+    assert b"Permission denied" in subprocess.run(command, capture_output=True, check=True).stdout
