@@ -24,6 +24,7 @@ from noria.repository.packs import RECIPE, PackIndex, PackWriter, Place, decode_
 from noria.repository.repository import Repository, commit_key
 
 GRACE_S = 24 * 3600.0
+GRACE_S_MAX = 10 * 365 * 86_400.0
 GRACE_S_MIN_BUCKET = 60.0  # longer than a writer may take between its last check and its reference
 SHARE_MIN = 0.5  # of a pack that has to be needed
 Say = Callable[[str], None]
@@ -107,6 +108,8 @@ def collect(
     say: Say = lambda _: None,
 ) -> Collected:  # fmt: skip
     """Remove what nothing needs. `also`: files that are needed besides. Raises Invalid, Unavailable."""
+    if not abs(grace_s) <= GRACE_S_MAX:  # NaN is no time either
+        raise Invalid(f"A grace time of {grace_s} seconds is none.", where="grace_s", hint="Such as 3600, an hour.")
     with repository.objects.hold(alone=True) as is_alone:
         if not is_alone and grace_s < GRACE_S_MIN_BUCKET and not dry_run:
             raise Invalid(

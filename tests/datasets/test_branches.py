@@ -103,6 +103,12 @@ def test_what_is_deleted_is_collected_through_the_door(data: Dataset, noria: Nor
     assert [(u["dataset"], u["versions_count"]) for u in usage] == [("flights", 1)]
 
 
+@pytest.mark.parametrize("grace", ["NaN", "Infinity", "-Infinity", "1e300"])
+def test_a_grace_time_that_is_none_is_refused(noria: Noria, grace: str) -> None:
+    refused = noria.http.post(f"/api/v1/datasets/blobs/collect?grace_s={grace}")
+    assert refused.status_code == 400 and refused.json()["error"]["where"] == "grace_s"
+
+
 def test_a_home_is_the_same_with_and_without_a_server(data: Dataset, noria: Noria, tmp_path: Path) -> None:
     """What the command line commits on the home is a version of the server, and the other way round."""
     one = data.commit({"a": b"1"}, alias="train")
