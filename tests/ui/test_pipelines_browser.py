@@ -164,6 +164,13 @@ def test_what_starts_a_pipeline_is_made_and_switched_on_its_page(
     shot(page, "pipeline")
     schedule = api.get("/schedules")["items"][0]
     assert (schedule["cron"], schedule["params"], schedule["is_enabled"]) == ("0 3 * * *", {"rows": 5}, False)
+    page.get_by_role("button", name="Change searched-nightly").click()
+    page.get_by_label("Cron").fill("30 4 * * 1")
+    page.get_by_label("rows").fill("7")
+    page.get_by_role("button", name="Change it").click()
+    page.get_by_text("30 4 * * 1").wait_for()
+    changed = api.get("/schedules")["items"][0]
+    assert (changed["cron"], changed["params"], changed["is_enabled"]) == ("30 4 * * 1", {"rows": 7}, False)
     page.get_by_role("button", name="Remove searched-nightly").click()
     page.get_by_role("button", name="Remove", exact=True).click()
     until(lambda: not api.get("/schedules")["items"])

@@ -8,8 +8,11 @@ export function ruleOf(r) {
   if (r.cron) return ['at', `${r.cron} (${r.time_zone})`];
   if (r.is_hook) return ['on a signed message to', `/api/v1/hooks/${r.name}`];
   if (r.files) return ['when a file arrives in', `${r.files.url}${r.files.pattern === '*' ? '' : ` (${r.files.pattern})`}`];
-  return ['when', `${r.kinds.join(', ')}${r.filter?.length ? ` where ${r.filter.map((/** @type {any} */ c) => `${c.field} ${c.op} ${c.value}`).join(' and ')}` : ''}`];
+  return ['when', `${r.kinds.join(', ')}${r.filter?.length ? ` where ${conditionsText(r.filter)}` : ''}`];
 }
+
+/** Conditions as they are typed. @param {{field: string, op: string, value: any}[]} conditions @returns {string} */
+export function conditionsText(conditions) { return conditions.map((c) => `${c.field} ${c.op} ${c.value}`).join(' and '); }
 
 /** `data.name = flights and data.rows >= 10` as conditions. Throws what is wrong with it. @param {string} text */
 export function conditionsOf(text) {
