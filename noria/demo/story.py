@@ -113,8 +113,7 @@ class Story:
 
     def replay_until_promoted(self) -> None:
         for week in range(int(self._done.get("week", 0)), self._weeks()):
-            self._play(week)
-            turn = self._turn()
+            turn = self._play(week)
             if turn and turn["state"] == "promoted":
                 number = self._champion()
                 self._say(f"The canary held: flights@{number} is the champion now.", f"/models/flights/{number}")
@@ -138,8 +137,7 @@ class Story:
 
     def replay_until_rolled_back(self) -> None:
         for week in range(int(self._done["week"]), self._weeks()):
-            self._play(week, commit=False)
-            turn = self._turn()
+            turn = self._play(week, commit=False)
             if turn and turn["state"] == "rolled_back":
                 self._say(f"It was rolled back by itself: {turn.get('reason', '')}", "/endpoints/flights")
                 return
@@ -214,8 +212,11 @@ class Story:
     def _weeks(self) -> int:
         return (END_MS - FEBRUARY_MS) // WEEK_MS
 
-    def _play(self, week: int, *, commit: bool = True) -> None:
-        """One week: its traffic in half-days, its truths as they become known, its file of data; then let the loop act."""
+    def _play(self, week: int, *, commit: bool = True) -> dict[str, Any] | None:
+        """One week: its traffic in half-days, its truths as they become known, its file of data; then let the loop act.
+
+        Returns the latest turn. It is read once: one that begins a moment later is led on after the next week.
+        """
         flights = self.flights.week(week, requests=self._requests)
         for part in _by_time(flights, HOUR_CHUNK_MS):
             self.replay.send(part)
@@ -230,9 +231,12 @@ class Story:
         self._keep("per_s", tally.sent / max(tally.seconds, 0.001))
         self._keep("prediction", tally.prediction_id or self._done.get("prediction", ""))
         self._catch_up()
-        if (self._turn() or {}).get("state") in ("triggered", "training", "comparing", "awaiting_approval"):
+        turn = self._turn()
+        if turn and turn["state"] in ("triggered", "training", "comparing", "awaiting_approval"):
             self._say(f"In the week to {_date(end_ms)} the monitor raised an alert; the loop begins to turn.", "/alerts")
             self._lead_to_canary(previous=0)
+            turn = self._turn()
+        return turn
 
     def _catch_up(self) -> None:
         """Wait until monitoring has read what was sent; the replay runs far ahead of real time."""

@@ -110,6 +110,8 @@ class Asking:
     def _complaint(self, answer: httpx.Response, path: str) -> str:
         if answer.status_code < 400 or answer.status_code == 501:
             return ""
+        if answer.status_code == 503 and path.endswith("/try"):
+            return ""  # there is no gateway here that could be asked
         if answer.status_code >= 500:
             return "a failure of the server"
         try:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,10 +26,10 @@ pytestmark = [pytest.mark.protocol, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address() -> Iterator[str]:
     """The dashboard of a head that this module starts and ends."""
     python = python_of("ray-train" if IS_ALL else "ray")
-    folder = tmp_path_factory.mktemp("r")
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short path: Ray's sockets lie in it, and a socket's has 107 bytes
     port = free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("NORIA_", "MLFLOW_", "RAY_"))}
     env = {
@@ -67,13 +68,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         until(is_up, patience_s=120.0)
         yield url
     finally:
-        started = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
+        started = []
+        with suppress(psutil.NoSuchProcess):  # it did not come up: the reason is above
+            started = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
         head.terminate()  # it would drain for half a minute what nobody needs
         _, left = psutil.wait_procs(started, timeout=5.0)
         for each in left:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
         head.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def settings_of(address: str) -> dict[str, str]:

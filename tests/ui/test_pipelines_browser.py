@@ -154,7 +154,9 @@ def test_what_starts_a_pipeline_is_made_and_switched_on_its_page(
     page.get_by_role("button", name="When something happens…").click()
     page.get_by_label("Only if").fill("data.number >= 10")
     api.request("PATCH", "/api/v1/schedules/searched-nightly", json={"is_enabled": True})
-    page.locator("[aria-label='searched-nightly is on; turn it off']").wait_for(state="attached")  # rendered again: what was typed stays
+    page.locator("[aria-label='searched-nightly is on; turn it off']").wait_for(
+        state="attached"
+    )  # rendered again: what was typed stays
     api.request("PATCH", "/api/v1/schedules/searched-nightly", json={"is_enabled": False})
     page.get_by_role("button", name="Make the trigger").click()
     page.get_by_text("dataset_version.committed where data.number >= 10").wait_for()
