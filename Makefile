@@ -41,7 +41,7 @@ demo: setup noria/site/index.html  ## Run the whole loop on real data; server an
 	$(BIN)/noria demo
 
 test: setup .venv/browser .venv/clients/ready  ## Every test: both databases, real processes, real browser
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(T)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(T)
 
 test-fast: setup  ## Tests of slices on SQLite, no browser, no real processes; 2 to 3 minutes
 	NORIA_TEST_DATABASES=sqlite $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not protocol and not slow" $(T)

@@ -57,7 +57,7 @@ def test_what_a_step_asks_for_is_what_its_job_asks_for(played: Played, plane: Co
         == devour["resources"]["requests"]["memory"]
         == str(200_000_000 + (256 << 20))
     )
-    assert specs["overstay"]["activeDeadlineSeconds"] == 2 + 1800 and "activeDeadlineSeconds" not in specs["speak"]
+    assert specs["overstay"]["activeDeadlineSeconds"] == 6 + 1800 and "activeDeadlineSeconds" not in specs["speak"]
     assert all(spec["restartPolicy"] == "Never" and not spec["automountServiceAccountToken"] for spec in specs.values())
     assert all(job["spec"]["backoffLimit"] == 0 for job in plane.seen)
 

@@ -30,9 +30,9 @@ export function Dialog({ title, children, deed, danger = false, act, done, onClo
 
 /** A labelled input of a form. `value` is what stands there at first: a page that renders again meanwhile, or a refusal, leaves what was
  *  typed. With `onInput` or `onChange` it is what stands there now. @param {any} props */
-export function Field({ label, hint, as = 'input', options, value, ...rest }) {
-  const given = rest.onInput || rest.onChange ? { value } : { defaultValue: value };
-  const control = as === 'select' ? html`<select class="select" ...${'value' in given ? { ...rest, value } : rest}>${options.map((/** @type {any} */ o) => { const [id, text] = Array.isArray(o) ? o : [o, o]; return html`<option value=${id} selected=${'defaultValue' in given && id === value}>${text}</option>`; })}</select>`
+export function Field({ label, hint, as = 'input', options, value, defaultValue = value, ...rest }) {
+  const given = rest.onInput || rest.onChange ? { value } : { defaultValue };
+  const control = as === 'select' ? html`<select class="select" ...${'value' in given ? { ...rest, value } : rest}>${options.map((/** @type {any} */ o) => { const [id, text] = Array.isArray(o) ? o : [o, o]; return html`<option value=${id} selected=${'defaultValue' in given && id === defaultValue}>${text}</option>`; })}</select>`
     : as === 'textarea' ? html`<textarea class="input" ...${rest} ...${given}></textarea>` : html`<input class="input" ...${rest} ...${given} />`;
   return html`<label class="field"><span>${label}</span>${control}${hint && html`<small>${hint}</small>`}</label>`;
 }
