@@ -25,6 +25,9 @@ FLAGS = [
     "--disable-sync",
 ]  # fmt: skip
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+# A colour on its way to another has no contrast of its own; what turns for ever is left to turn.
+SETTLED = """() => Promise.allSettled(document.getAnimations()
+    .filter(a => a.effect && a.effect.getComputedTiming().iterations !== Infinity).map(a => a.finished))"""
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -83,6 +86,7 @@ def opened(chromium: Any, url: str, theme: str = "light") -> Any:
 def complaints(page: Any, place: str = "") -> list[str]:
     """What went wrong on the page, and what axe says of it."""
     found = [f"{place}: {problem}" for problem in page.problems]
+    page.evaluate(SETTLED)
     page.evaluate(AXE)
     answer = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
     found += [f"{place}: {v['id']}: {v['nodes'][0]['html'][:200]}" for v in answer["violations"]]
