@@ -10,7 +10,16 @@ from typing import Any
 
 from noria.access.service import Access
 from noria.conversations import store
-from noria.conversations.model import NOTIFICATIONS_KEPT, Comment, Inbox, Notification, ReadWish, Reason, excerpt
+from noria.conversations.model import (
+    NOTIFICATIONS_KEPT,
+    UNREAD_COUNTED_MAX,
+    Comment,
+    Inbox,
+    Notification,
+    ReadWish,
+    Reason,
+    excerpt,
+)
 from noria.conversations.service import Conversations, owner_id
 from noria.conversations.store import Told
 from noria.kernel.db import Database, Read
@@ -113,7 +122,7 @@ class Inboxes:
         size, before = check_limit(limit), str(decode_token(page, size=1)[0]) if page else ""
         with self._db.read() as tx:
             rows = store.told(tx, owner_id(op), unread=unread, before=before, limit=size)
-            waiting = store.told(tx, owner_id(op), unread=True, before="", limit=NOTIFICATIONS_KEPT)
+            waiting = store.told(tx, owner_id(op), unread=True, before="", limit=UNREAD_COUNTED_MAX)
             facts = {row.seq: event_at(tx, row.seq) for row in rows}
             comments = {row.comment_id: store.comment(tx, row.comment_id, op.workspace) for row in rows if row.comment_id}
         titles = {s: _title(self._conversations, owner_id(op), s) for s in {row.subject for row in (*rows, *waiting)}}

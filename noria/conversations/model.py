@@ -16,6 +16,7 @@ COMMENTS_PER_SUBJECT = 5_000
 MENTIONS_MAX = 50  # in one comment
 NOTIFICATIONS_KEPT = 1_000  # of each person; older ones go
 PLACE_LENGTH_MAX = 200
+UNREAD_COUNTED_MAX = 100  # each is looked at with the rights of whoever asks, so that a count tells of nothing hidden
 
 Reaction = Literal["thumbs_up", "thumbs_down", "party", "heart", "eyes", "rocket", "confused"]
 REACTIONS: tuple[str, ...] = ("thumbs_up", "thumbs_down", "party", "heart", "eyes", "rocket", "confused")
@@ -101,7 +102,7 @@ class Notification(Struct, frozen=True, kw_only=True):
 
 
 class Inbox(Struct, frozen=True, kw_only=True):
-    """A page of notifications, newest first, and how many are unread in all."""
+    """A page of notifications, newest first, and how many are unread: counted up to UNREAD_COUNTED_MAX."""
 
     items: list[Notification]
     unread: int

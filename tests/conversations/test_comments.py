@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.access.model import Grant
+from noria.conversations.inbox import WORTH
 from noria.conversations.model import BODY_LENGTH_MAX, MENTIONS_MAX, mentioned
 from noria.kernel.errors import Invalid
 from tests.conftest import Noria
@@ -233,6 +236,12 @@ def test_the_inbox_pages(noria: Noria, run: str) -> None:
     assert [n["excerpt"] for n in page["items"] + rest["items"]] == [f"@ben {i}" for i in (4, 3, 2, 1, 0)] and rest[
         "next"
     ] is None
+
+
+def test_the_browser_asks_again_after_every_kind_of_fact_that_is_told() -> None:
+    told = (Path(__file__).parents[2] / "noria/ui/lib/talk.js").read_text().split("TOLD = [")[1].split("]")[0]
+    beginnings = tuple(re.findall(r"'([^']+)'", told))
+    assert beginnings and all(kind.startswith(beginnings) for kind in WORTH)
 
 
 # --- names in words ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import { Dialog } from './dialog.js';
 import { Notices } from './notices.js';
 import { useCommands, useResource } from './use.js';
 import { KEYS } from '../lib/commands.js';
+import { TOLD } from '../lib/talk.js';
 import { density, inboxReads, me, online, openAlerts, railClosed, theme, zone } from '../lib/store.js';
 
 /** @type {[string, string, string, string][]} name of the page, title, address, icon */
@@ -27,7 +28,7 @@ export function Shell({ nav, go, children }) {
   const alerts = useResource('/alerts?state=open&limit=50', { kinds: ['alert.'] });
   const approvals = useResource('/approvals?state=pending&limit=50', { kinds: ['approval.'] });
   useEffect(() => { openAlerts.value = alerts.data?.items?.length ?? 0; }, [alerts.data]);
-  const inbox = useResource('/inbox?unread=true&limit=1', { kinds: [''] });
+  const inbox = useResource('/inbox?unread=true&limit=1', { kinds: TOLD });
   useEffect(() => { if (inboxReads.value) inbox.reload(); }, [inboxReads.value]);
   const unread = inbox.data?.unread ?? 0;
   const waiting = approvals.data?.items?.length ?? 0;
@@ -51,7 +52,7 @@ export function Shell({ nav, go, children }) {
     <nav class="rail" aria-label="Main">
       <a class="brand" href="/" title=${online.value ? 'Noria, live' : 'Noria: the live stream is away'}><${Wheel} /><span class="label">Noria</span><span class="sr">${online.value ? 'live' : 'the live stream is away'}</span></a>
       <div class="places"><ul>${PLACES.map(([name, title, to, icon]) => html`<li key=${name} class=${name === 'datasets' || name === 'endpoints' || name === 'audit' ? 'after-gap' : ''}><a href=${to} aria-current=${nav === name ? 'page' : undefined} title=${title}><${Icon} name=${icon} /><span class="label">${title}</span>${collapsed && html`<span class="sr">${title}</span>`}
-        ${name === 'inbox' && unread > 0 && html`<span class="count" title=${`${unread} unread`}>${unread}</span>`}
+        ${name === 'inbox' && unread > 0 && html`<span class="count" title=${`${unread} unread`}>${unread >= 100 ? '99+' : unread}</span>`}
         ${name === 'monitors' && openAlerts.value > 0 && html`<span class="count alert" title=${`${openAlerts.value} open alerts`}>${openAlerts.value}</span>`}
         ${name === 'audit' && waiting > 0 && html`<span class="count" title=${`${waiting} approvals wait`}>${waiting}</span>`}</a></li>`)}</ul></div>
       <div class="foot">

@@ -12,12 +12,12 @@ import { useCommands, useResource } from '../components/use.js';
 import { post } from '../lib/api.js';
 import { pageOf, parseRef } from '../lib/refs.js';
 import { inboxReads, sayError } from '../lib/store.js';
-import { reasonWord } from '../lib/talk.js';
+import { TOLD, reasonWord } from '../lib/talk.js';
 
 /** @param {any} props */
 export default function InboxPage({ query, setQuery, go }) {
   const onlyUnread = query.get('show') !== 'all';
-  const inbox = useResource(`/inbox?limit=100${onlyUnread ? '&unread=true' : ''}`, { kinds: [''] });
+  const inbox = useResource(`/inbox?limit=100${onlyUnread ? '&unread=true' : ''}`, { kinds: TOLD });
   const items = inbox.data?.items ?? [];
   const readAll = async () => {
     if (!items.length) return;
