@@ -551,6 +551,11 @@ class Access:
         if store.remove_token(tx, token_id):
             tx.after_commit(lambda: self._forget_token(token_id))
 
+    def narrow(self, tx: Write, token_id: str, actions: frozenset[str]) -> None:
+        """From this transaction on a token is for these actions only: whoever still has it is told what happened, and does nothing."""
+        store.narrow_token(tx, token_id, sorted(actions))
+        tx.after_commit(lambda: self._forget_token(token_id))
+
     def _forget_token(self, token_id: str) -> None:
         self._tokens.pop(token_id, None)
         self._limits.pop(token_id, None)

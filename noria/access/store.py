@@ -194,6 +194,10 @@ def end_token(tx: Write, token_id: str, at_ms: int) -> None:
     )  # fmt: skip
 
 
+def narrow_token(tx: Write, token_id: str, actions: list[str]) -> int:
+    return tx.run("update token set actions = :actions where id = :id", id=token_id, actions=js(actions))
+
+
 def remove_token(tx: Write, token_id: str) -> int:
     return tx.run("delete from token where id = :id", id=token_id)
 

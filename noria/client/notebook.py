@@ -76,6 +76,10 @@ class _Writing:
         self._begun.add(name)
         source = _source(name, thing, user)
         tree = ast.parse(source)
+        bound = {s.get_name() for s in symtable.symtable(source, "<cell>", "exec").get_symbols() if s.is_assigned()}
+        if name not in bound or getattr(inspect.unwrap(thing), "__closure__", None):
+            raise Invalid(f"{name}, which {user} uses, is another name for a function, or one that a function made.", where=name,
+                          hint=f"Define {name} with def (or @noria.step) in a cell of its own.")  # fmt: skip
         if any(isinstance(n, ast.Name) and n.id == "get_ipython" for n in ast.walk(tree)):
             raise Invalid(f"{name} uses a magic of the notebook (% or !), which a worker does not know.", where=name,
                           hint="Use plain Python in steps: subprocess.run for commands.")  # fmt: skip

@@ -71,7 +71,8 @@ class Inboxes:
         subject = str(event.data["about"]) if comment_id else event.subject
         op = self._ops.system("inbox", cause=event.seq)
         for principal_id, reason in wanted.items():
-            shown = next((s for s in (subject, *things_of(event)) if _is_seen(self._conversations, principal_id, s)), None)
+            eyes = self._conversations.eyes_of(principal_id)
+            shown = next((s for s in (subject, *things_of(event)) if self._conversations.may_see(eyes, s)), None)
             if shown is None:
                 continue
             with self._db.write(op) as tx:
@@ -125,14 +126,16 @@ class Inboxes:
             waiting = store.told(tx, owner_id(op), unread=True, before="", limit=UNREAD_COUNTED_MAX)
             facts = {row.seq: event_at(tx, row.seq) for row in rows}
             comments = {row.comment_id: store.comment(tx, row.comment_id, op.workspace) for row in rows if row.comment_id}
-        titles = {s: _title(self._conversations, owner_id(op), s) for s in {row.subject for row in (*rows, *waiting)}}
+        eyes = self._conversations.eyes_of(owner_id(op))
+        seen = {s: self._conversations.may_see(eyes, s) for s in {row.subject for row in (*rows, *waiting)}}
+        titles = {s: found.title for s, found in seen.items() if found is not None}
         items = [
-            _notification(row, facts[row.seq], comments.get(row.comment_id), titles[row.subject] or "")
+            _notification(row, facts[row.seq], comments.get(row.comment_id), titles[row.subject])
             for row in rows
-            if titles[row.subject] is not None and facts[row.seq] is not None
+            if row.subject in titles and facts[row.seq] is not None
         ]
         return Inbox(
-            items=items, unread=sum(titles[row.subject] is not None for row in waiting),
+            items=items, unread=sum(row.subject in titles for row in waiting),
             next=encode_token(rows[-1].id) if len(rows) == size else None,
         )  # fmt: skip
 
@@ -156,19 +159,6 @@ def things_of(event: Event) -> list[str]:
     """The other things that a fact names: the model of a version, the endpoint of an alert."""
     named = [f"{kind}:{event.data[field]}" for field, kind in _NAMED.items() if isinstance(event.data.get(field), str)]
     return [ref for ref in dict.fromkeys(named) if not ref.endswith(":") and ref != event.subject]
-
-
-def _is_seen(conversations: Conversations, principal_id: str, subject: str) -> bool:
-    return _title(conversations, principal_id, subject) is not None
-
-
-def _title(conversations: Conversations, principal_id: str, subject: str) -> str | None:
-    """What the thing is called; None when this person may not see it, or it is nothing with a page."""
-    try:
-        found = conversations.may_see(principal_id, subject)
-    except Invalid:
-        return None
-    return found.title if found else None
 
 
 def _notification(row: Told, event: Any, comment: Comment | None, title: str) -> Notification:

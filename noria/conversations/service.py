@@ -122,14 +122,18 @@ class Conversations:
 
     # --- who ---------------------------------------------------------------------------------------------------------
 
-    def may_see(self, principal_id: str, subject: str) -> Subject | None:
-        """The thing as this person sees it; None when they may not."""
+    def eyes_of(self, principal_id: str) -> Op | None:
+        """An operation of this person, to see with their eyes; None when there is nobody of this id any more."""
         actor = self._access.actor_of(principal_id)
-        if actor is None:
+        return None if actor is None else self._ops.mint(actor)
+
+    def may_see(self, eyes: Op | None, subject: str) -> Subject | None:
+        """The thing as these eyes see it; None when they may not, or when it is nothing that is talked about."""
+        if eyes is None:
             return None
         try:
-            return self._subjects.find(self._ops.mint(actor), subject)
-        except (NotFound, Forbidden):
+            return self._subjects.find(eyes, subject)
+        except (NotFound, Forbidden, Invalid):
             return None
 
     def _people(self, op: Op, subject: Subject, names: list[str]) -> tuple[list[str], list[str]]:
@@ -139,7 +143,7 @@ class Conversations:
         not_told: list[str] = []
         for name in names:
             person = known.get(name)
-            if person is not None and (person.id == owner_id(op) or self.may_see(person.id, str(subject.ref))):
+            if person is not None and (person.id == owner_id(op) or self.may_see(self.eyes_of(person.id), str(subject.ref))):
                 told.append(person.id)
             else:
                 not_told.append(name)

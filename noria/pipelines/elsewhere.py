@@ -29,7 +29,7 @@ from noria.pipelines.model.work import Finish, Held, LogChunk, Orders
 from noria.pipelines.service import Pipelines
 from noria.pipelines.work import STEP_ACTIONS, TOKEN_LIFETIME_S, TOKEN_MARGIN_S, Work
 
-TICKET_LIFETIME_S = 30 * 86_400.0  # a cluster may have a long queue; the ticket ends with its try all the same
+TICKET_LIFETIME_S = 30 * 86_400.0  # a cluster may have a long queue; once its try is over nothing can be begun with it
 BUILD_MARGIN_S = 1800.0  # an environment may be built before a step's time counts
 NOTE_LENGTH_MAX, PLACE_LENGTH_MAX = 4000, 300
 JOB_ACTIONS = STEP_ACTIONS | {"pipeline.attempt"}

@@ -17,7 +17,17 @@ from noria.kernel.errors import Conflict, Forbidden, Invalid, NotFound, TooMuch
 from noria.kernel.ids import Ref, check_name
 from noria.kernel.op import Actor, Op, Ops
 from noria.kernel.ticks import Ticks
-from noria.pipelines import attempt_store, claim_store, graph, queue_store, rooms, run_store, step_store, worker_store
+from noria.pipelines import (
+    attempt_store,
+    claim_store,
+    elsewhere_store,
+    graph,
+    queue_store,
+    rooms,
+    run_store,
+    step_store,
+    worker_store,
+)
 from noria.pipelines.graph import Plan
 from noria.pipelines.model.limits import LOG_BYTES_MAX, QUEUES_MAX
 from noria.pipelines.model.queues import DEFAULT_QUEUE
@@ -37,6 +47,7 @@ UNKNOWN_AFTER_MS = 10_000  # how long the answer to a claim may be under way
 CLOCK_JUMP_MS = 1000  # beyond what a clock that is kept right moves between two looks
 CANDIDATES = 8  # ready steps a claim looks at before it gives up to other workers
 # What a step may do for the owner of its run, at most: never grant rights, delete, deploy, or start other runs.
+LATE_ACTIONS = frozenset({"pipeline.attempt"})  # what a job may still ask once its try is over
 STEP_ACTIONS = (
     READ | BYTES | EXPERIMENT | DATA | MODEL | USE | {"model.promote", "approval.request", "me.read", "pipeline.report"}
 )
@@ -361,10 +372,17 @@ class Work:
             tx, step.id, step.attempt, state=done.outcome, at_ms=tx.op.at_ms, error=done.error, exit_code=done.exit_code,
             environment=done.environment_digest, memory_peak_bytes=done.memory_peak_bytes,
         )  # fmt: skip
-        self._access.end_delegated(tx, _token_of(step))
+        self._end_tokens(tx, step)
         self._transitions.link_reads(tx, run, done.reads)
         step = replace(step, reads=sorted({*step.reads, *done.reads}))
         return self._transitions.settle(tx, self._transitions.end_step(tx, run, plan, step, done), plan)
+
+    def _end_tokens(self, tx: Write, step: StepRun) -> None:
+        """With a try ends its token; that of a job elsewhere is left what it takes to be told that its try is over."""
+        self._access.end_delegated(tx, _token_of(step))
+        found = elsewhere_store.handed(tx, step.id, step.attempt)
+        if found and found.holder:
+            self._access.narrow(tx, found.holder, LATE_ACTIONS)
 
     def _next_in(self, tx: Write, run: PipelineRun, claim: Claim) -> Assignment | None:
         """The step whose turn it is, if it is one of this run, which this transaction holds."""
@@ -410,7 +428,7 @@ class Work:
             attempt_store.end_attempt(
                 tx, step.id, step.attempt, state="lost", at_ms=op.at_ms, error=f"The worker {step.worker} is gone."
             )
-            self._access.end_delegated(tx, _token_of(step))
+            self._end_tokens(tx, step)
             plan = self._pipelines.plan(run)
             self._transitions.settle(tx, self._transitions.give_back(tx, run, plan, step), plan)
 

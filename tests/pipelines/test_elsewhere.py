@@ -76,6 +76,23 @@ def test_a_job_does_a_try_and_the_run_goes_on(noria: Noria, run: dict[str, Any])
     assert following is not None and following.step == "train" and following.inputs["load"].value == 7  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("end", ["finished", "lost"])
+def test_the_token_of_a_job_does_nothing_once_its_try_is_over(noria: Noria, run: dict[str, Any], end: str) -> None:
+    worker = Worker(noria)
+    noria.app.work.reconcile()
+    job = Job(noria, worker, worker.claim())
+    assert job.begin().is_success
+    step = noria.client(job.token)
+    assert step.post("/api/v1/runs", json={"experiment": "churn"}).is_success
+    if end == "finished":
+        assert job.finish().is_success
+    else:
+        noria.clock.advance(4)
+        noria.app.work.reconcile()
+    assert step.post("/api/v1/runs", json={"experiment": "churn"}).status_code == 403
+    assert job.post("beat").is_success  # it is told that its try is over
+
+
 def test_of_one_try_one_job_begins(noria: Noria, run: dict[str, Any]) -> None:
     worker = Worker(noria)
     job = Job(noria, worker, worker.claim())

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,6 +46,26 @@ def played(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 class TestKubernetes(ExecutorContract):
     """The contract."""
+
+
+def test_a_pod_whose_node_is_gone_does_not_run_for_ever() -> None:
+    """Kubernetes says Running of it until the node comes back; that it was to go is all there is to know."""
+    from datetime import UTC, datetime
+
+    from lightkube.models.core_v1 import PodSpec, PodStatus
+    from lightkube.models.meta_v1 import ObjectMeta
+    from lightkube.resources.core_v1 import Pod
+
+    async def states() -> list[str]:
+        cluster = Kubernetes(SimpleNamespace(namespace="ml"), image="i", gpu="g", template={})  # type: ignore[arg-type]
+        here = Pod(metadata=ObjectMeta(name="p"), status=PodStatus(phase="Running"), spec=PodSpec(containers=[]))
+        leaving = Pod(metadata=ObjectMeta(name="p", deletionTimestamp=datetime.now(UTC)), status=here.status, spec=here.spec)
+        found = [cluster._state_of("j", here), cluster._state_of("j", leaving)]
+        cluster._never_since_s["j"] -= 600
+        found.append(cluster._state_of("j", leaving))
+        return [state.phase for state in found if state]
+
+    assert asyncio.run(states()) == ["running", "running", "ended"]
 
 
 def test_what_a_step_asks_for_is_what_its_job_asks_for(played: Played, plane: ControlPlane) -> None:

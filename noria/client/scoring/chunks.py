@@ -46,10 +46,13 @@ class Cut:
             raise Invalid(f"{version.handle} has no rows.", where="dataset")
         if len(self.chunks) > CHUNKS_MAX:
             least = -(-self.rows_count // CHUNKS_MAX)
+            parts_count = len({(c["path"], c.get("fragment", "")) for c in self.chunks})
             raise Invalid(
                 f"{version.handle} makes {len(self.chunks)} chunks; a run takes {CHUNKS_MAX}.",
                 where="chunk_rows",
-                hint=f"Ask for more rows in each: at least {max(least, rows * 2)}.",
+                hint=f"It has {parts_count} files or parts, and a chunk is of one: commit it as fewer, larger files."
+                if parts_count > CHUNKS_MAX
+                else f"Ask for more rows in each: at least {max(least, rows * 2)}.",
             )
 
     def _same(self, schema: pa.Schema, file: VersionFile) -> None:

@@ -7,6 +7,7 @@ process ever holds all predictions.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -207,10 +208,20 @@ def _model_folder(api: Api, found: dict[str, Any]) -> Path:
     folder = fetch_model(models, label, found["digest"], files, fetch)
     require_intact(folder, found["digest"], label)
     os.utime(folder)
-    for old in sorted(models.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[MODELS_KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    _forget_old(models)
     note_read(f"model_version:{found['version_id']}", api.url)
     return folder
+
+
+def _forget_old(models: Path) -> None:
+    """Only the models used last stay. Other steps fetch theirs meanwhile: what is under way is left, and what is gone is gone."""
+    kept = []
+    for each in models.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if each.suffix != ".tmp":
+                kept.append((each.stat().st_mtime, each))
+    for _, old in sorted(kept, reverse=True)[MODELS_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _version(api: Api, name: str, version_id: str) -> Version:

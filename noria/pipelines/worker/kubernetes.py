@@ -124,7 +124,7 @@ class Kubernetes:
                 phase="ended", why=why, out_of_memory=reason == "OOMKilled", exit_code=over.exitCode if over else None
             )  # fmt: skip
         if status.phase == "Running":
-            return State(phase="running")
+            return self._gone_with_its_node(id, pod) or State(phase="running")
         if state and state.waiting and state.waiting.reason in NEVER | AT_ONCE:
             now_s = asyncio.get_running_loop().time()
             since_s = self._never_since_s.setdefault(id, now_s)
@@ -135,6 +135,16 @@ class Kubernetes:
             if condition.type == "PodScheduled" and condition.status == "False":
                 return State(phase="waiting", why=f"No node has room for its pod: {condition.message or condition.reason}.")
         return State(phase="waiting")
+
+    def _gone_with_its_node(self, id: str, pod: Pod) -> State | None:
+        """A pod that was to go and is still said to run: its node does not answer, and nobody will ever say how it ended."""
+        if pod.metadata is None or not pod.metadata.deletionTimestamp:
+            return None
+        now_s = asyncio.get_running_loop().time()
+        grace_s = (pod.spec.terminationGracePeriodSeconds if pod.spec else None) or GRACE_S
+        if now_s - self._never_since_s.setdefault(id, now_s) <= grace_s + NEVER_S:
+            return None
+        return State(phase="ended", why="its pod was to go, and its node does not answer")
 
     async def _pods(self, id: str) -> list[Pod]:
         from lightkube.resources.core_v1 import Pod

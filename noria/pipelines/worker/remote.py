@@ -145,7 +145,12 @@ class Remote:
         running.looking.cancel()
         await asyncio.gather(running.looking, return_exceptions=True)
         told, state = await self._told(running, patience_s=RESULT_RETRY_S), running.state
-        self._later(self._end(running.id, told=told))
+        said = ""
+        try:
+            if told and told.state == "running" and told.is_held and not told.has_begun:
+                said = await self._said(running)  # before the job is removed with what it printed
+        finally:
+            self._later(self._end(running.id, told=told))
         if told and told.state != "running":
             return Ending(exit_code=None, told=told.state)  # type: ignore[arg-type]
         if told is None or not told.is_held:
@@ -153,7 +158,6 @@ class Remote:
         attempt.output.go_on(told.log_bytes)
         why = state.why or "it is not there any more"
         if not told.has_begun:
-            said = await self._said(running)
             attempt.output.write(said)
             last = said.strip().splitlines()[-1:] if said.strip() else []
             error = f"The job {running.id} ended before the step began: {why}." + "".join(
@@ -254,8 +258,8 @@ class Remote:
             return  # it has told its end, and goes by itself
         try:
             await self._cluster.stop(running.id, at_once=at_once)
-        except Away as away:
-            log.warning("the job %s could not be stopped: %s; it ends itself when it asks the server", running.id, away)
+        except (Away, Broken) as refused:
+            log.warning("the job %s could not be stopped: %s; it ends itself when it asks the server", running.id, refused)
         if at_once and not running.ended.done():
             running.ended.set_result(None)
 

@@ -42,6 +42,12 @@ ENDED = {
 }  # fmt: skip
 
 
+def _only_unknown(refused: Broken) -> None:
+    """Slurm forgets jobs that ended. Anything else that it refuses says nothing about a job: raises Away."""
+    if UNKNOWN not in str(refused):
+        raise Away(str(refused)) from refused
+
+
 class Slurm:
     """The cluster that this machine's commands speak to."""
 
@@ -51,6 +57,7 @@ class Slurm:
         self._folder, self._options = folder, options
         self._known: dict[str, State] = {}
         self._names: dict[str, str] = {}  # of the jobs that were submitted, by their numbers
+        self._tried: set[str] = set()  # names whose submission got no answer
         self._looked_s = -math.inf
         self._turn = asyncio.Lock()
 
@@ -84,10 +91,15 @@ class Slurm:
             args.append(f"--gpus={job.gpu}")
         if job.time_limit_s is not None:
             args.append(f"--time={max(1, math.ceil(job.time_limit_s / 60))}")
-        said = await self._run("sbatch", *args, *self._options, text=script(job))
+        found = ""
+        if job.name in self._tried:  # the answer to an earlier try was lost
+            found = (await self._run("squeue", "--noheader", "--me", f"--name={job.name}", "--format=%i")).strip()
+        self._tried.add(job.name)
+        said = found.split()[0] if found else await self._run("sbatch", *args, *self._options, text=script(job))
         id = said.strip().split(";")[0]
         if not id.isdigit():
             raise broken("Slurm", said)
+        self._tried.discard(job.name)
         self._names[id] = job.name
         return id
 
@@ -106,11 +118,14 @@ class Slurm:
             return
         try:
             said = await self._squeue(",".join(sorted(self._names)))
-        except Broken:
+        except Broken as refused:
+            _only_unknown(refused)
             said = ""
             for id in sorted(self._names):
-                with contextlib.suppress(Broken):
+                try:
                     said += await self._squeue(id)
+                except Broken as one:
+                    _only_unknown(one)
         for line in said.splitlines():
             id, state, reason = [*line.split("|"), "", ""][:3]
             self._known[id] = state_of(state.strip(), reason.strip())
