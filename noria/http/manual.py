@@ -1,6 +1,6 @@
 """The manual at /docs, as a site that works without the internet.
 
-It is built from docs/ by `make docs` and by the building of the wheel, and read once, when somebody first asks. Its pages have a few
+It is built from docs/ by `make docs` and by the building of the wheel, and read once it is there. Its pages have a few
 scripts of their own inline; their hashes go into the Content-Security-Policy, so nothing else runs. Its search makes its styles while
 it runs, so inline styles are allowed here, where nothing that users wrote is shown.
 """
@@ -32,9 +32,15 @@ class Manual:
     def __init__(self, root: Path = SITE) -> None:
         self._root = root
 
-    @cached_property
+        self._files: dict[str, bytes] = {}
+
+    @property
     def files(self) -> dict[str, bytes]:
-        return {p.relative_to(self._root).as_posix(): p.read_bytes() for p in sorted(self._root.rglob("*")) if p.is_file()}
+        """Read once it is there: a manual that is built while the server runs is shown too."""
+        if not self._files:
+            found = [p for p in sorted(self._root.rglob("*")) if p.is_file()]
+            self._files = {p.relative_to(self._root).as_posix(): p.read_bytes() for p in found}
+        return self._files
 
     @cached_property
     def policy(self) -> str:
