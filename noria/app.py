@@ -246,7 +246,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     audit = Audit(db, ops, blobs, config.home, parse_anchors(config.anchors))
     webhooks = Webhooks(db, ops, access)
     jobs.register(JOB_KIND, webhooks.deliver)
-    channels = Channels(db, ops, url=config.browser_url)
+    channels = Channels(db, ops, access, url=config.browser_url)
     jobs.register(TELL, channels.tell)
     hooks = PolicyHooks(db, webhooks)
     jobs.register(POLICY_JOB_KIND, hooks.run)

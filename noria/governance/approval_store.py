@@ -142,12 +142,18 @@ def hold_approval(tx: Write, approval_id: str) -> None:
     tx.run("update approval set state = state where id = :id", id=approval_id)
 
 
-def add_vote(tx: Write, approval_id: str, vote: Vote) -> bool:
-    """False when this principal has voted already."""
+def add_vote(tx: Write, approval_id: str, vote: Vote, *, replace: bool = False) -> bool:
+    """False when this principal has voted already; with `replace`, this vote takes the place of that one."""
+    otherwise = (
+        """update set decision = excluded.decision, comment = excluded.comment, roles = excluded.roles,
+                      teams = excluded.teams, at_ms = excluded.at_ms"""
+        if replace
+        else "nothing"
+    )
     added = tx.run(
-        """insert into approval_vote (approval_id, principal_id, actor, decision, comment, roles, teams, at_ms)
+        f"""insert into approval_vote (approval_id, principal_id, actor, decision, comment, roles, teams, at_ms)
            values (:id, :principal_id, :actor, :decision, :comment, :roles, :teams, :at_ms)
-           on conflict (approval_id, principal_id) do nothing""",
+           on conflict (approval_id, principal_id) do {otherwise}""",
         id=approval_id, principal_id=vote.principal_id, actor=vote.actor, decision=vote.decision, comment=vote.comment,
         roles=js(vote.roles), teams=js(vote.teams), at_ms=vote.at_ms,
     )  # fmt: skip

@@ -168,9 +168,7 @@ class Approvals:
                 "EMERGENCY: %s went past the approval of %s on %s: %s", op.actor.label, found.action, found.subject, reason
             )
             vote = Vote(principal_id=op.actor.id, actor=op.actor.label, decision="override", comment=reason, at_ms=op.at_ms)
-            approval_store.add_vote(
-                tx, found.id, vote
-            )  # whoever voted before keeps that vote; the fact below names them anyway
+            approval_store.add_vote(tx, found.id, vote, replace=True)  # an earlier vote of theirs is a fact already
             until = op.at_ms + (found.expires_at_ms - found.created_at_ms)
             self._close(tx, found, "granted", op.at_ms, until, is_emergency=True)
             about = {"about": found.subject, "action": found.action, "digest": found.digest}
@@ -192,7 +190,7 @@ class Approvals:
             op.require("approval.decide", Ref.parse(found.subject))
             _check_person(op.actor)
             did = {v.principal_id for v in found.votes if v.decision == "override"}
-            if op.actor.id in did or _names(op.actor) & set(found.authors):
+            if _names(op.actor) & (did | set(found.authors)):
                 raise Forbidden("Whoever overrode it, or asked for it, cannot review that.", ref=f"approval:{approval_id}")
             if not found.is_emergency:
                 raise Conflict("Only an emergency override is reviewed.", ref=f"approval:{approval_id}")

@@ -61,6 +61,7 @@ ANCHOR_EVERY_S = 60.0
 READ_EVERY_MS = 600_000
 READS_REMEMBERED = 10_000
 COMPLAIN_EVERY_S = 60.0
+HANDOVERS = 3  # checkpoints after a change of the key: another server may have signed one by the old key alone in between
 _PREFIX = re.compile(r"^[a-z_]+\.\*\Z")
 
 
@@ -364,35 +365,47 @@ class Audit:
     def export_lines(self, op: Op, size: int) -> Iterator[bytes]:
         """The leaves of the first `size` facts, one a line."""
         op.require("audit.export")
+        self._note_read(op, what="export")
         return (leaf + b"\n" for leaf in leaves.leaves(self._db, size))
 
     def export_ocsf(self, op: Op, size: int) -> Iterator[bytes]:
         """The first `size` facts as OCSF events, one a line."""
         op.require("audit.export")
+        self._note_read(op, what="export")
         return (msgspec.json.encode(siem.to_ocsf(row)) + b"\n" for row in leaves.rows_shown(self._db, size))
 
     def export_cloudevents(self, op: Op, size: int) -> Iterator[bytes]:
         """The first `size` facts as CloudEvents, one a line."""
         op.require("audit.export")
+        self._note_read(op, what="export")
         origin = load_public(self._home).partition("+")[0] or "noria"
         return (msgspec.json.encode(siem.to_cloudevent(row, origin)) + b"\n" for row in leaves.rows_shown(self._db, size))
 
     def export_personal(self, op: Op, size: int) -> Iterator[bytes]:
         """The personal values beside the first `size` facts that were not erased, one a line."""
         op.require("audit.export")
+        self._note_read(op, what="export")
         return (msgspec.json.encode(row) + b"\n" for row in leaves.personal(self._db, size))
 
     def export_hashes(self, op: Op, size: int) -> Iterator[bytes]:
         """The sealed leaf hashes of the first `size` facts, one a line."""
         op.require("audit.export")
+        self._note_read(op, what="export")
         return (b"".join(h.hex().encode() + b"\n" for h in batch) for batch in leaves.sealed_hashes(self._db, size))
 
     def export_checkpoints(self, op: Op, size: int) -> Iterator[bytes]:
-        """Checkpoints up to `size`, one `{"note": …}` a line, newest first; the latest ten thousand."""
+        """Checkpoints up to `size`, one `{"note": …}` a line, newest first: the latest ten thousand, and those at each change of the key.
+
+        Without the latter, whoever holds an old key only could not come to trust the present one.
+        """
         op.require("audit.export")
+        self._note_read(op, what="export")
         with self._db.read() as tx:
-            found = audit_store.checkpoints(tx, before=size + 1, limit=CHECKPOINTS_COMPARED)
-        return (json.dumps({"note": c.note}, ensure_ascii=False).encode() + b"\n" for c in found)
+            found = {c.size: c for c in audit_store.checkpoints(tx, before=size + 1, limit=CHECKPOINTS_COMPARED)}
+            for seq in audit_store.rotations(tx, upto=size):
+                found |= {c.size: c for c in audit_store.checkpoints_from(tx, seq, limit=HANDOVERS) if c.size <= size}
+        notes = [found[at].note for at in sorted(found, reverse=True)]
+        return (json.dumps({"note": note}, ensure_ascii=False).encode() + b"\n" for note in notes)
 
     def public_key(self, op: Op) -> str:
         op.require("audit.read")

@@ -99,4 +99,4 @@ class AuditRead(Fact):
     by: str = ""
     from_ms: int | None = None
     to_ms: int | None = None
-    what: str = "facts"  # facts, proof, verification
+    what: str = "facts"  # facts, proof, verification, export

@@ -151,6 +151,21 @@ def last_anchored(tx: Read) -> tuple[int, int] | None:
     return (int(rows[0]["size"]), int(rows[0]["anchored_at_ms"])) if rows else None
 
 
-def checkpoint_at(tx: Read, size: int) -> Checkpoint | None:
-    """The smallest checkpoint that covers `size` facts."""
-    return tx.one(Checkpoint, f"select {_CHECKPOINT} from checkpoint where size >= :size order by size limit 1", size=size)
+def checkpoints_from(tx: Read, size: int, *, limit: int) -> list[Checkpoint]:
+    """The smallest checkpoints that cover `size` facts."""
+    return tx.all(
+        Checkpoint,
+        f"select {_CHECKPOINT} from checkpoint where size >= :size order by size limit :limit",
+        size=size, limit=limit,
+    )  # fmt: skip
+
+
+def rotations(tx: Read, *, upto: int) -> list[int]:
+    """The facts among the first `upto` that say that another key signs the log, oldest first."""
+    return [
+        int(seq)
+        for seq in tx.column(
+            "select seq from event where kind = 'key.rotated' and subject = 'key:audit' and seq <= :upto order by seq limit 1000",
+            upto=upto,
+        )
+    ]

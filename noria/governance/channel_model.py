@@ -7,13 +7,14 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from noria.governance import webhook_model
 from noria.kernel.errors import Invalid
 from noria.kernel.events import Event
 from noria.kernel.facts import Fact, fact
 
 KINDS = ["alert.opened", "alert.resolved"]
 PATTERNS_MAX = 50
-UNSENDABLE = ("job.", "webhook.", "channel.")  # facts about sending would cause facts about sending
+UNSENDABLE = (*webhook_model.UNSENDABLE, "channel.")
 SEVERITIES = ("warn", "alert")
 
 

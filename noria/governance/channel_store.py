@@ -40,7 +40,7 @@ def enabled_channels(tx: Read, workspace: str, seq: int) -> list[Channel]:
 
 
 def address(tx: Read, workspace: str, name: str) -> str:
-    """The address with its secrets; for sending only."""
+    """The address as it is kept: sealed."""
     found = tx.scalar(
         "select url from channel where workspace = :workspace and name = :name", workspace=workspace, name=name
     )
@@ -71,6 +71,8 @@ def save_channel(tx: Write, workspace: str, made: Channel, url: str) -> None:
 
 
 def delete_channel(tx: Write, workspace: str, name: str) -> None:
+    """With what was sent to it: what waits must not go to a later one of that name."""
+    tx.run("delete from channel_delivery where channel = :name", name=name)
     tx.run("delete from channel where workspace = :workspace and name = :name", workspace=workspace, name=name)
 
 

@@ -1,7 +1,7 @@
 """People told of alerts: each fact that a channel wants becomes one message, sent by a job through Apprise, and retried.
 
 Invariant: one message per (channel, fact), however often the fact is read. At most WAITING_MAX messages wait for a channel; what
-comes beyond is noted as dropped, so that the gap is seen. The address, which holds secrets, is written and never read back.
+comes beyond is noted as dropped, so that the gap is seen. The address, which holds secrets, is kept sealed, and never read back.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import sys
 
 import msgspec
 
+from noria.access.service import Access
 from noria.governance import channel_store as store
 from noria.governance.channel_model import (
+    UNSENDABLE,
     Channel,
     ChannelDelivery,
     ChannelTest,
     Message,
     NewChannel,
     check_patterns,
-    matches,
     message_of,
     wants,
 )
 from noria.governance.notify import SERVICES, Task, Told
+from noria.governance.webhook_model import check_kinds, matches_kind
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.events import Event, event_at, last_seq
@@ -51,8 +53,9 @@ class Channels:
 
     name = "governance.channels"
 
-    def __init__(self, db: Database, ops: Ops, *, url: str = "") -> None:
-        self._db, self._ops, self._url = db, ops, url.rstrip("/")
+    def __init__(self, db: Database, ops: Ops, access: Access, *, url: str = "") -> None:
+        self._db, self._ops, self._vault, self._url = db, ops, access.vault, url.rstrip("/")
+        access.vault.columns.append(("channel", "name", "url"))
 
     # --- the list ---------------------------------------------------------------------------------------------------
 
@@ -73,13 +76,9 @@ class Channels:
         if new.allow_private:
             op.require("system.admin")
         check_name(name, what="channel")
-        for patterns, where in ((new.kinds, "kinds"), (new.monitors, "monitors"), (new.endpoints, "endpoints")):
+        check_kinds(new.kinds, what="channel", unsendable=UNSENDABLE)
+        for patterns, where in ((new.monitors, "monitors"), (new.endpoints, "endpoints")):
             check_patterns(patterns, where)
-        for pattern in new.kinds:
-            if not any(matches([pattern], kind) for kind in FACTS):
-                raise Invalid(f"No event kind matches {pattern[:100]!r}.", where="kinds")
-        if not new.kinds:
-            raise Invalid("Name at least one kind of event.", where="kinds", hint="Such as alert.opened.")
         if len(new.description) > DESCRIPTION_LENGTH_MAX or len(new.url) > URL_LENGTH_MAX:
             raise Invalid(f"An address has at most {URL_LENGTH_MAX} characters.", where="url")
         told = self._looked_at(new)
@@ -97,7 +96,8 @@ class Channels:
                 # One that was off hears of what happens from now on, not of all it missed.
                 from_seq=found.from_seq if found and found.enabled else last_seq(tx), actor=op.actor.label,
             )  # fmt: skip
-            store.save_channel(tx, op.workspace, made, new.url or store.address(tx, op.workspace, name))
+            url = new.url or self._address(tx, op, name)
+            store.save_channel(tx, op.workspace, made, self._vault.seal(url, "channel", name))
             tx.emit(
                 "channel.saved", Ref("channel", name), service=made.service, kinds=made.kinds, min_severity=made.min_severity,
                 enabled=made.enabled, allow_private=made.allow_private,
@@ -125,7 +125,7 @@ class Channels:
         """Say something there, now. Raises NotFound, Forbidden."""
         op.require("webhook.write")
         with self._db.read() as tx:
-            channel, url = self._found(tx, op, name), store.address(tx, op.workspace, name)
+            channel, url = self._found(tx, op, name), self._address(tx, op, name)
         started_s = self._db.clock.monotonic_s()
         message = Message(title="A test from Noria", body=f"{op.actor.label} tried the channel {name}. It works.")
         try:
@@ -152,12 +152,16 @@ class Channels:
             raise NotFound(f"There is no channel {name!r}.", ref=f"channel:{name}", hint="noria channel list shows them.")
         return found
 
+    def _address(self, tx: Read, op: Op, name: str) -> str:
+        """The address with its secrets; for sending only. Raises Unavailable (the master key is missing)."""
+        return self._vault.unseal(store.address(tx, op.workspace, name), "channel", name)
+
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def interest(self, tx: Read) -> frozenset[str]:
         """What the channels that are on wait for; and that there is another one."""
         patterns = store.kinds_wanted(tx)
-        wanted = {kind for kind in FACTS if patterns and matches(patterns, kind) and not kind.startswith("job.")}
+        wanted = {kind for kind in FACTS if matches_kind(patterns, kind, unsendable=UNSENDABLE)}
         return frozenset(wanted | {"channel.saved"})
 
     def handle(self, event: Event) -> None:
@@ -186,7 +190,7 @@ class Channels:
             delivery = store.delivery(tx, job.args["delivery"])
             channel = store.channel(tx, job.op.workspace, delivery.channel) if delivery else None
             event = event_at(tx, delivery.seq) if delivery else None
-            url = store.address(tx, job.op.workspace, channel.name) if channel else ""
+            kept = store.address(tx, job.op.workspace, channel.name) if channel else ""
         if delivery is None or delivery.state != "queued":
             return
         if channel is None or event is None or not channel.enabled:
@@ -194,6 +198,7 @@ class Channels:
             return
         is_last = job.job.attempts >= ATTEMPTS_MAX
         try:
+            url = self._vault.unseal(kept, "channel", channel.name)
             told = say(url, message_of(event, url=self._url), allow_private=channel.allow_private)
         except Unavailable as error:
             self._note(delivery, "failed" if is_last else "queued", error.message)

@@ -1,6 +1,9 @@
 """Taking personal values away that lie beside the audit log: the log holds hashes only, stays as it is and still verifies.
 
-Looked for is a word: 4711 is not in INC-47110. Comments of approvals that hold it go too. Invariant: the value is in no row and no fact.
+Looked for is a word: 4711 is not in INC-47110. What people wrote beside facts goes too: comments and reviews of approvals, and why a
+scan was accepted. Invariant: none of these texts and no value of a personal field of a fact holds the value, and no verdict quotes one of
+them. Nothing else is looked through: names, descriptions, conversations, what a policy hook answered, the reasons that rows of grants,
+aliases, monitors and compliance keep.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class Forget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Forgotten(Struct, frozen=True, kw_only=True):
-    """How many values beside facts, and comments of approvals, hold it, or held it."""
+    """How many values beside facts hold it, or held it; and how many comments: those and reviews of approvals, reasons of scans."""
 
     values: int
     comments: int
@@ -99,21 +102,35 @@ def _forget(tx: Write, value: str) -> int:
     return len(found)
 
 
-def _comments_with(tx: Read, value: str) -> list[dict[str, Any]]:
-    """The comments of approvals and votes that say `value`."""
-    votes = tx.rows("select approval_id, principal_id, comment from approval_vote where comment <> '' order by approval_id")
-    asked = tx.rows("select id as approval_id, '' as principal_id, comment from approval where comment <> '' order by id")
-    return [r for r in [*votes, *asked] if says(r["comment"], value)]
+class _Text(Struct, frozen=True):
+    """Where people write of what they did: its table, its key, its column."""
+
+    table: str
+    key: tuple[str, ...]
+    column: str
+
+
+TEXTS = (
+    _Text("approval", ("id",), "comment"),
+    _Text("approval", ("id",), "review"),
+    _Text("approval_vote", ("approval_id", "principal_id"), "comment"),
+    _Text("model_scan", ("digest",), "accepted_reason"),
+)
+
+
+def _comments_with(tx: Read, value: str) -> list[tuple[_Text, dict[str, Any]]]:
+    """The texts that say `value`, by the keys of their rows."""
+    found = list[tuple[_Text, dict[str, Any]]]()
+    for text in TEXTS:
+        keys = ", ".join(text.key)
+        rows = tx.rows(f"select {keys}, {text.column} as said from {text.table} where {text.column} <> '' order by {keys}")
+        found += [(text, {k: r[k] for k in text.key}) for r in rows if says(r["said"], value)]
+    return found
 
 
 def _forget_comments(tx: Write, value: str) -> int:
     found = _comments_with(tx, value)
-    for row in found:
-        if row["principal_id"]:
-            tx.run(
-                "update approval_vote set comment = :text where approval_id = :id and principal_id = :who",
-                text=ERASED, id=row["approval_id"], who=row["principal_id"],
-            )  # fmt: skip
-        else:
-            tx.run("update approval set comment = :text where id = :id", text=ERASED, id=row["approval_id"])
+    for text, row in found:
+        where = " and ".join(f"{key} = :{key}" for key in text.key)
+        tx.run(f"update {text.table} set {text.column} = :erased where {where}", erased=ERASED, **row)
     return len(found)

@@ -344,8 +344,7 @@ def _with_scan(tx: Read, evidence: dict[str, Any]) -> dict[str, Any]:
         **evidence,
         "scan": {
             "status": found.status, "is_safe": found.is_safe, "accepted_by": found.accepted_by,
-            "accepted_reason": found.accepted_reason, "why": found.why,
-            "findings": [f"{f.file}: {f.reason}" for f in found.findings[:5]],
+            "why": found.why, "findings": [f"{f.file}: {f.reason}" for f in found.findings[:5]],
         },
     }  # fmt: skip
 
@@ -360,7 +359,7 @@ def scan_verdict(evidence: dict[str, Any]) -> tuple[bool, str] | None:
     if scan["status"] != "suspicious":
         return None
     if scan["accepted_by"]:
-        return True, f"{scan['accepted_by']} accepted what its files would do: {scan['accepted_reason']}"
+        return True, f"{scan['accepted_by']} accepted what its files would do"
     name = f"{evidence.get('model')}@{evidence.get('version')}"
     return False, (
         f"its files would run code when they are read: {'; '.join(scan['findings'][:3])} "

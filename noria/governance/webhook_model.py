@@ -75,16 +75,16 @@ class WebhookDeleted(Fact):
 UNSENDABLE = ("job.", "webhook.")  # facts about sending would cause facts about sending
 
 
-def matches_kind(patterns: list[str], kind: str) -> bool:
+def matches_kind(patterns: list[str], kind: str, *, unsendable: tuple[str, ...] = UNSENDABLE) -> bool:
     """Is a fact of `kind` wanted?"""
-    return not kind.startswith(UNSENDABLE) and any(fnmatch.fnmatchcase(kind, p) for p in patterns)
+    return not kind.startswith(unsendable) and any(fnmatch.fnmatchcase(kind, p) for p in patterns)
 
 
-def check_kinds(patterns: list[str]) -> list[str]:
-    """`patterns` if each matches at least one declared kind of event; else Invalid."""
+def check_kinds(patterns: list[str], *, what: str = "webhook", unsendable: tuple[str, ...] = UNSENDABLE) -> list[str]:
+    """`patterns` if each matches at least one declared kind of event that is sent; else Invalid."""
     if not 1 <= len(patterns) <= KINDS_PER_WEBHOOK:
-        raise Invalid(f"A webhook names between 1 and {KINDS_PER_WEBHOOK} kinds of events.", where="kinds")
+        raise Invalid(f"A {what} names between 1 and {KINDS_PER_WEBHOOK} kinds of events.", where="kinds")
     for pattern in patterns:
-        if len(pattern) > 100 or not any(matches_kind([pattern], kind) for kind in FACTS):
+        if len(pattern) > 100 or not any(matches_kind([pattern], kind, unsendable=unsendable) for kind in FACTS):
             raise Invalid(f"No event kind that can be sent matches {pattern[:100]!r}.", where="kinds")
     return patterns

@@ -72,6 +72,8 @@ def rename_webhook(tx: Write, workspace: str, name: str, new_name: str) -> None:
 
 
 def delete_webhook(tx: Write, workspace: str, name: str) -> int:
+    """With what was sent to it: what waits must not go to a later one of that name."""
+    tx.run("delete from delivery where webhook = :name", name=name)
     return tx.run("delete from webhook where workspace = :workspace and name = :name", workspace=workspace, name=name)
 
 

@@ -83,7 +83,9 @@ class Webhooks:
             if found is None and len(webhook_store.webhooks(tx, op.workspace)) >= WEBHOOKS_MAX:
                 raise TooMuch(f"There are {WEBHOOKS_MAX} webhooks already.", hint="Delete one first.")
             if new.secret.startswith(BY_NAME):
-                self._vault.find(tx, new.secret.removeprefix(BY_NAME))
+                named = self._vault.find(tx, new.secret.removeprefix(BY_NAME))
+                if found is None or found.format == "noria":  # MLflow signs with any text
+                    signing.check_secret(named)
             secret = new.secret or (self.secret_of(tx, name, resolve=False) if found else signing.new_secret())
             # A webhook that was off hears of what happens from now on, not of all it missed.
             from_seq = found.from_seq if found and found.enabled else last_seq(tx)
@@ -170,15 +172,16 @@ class Webhooks:
             delivery = webhook_store.delivery(tx, job.args["delivery"])
             hook = webhook_store.webhook(tx, job.op.workspace, delivery.webhook) if delivery else None
             event = event_at(tx, delivery.seq) if delivery else None
-            secret = self.secret_of(tx, hook.name) if hook else ""
         if delivery is None or delivery.state != "queued":
             return
         if hook is None or event is None or not hook.enabled:
             self._note(delivery, "failed", None, "The webhook was removed or turned off.", "")
             return
         try:
+            with self._db.read() as tx:
+                secret = self.secret_of(tx, hook.name)
             answer = self._send(hook, event, secret)
-        except Invalid as error:
+        except (Invalid, NotFound) as error:
             self._note(delivery, "failed", None, error.message, "")
             raise
         except Unavailable as error:

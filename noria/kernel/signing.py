@@ -33,8 +33,11 @@ def check_secret(secret: str) -> str:
 
 
 def sign(secret: str, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The `webhook-signature` header."""
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    """The `webhook-signature` header. Raises Invalid."""
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    except ValueError as cause:
+        raise Invalid("The secret cannot sign: it is not whsec_ and base64.", where="secret") from cause
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 

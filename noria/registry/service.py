@@ -514,7 +514,7 @@ class Registry:
             return now
 
     def _gate_stage(self, tx: Read, op: Op, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
-        """A stage of MLflow is a tag, and says which version is used: policy is asked, whichever way the tag is set."""
+        """A stage of MLflow is a tag, and says which version is used: policy is asked, whichever way the tag is set, except by import."""
         stage = tags.get(STAGE_TAG)
         if stage in GATED_STAGES and version.tags.get(STAGE_TAG) != stage:
             op.gate("model.promote", version.ref, self._evidence(tx, op, version, stage))

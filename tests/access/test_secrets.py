@@ -179,6 +179,9 @@ def test_a_webhook_signs_with_a_secret_by_name(noria: Noria) -> None:
     signing = "whsec_" + base64.b64encode(b"x" * 32).decode()
     body = {"url": "https://chat.example.com/x", "kinds": ["alert.*"], "secret": "secret:HOOK_KEY"}
     assert noria.http.put("/api/v1/webhooks/chat", json=body).status_code == 404
+    noria.http.put("/api/v1/secrets/HOOK_KEY", json={"value": "no base64"}).raise_for_status()
+    refused = noria.http.put("/api/v1/webhooks/chat", json=body)
+    assert refused.status_code == 400 and "whsec_" in refused.text
     noria.http.put("/api/v1/secrets/HOOK_KEY", json={"value": signing}).raise_for_status()
     assert noria.http.put("/api/v1/webhooks/chat", json=body).status_code == 200
     with noria.app.db.read() as tx:

@@ -192,9 +192,12 @@ def test_whoever_looks_into_the_log_is_in_it(noria: Noria) -> None:
         ("facts", "principal.*", "", "user:ada"), ("facts", "", "model:fraud", ""), ("proof", "", "", ""),
         ("verification", "", "", ""),
     ]  # fmt: skip
+    for part in ("events", "personal", "ocsf"):
+        assert auditor.get(f"/api/v1/audit/exports/1/{part}").status_code == 200
+    assert [f.data["what"] for f in noria.facts("audit.read")][4:] == ["export"]
     noria.clock.advance(601)
     auditor.get("/api/v1/audit", params=asked)
-    assert len(noria.facts("audit.read")) == 5
+    assert len(noria.facts("audit.read")) == 6
 
 
 def test_only_who_may_reads_the_audit_log(noria: Noria) -> None:

@@ -119,6 +119,21 @@ def test_the_address_is_never_shown_again(noria: Noria, receiver: Receiver) -> N
     assert receiver.got[0][0]["authorization"].startswith("Basic ")
     for path in ("/api/v1/channels", "/api/v1/channels/chat", "/api/v1/events?limit=100"):
         assert "hunter2" not in noria.http.get(path).text
+    with noria.app.db.read() as tx:
+        assert "hunter2" not in str(tx.rows("select * from channel"))
+    assert noria.http.post("/api/v1/secrets/rotate-key").json() == {"rewrapped": 1}
+    assert noria.http.post("/api/v1/channels/chat/test", timeout=60).json()["delivered"]
+
+
+@SQLITE
+def test_what_waited_for_a_channel_does_not_go_to_another_of_its_name(noria: Noria, receiver: Receiver) -> None:
+    save(noria, "chat", at(receiver.server, "json", "/hook"))
+    opened(noria)
+    noria.app.pump.drain()
+    noria.http.delete("/api/v1/channels/chat").raise_for_status()
+    save(noria, "chat", at(receiver.server, "json", "/other"))
+    noria.settle()
+    assert receiver.got == [] and sent(noria, "chat") == []
 
 
 @SQLITE
@@ -186,11 +201,9 @@ def test_no_file_is_read_for_a_message(receiver: Receiver) -> None:
 def test_who_may_and_what_means_nothing(noria: Noria) -> None:
     assert noria.as_("vic", "viewer").put("/api/v1/channels/x", json={"url": "json://example.org"}).status_code == 403
     assert noria.http.put("/api/v1/channels/x", json={}).status_code == 400
-    assert (
-        noria.http.put("/api/v1/channels/x", json={"url": "json://example.org", "kinds": ["alert.oponed"]}).status_code
-        == 400
-    )
-    assert noria.http.put("/api/v1/channels/x", json={"url": "json://example.org", "kinds": []}).status_code == 400
+    for kinds in ([], ["alert.oponed"], ["webhook.*"], ["alert.opened", "job.*"], ["channel.saved"]):
+        refused = noria.http.put("/api/v1/channels/x", json={"url": "json://example.org", "kinds": kinds})
+        assert refused.status_code == 400 and refused.json()["error"]["where"] == "kinds", refused.text
     assert noria.http.post("/api/v1/channels/none/test").status_code == 404
     assert noria.http.delete("/api/v1/channels/none").status_code == 404
     assert "mailtos" in SERVICES

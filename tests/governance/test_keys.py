@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from noria.governance import verify
+from noria.governance import audit, verify
 from noria.governance.key_rotation import message_of
 from noria.governance.keys import KEY_FILE, Signer, begin_rotation, load_signer
 from noria.kernel.errors import Unavailable
@@ -88,6 +88,22 @@ def test_whoever_has_the_old_key_comes_to_trust_the_new_one(sealed: Noria, tmp_p
     (folder / "checkpoints.jsonl").unlink()
     code, text = run_verifier(folder)
     assert code == 1 and "no key that you gave handed over" in text
+
+
+def test_the_handover_is_in_an_export_however_long_ago_it_was(
+    sealed: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "CHECKPOINTS_COMPARED", 1)
+    first = key_of(sealed)
+    rotate(sealed)
+    for name in ("b", "c", "d", "e"):
+        people(sealed, 1, name=name)
+        sealed.settle()
+    folder = export(sealed, tmp_path / "export")
+    (folder / "audit.pub").write_text(first)
+    code, text = run_verifier(folder)
+    assert code == 0, text
+    assert len((folder / "checkpoints.jsonl").read_text().splitlines()) == 1 + audit.HANDOVERS
 
 
 def test_a_leaked_old_key_hands_over_to_nobody_else(sealed: Noria, tmp_path: Path) -> None:

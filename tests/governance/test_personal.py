@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from noria.registry.model import ModelVersion
 from tests.conftest import Noria
+from tests.governance.hostile_pickles import SYSTEM
 from tests.governance.test_audit import export, run_verifier, tamper, verified
 from tests.governance.test_provenance import cli
+from tests.governance.test_scans import deploy
 
 __all__ = ["cli"]
 WHO = "Erika Mustermann"
@@ -85,6 +88,32 @@ def test_a_value_that_was_changed_is_found(noria: Noria, tmp_path: Path) -> None
     (folder / "personal.jsonl").write_bytes(noria.http.get(f"/api/v1/audit/exports/{size}/personal").content)
     code, text = run_verifier(folder)
     assert code == 1 and "is not the one that was said" in text
+
+
+def test_a_salt_that_was_changed_is_found_too(noria: Noria) -> None:
+    grant(noria, "ada", "on call")
+    noria.settle()
+    tamper(noria, "update event_personal set salt = 'zz' where value = 'on call'")
+    found = verified(noria)
+    assert not found["is_intact"] and found["faults"][0]["kind"] == "personal"
+
+
+def test_reviews_and_reasons_of_scans_are_forgotten_too(noria: Noria, given_version: Callable[..., ModelVersion]) -> None:
+    version = given_version(**{"model.pkl": SYSTEM})
+    scan = f"/api/v1/models/flights/versions/{version.number}/scan"
+    noria.as_("admin", "admin").post(f"{scan}/accept", json={"reason": f"read by {WHO}, 214"}).raise_for_status()
+    assert deploy(noria, version) == ["service:admin accepted what its files would do"]
+    made = noria.http.post(
+        "/api/v1/approvals", json={"subject": "model:flights", "action": "model.promote", "digest": "9f86d081"}
+    ).json()
+    path = f"/api/v1/approvals/{made['id']}"
+    noria.http.post(f"{path}/override", json={"comment": "INC-42: scoring is down"}).raise_for_status()
+    noria.as_("bob", "approver").post(f"{path}/review", json={"finding": f"{WHO} did right"}).raise_for_status()
+    assert forgotten(noria, WHO) == {"values": 2, "comments": 2}
+    assert noria.http.get(path).json()["review"] == "erased" == noria.http.get(scan).json()["accepted_reason"]
+    with noria.app.db.read() as tx:
+        for table in ("event", "event_personal", "approval", "approval_vote", "model_scan", "verdict"):
+            assert WHO not in str(tx.rows(f"select * from {table}")), table
 
 
 def test_on_the_command_line_and_only_words(noria: Noria, cli: Callable[..., Result]) -> None:

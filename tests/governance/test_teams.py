@@ -101,6 +101,18 @@ def test_an_override_is_loud_until_somebody_else_looked_at_it(teams: Noria, capl
     assert [f.data["finding"] for f in teams.facts("approval.reviewed")] == ["right: it was down"]
 
 
+def test_who_approved_before_overriding_does_not_review_it(teams: Noria) -> None:
+    root = teams.as_("root", "admin")
+    made = ask(teams, required=2)
+    path = f"/api/v1/approvals/{made['id']}"
+    assert root.post(f"{path}/approve", json={"comment": "fine"}).json()["state"] == "pending"
+    done = root.post(f"{path}/override", json={"comment": "INC-42: scoring is down"}).json()
+    assert [(v["decision"], v["comment"]) for v in done["votes"]] == [("override", "INC-42: scoring is down")]
+    assert root.post(f"{path}/review", json={"finding": "I did right"}).status_code == 403
+    (notice,) = root.get("/api/v1/notices").json()["items"]
+    assert notice["text"].startswith("service:root ")
+
+
 def test_a_log_that_is_not_sealed_is_said_to_whoever_may_know(teams: Noria) -> None:
     teams.settle()
     (teams.config.home / "keys/audit.key").unlink()

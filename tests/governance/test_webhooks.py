@@ -134,6 +134,27 @@ def test_a_webhook_that_is_off_or_gone_gets_nothing(noria: Noria, receiver: Rece
     hook(noria, receiver.url)
     noria.settle()
     assert receiver.got == []
+    noria.as_("eve")
+    noria.app.pump.drain()
+    noria.http.delete("/api/v1/webhooks/chat").raise_for_status()
+    hook(noria, receiver.url)  # another one of that name does not get what waited for the first
+    noria.settle()
+    assert receiver.got == [] and deliveries(noria) == []
+
+
+def test_a_secret_by_name_that_cannot_sign_any_more_fails_its_delivery(noria: Noria, receiver: Receiver) -> None:
+    noria.http.put("/api/v1/secrets/KEY", json={"value": SECRET}).raise_for_status()
+    hook(noria, receiver.url, secret="secret:KEY")
+    noria.http.put("/api/v1/secrets/KEY", json={"value": "whsec_abcde"}).raise_for_status()
+    noria.as_("ada")
+    noria.settle()
+    noria.http.delete("/api/v1/secrets/KEY").raise_for_status()
+    noria.as_("bob")
+    noria.settle()
+    assert {(found["state"], found["error"]) for found in deliveries(noria)} == {
+        ("failed", "The secret cannot sign: it is not whsec_ and base64."),
+        ("failed", "The workspace has no secret 'KEY'."),
+    }
 
 
 def test_the_secret_is_shown_once_and_never_again(noria: Noria) -> None:
