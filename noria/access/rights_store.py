@@ -95,6 +95,19 @@ def teams(tx: Read, principal_id: str) -> list[str]:
     return [str(name) for name in found]
 
 
+def holders(tx: Read, principal_id: str) -> set[str]:
+    """Ids of a principal and, of a group, of everybody in it, however deep."""
+    found = tx.column(
+        """with recursive inside(id) as (
+               select p.id from principal p where p.id = :id
+               union
+               select m.member_id from membership m join inside on m.group_id = inside.id)
+           select id from inside""",
+        id=principal_id,
+    )
+    return set(map(str, found))
+
+
 def unknown_groups(tx: Read, names: list[str]) -> list[str]:
     """Those of `names` that are no group."""
     known = (

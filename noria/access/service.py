@@ -8,8 +8,9 @@ from __future__ import annotations
 import hmac
 import secrets
 import threading
+from typing import Literal
 
-from noria.access import passwords, rights_store, store, tokens
+from noria.access import passwords, rights_store, scopes_store, store, tokens
 from noria.access.attempts import Attempts
 from noria.access.explain import Explain
 from noria.access.groups import Groups, active, an_admin_stays, bind, may_give
@@ -432,6 +433,31 @@ class Access:
                 raise NotFound(f"{principal} has no role {role} there.")
             tx.emit("grant.removed", Ref("principal", found.id), role=role, scope=scope)
         self.forget_caches()
+
+    def may_judge(self, op: Op, principal_id: str) -> bool:
+        """May whoever acts decide about what a principal has? Not what they have themselves, nor by a group while an
+        administrator is outside of it; where all of them are in it, nobody else could.
+        """
+        me = op.actor.on_behalf_of or op.actor.id
+        with self._db.read() as tx:
+            holders = rights_store.holders(tx, principal_id)
+            return me != principal_id and (me not in holders or rights_store.admins(tx, op.at_ms) <= holders)
+
+    def take(self, op: Op, principal_id: str, kind: Literal["role", "clearance"], what: str, scope: str = "") -> bool:
+        """Take a role or a clearance from a principal, also while it is disabled: it may be active again one day.
+
+        False when it was gone already. Raises Invalid (no administrator would be left), Forbidden.
+        """
+        op.require("access.write")
+        ref = Ref("principal", principal_id)
+        with self._db.write(op) as tx, an_admin_stays(tx, op.at_ms):
+            if kind == "role":
+                if removed := store.unbind(tx, principal_id, what, scope):
+                    tx.emit("grant.removed", ref, role=what, scope=scope)
+            elif removed := scopes_store.unclear(tx, principal_id, what):
+                tx.emit("clearance.removed", ref, label=what)
+        self.forget_caches()
+        return bool(removed)
 
     def provider(self) -> ProviderInfo:
         """The identity provider as it is set."""

@@ -10,6 +10,7 @@ Other texts that have to be kept and shown to nobody (secrets of webhooks and ho
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -89,6 +90,16 @@ class SecretKeyRotated(Fact):
     rewrapped: int
 
 
+class _Sealed(Struct, frozen=True, kw_only=True):
+    """An envelope: where it is (`at`: the key of its row), what it is about."""
+
+    table: str
+    column: str
+    at: dict[str, str]
+    about: str
+    sealed: str
+
+
 _INFO = "name, project, version, description, actor, created_at_ms, updated_at_ms, used_at_ms"
 
 
@@ -158,32 +169,38 @@ class Vault:
             tx.emit("secret.deleted", _ref(project, name), project=project, name=name)
 
     def rotate(self, op: Op) -> Rotated:
-        """Make a new master key, put every envelope under it, and remove the old one. Raises Forbidden, Invalid, Unavailable."""
+        """Make a new master key, put every envelope under it, and remove the old one.
+
+        An old one that something was sealed under meanwhile stays until the next time. Raises Forbidden, Invalid, Unavailable.
+        """
         op.require("system.admin")
         self._keys.rotate()
         with self._db.write(op) as tx:
-            count, used = 0, set[str]()
-            for row in tx.rows("select project, name, sealed from secret order by project, name"):
-                sealed = rewrap(self._keys, row["sealed"], _about(row["project"], row["name"]))
-                tx.run(
-                    "update secret set sealed = :s where project = :p and name = :n",
-                    s=sealed,
-                    p=row["project"],
-                    n=row["name"],
-                )
-                used.add(key_of(sealed))
-                count += 1
-            for table, key, column in self.columns:
-                for row in tx.rows(
-                    f"select {key} as id, {column} as sealed from {table} where {column} like 'noria:sealed:%'"
-                ):
-                    sealed = rewrap(self._keys, row["sealed"], f"{table}:{row['id']}")
-                    tx.run(f"update {table} set {column} = :s where {key} = :id", s=sealed, id=row["id"])
-                    used.add(key_of(sealed))
-                    count += 1
+            count = sum(self._rewrap(tx, row) for row in self._sealed(tx))
             tx.emit("secret.key_rotated", Ref("secret", "master-key"), rewrapped=count)
+        # Looked at again: on PostgreSQL others write meanwhile, and what they sealed under the old key still needs it.
+        with self._db.read() as read:
+            used = {key_of(row.sealed) for row in self._sealed(read)}
         self._keys.forget(used)
         return Rotated(rewrapped=count)
+
+    def _sealed(self, tx: Read) -> Iterator[_Sealed]:
+        """Every envelope."""
+        for row in tx.rows("select project, name, sealed from secret order by project, name"):
+            at = {"project": row["project"], "name": row["name"]}
+            yield _Sealed(table="secret", column="sealed", at=at, about=_about(**at), sealed=row["sealed"])
+        for table, key, column in self.columns:
+            for row in tx.rows(f"select {key} as id, {column} as sealed from {table} where {column} like 'noria:sealed:%'"):
+                about = f"{table}:{row['id']}"
+                yield _Sealed(table=table, column=column, at={key: row["id"]}, about=about, sealed=row["sealed"])
+
+    def _rewrap(self, tx: Write, row: _Sealed) -> int:
+        """Put an envelope under the key that wraps now; 0 when somebody wrote another one since it was read, which stays."""
+        where = " and ".join(f"{key} = :{key}" for key in row.at)
+        return tx.run(
+            f"update {row.table} set {row.column} = :now where {where} and {row.column} = :was",
+            now=rewrap(self._keys, row.sealed, row.about), was=row.sealed, **row.at,
+        )  # fmt: skip
 
     # --- for what runs ------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from blake3 import blake3
 from msgspec import Struct
+from msgspec.structs import replace
 
 from noria.compliance.model import DAY_MS, check_reason
 from noria.datasets.model import SubjectRequest
@@ -29,7 +30,10 @@ REFERENCE_LENGTH_MAX = 200
 
 
 class ErasedIn(Struct, frozen=True, kw_only=True):
-    """What came of a request in one dataset. `kept`: versions that still hold rows, with what needs them."""
+    """What came of a request in one dataset, however often it was carried out there.
+
+    `rows`: the most that were found at once. `kept`: versions that still hold rows, with what needs them.
+    """
 
     dataset: str
     rows: int
@@ -198,7 +202,7 @@ class Erasures:
             after = part.next
             if not after:
                 break
-        done = self._datasets.subjects.erase(op, dataset, asked)
+        done = self._datasets.subjects.erase(op, dataset, asked, mark=found.mark)
         made = ErasedIn(
             dataset=dataset, rows=done.rows, made=done.made, deleted=done.deleted,
             kept=[{"number": k.number, "why": k.why} for k in done.kept], affected=sorted(affected), at_ms=op.at_ms,
@@ -208,7 +212,8 @@ class Erasures:
             tx.run("update erasure set note = note where id = :id", id=erasure_id)  # two writers come one after the other
             now = tx.one(Erasure, f"select {_ERASURE} from erasure where id = :id", id=erasure_id)
             assert now is not None
-            outcome = [*(o for o in now.outcome if o.dataset != dataset), made]
+            outcome = [o for o in now.outcome if o.dataset != dataset]
+            outcome.append(_together(made, [o for o in now.outcome if o.dataset == dataset]))
             tx.run("update erasure set outcome = :outcome where id = :id", id=erasure_id, outcome=js(outcome))
             tx.emit(
                 "erasure.carried_out", Ref("erasure", erasure_id), dataset=dataset, deleted=done.deleted,
@@ -229,6 +234,15 @@ class Erasures:
                 raise Conflict("This request is closed already.", ref=f"erasure:{erasure_id}")
             tx.emit("erasure.closed", Ref("erasure", erasure_id), note=note, was_late=op.at_ms > found.due_at_ms)
         return self.erasure(op, erasure_id)
+
+
+def _together(latest: ErasedIn, before: list[ErasedIn]) -> ErasedIn:
+    """All that came of a request in a dataset: what was made, deleted and affected ever, and what is kept now."""
+    times = [*before, latest]
+    return replace(
+        latest, rows=max(t.rows for t in times), made=sorted({n for t in times for n in t.made}),
+        deleted=sorted({n for t in times for n in t.deleted}), affected=sorted({r for t in times for r in t.affected}),
+    )  # fmt: skip
 
 
 def _mark(salt: str, column: str, value: str) -> str:

@@ -127,7 +127,7 @@ class Data(Struct, frozen=True, kw_only=True):
 
 
 class Evaluated(Struct, frozen=True, kw_only=True):
-    """An evaluation of a version; the latest per data and split counts."""
+    """An evaluation of a version."""
 
     version_id: str
     seq: int
@@ -315,6 +315,14 @@ class Look:
     @cached_property
     def evaluations(self) -> dict[str, list[Evaluated]]:
         """The latest evaluation of each version per data and split."""
+        return {
+            version: list({(e.dataset_version, e.split): e for e in found}.values())
+            for version, found in self.evaluations_ever.items()
+        }
+
+    @cached_property
+    def evaluations_ever(self) -> dict[str, list[Evaluated]]:
+        """Every evaluation of each version, in order."""
         return self._once("evaluations", self._read_evaluations)  # type: ignore[no-any-return]
 
     def _read_evaluations(self) -> dict[str, list[Evaluated]]:
@@ -324,9 +332,8 @@ class Look:
                 where version_id in :ids order by version_id, seq limit 20000""",
             ids=[v.id for v in self.versions],
         )
-        latest = {(r.version_id, r.dataset_version, r.split): r for r in rows}
         found: dict[str, list[Evaluated]] = {v.id: [] for v in self.versions}
-        for row in latest.values():
+        for row in rows:
             found[row.version_id].append(row)
         return found
 

@@ -1,7 +1,7 @@
 """Access reviews: who may what, written down at one time, and for each a decision to keep it or to take it away.
 
 Taking away is done by the review itself, through the access service, so a decision and what came of it cannot differ. Nobody decides about
-what they have themselves. A review is closed once everything in it is decided.
+what they have themselves, or by a group while an administrator is outside of it. A review is closed once everything in it is decided.
 """
 
 from __future__ import annotations
@@ -171,11 +171,11 @@ class Reviews:
         op.require("access.write")
         if len(decision.reason) > REASON_LENGTH_MAX:
             raise Invalid(f"The reason has at most {REASON_LENGTH_MAX} characters.", where="reason")
-        item, mine = self._open_item(op, review_id, position)
-        if mine:
+        item, owner = self._open_item(op, review_id, position)
+        if not self._access.may_judge(op, owner):
             raise Forbidden("Nobody decides about what they have themselves.", ref=f"access_review:{review_id}")
-        if decision.decision == "revoke":
-            self._take(op, item)
+        if decision.decision == "revoke":  # what is gone since the review began stays gone
+            self._access.take(op, owner, item.kind, item.what, item.scope)
         with self._db.write(op) as tx:
             changed = tx.run(
                 """update access_review_item set decision = :decision, reason = :reason, actor = :actor, at_ms = :at_ms
@@ -198,8 +198,8 @@ class Reviews:
                 tx.emit("access_review.closed", ref, items=page.items_count, revoked=page.revoked_count)
         return self.review(op, review_id)
 
-    def _open_item(self, op: Op, review_id: str, position: int) -> tuple[ReviewItem, bool]:
-        """An item that is not decided, and whether it is the caller's own."""
+    def _open_item(self, op: Op, review_id: str, position: int) -> tuple[ReviewItem, str]:
+        """An item that is not decided, and the id of whoever has it."""
         with self._db.read() as tx:
             self._page(tx, review_id)
             args = {"id": review_id, "position": position}
@@ -213,17 +213,7 @@ class Reviews:
             raise NotFound(f"This review has no item {position}.", ref=f"access_review:{review_id}")
         if found.decision:
             raise Conflict(f"This was decided already: {found.decision}.", ref=f"access_review:{review_id}")
-        return found, owner == (op.actor.on_behalf_of or op.actor.id)
-
-    def _take(self, op: Op, item: ReviewItem) -> None:
-        """Take it away; what is gone already stays gone."""
-        try:
-            if item.kind == "clearance":
-                self._access.scopes.unclear(op, item.what, item.principal)
-            else:
-                self._access.revoke_grant(op, item.principal, item.what, item.scope)
-        except NotFound:
-            return  # somebody took it away since the review began, which is what was decided
+        return found, str(owner)
 
 
 def _held(tx: Read, at_ms: int) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ from noria.kernel.things import things
 log = logging.getLogger("noria.compliance")
 
 EVERY_MS = 6 * 3_600_000
+LET_GO_EVERY_MS = 3_600_000
 ERROR_REASON = "the measurement failed; the server's log says why"
 
 things("system", "select name from ai_system where workspace = :workspace")
@@ -84,6 +85,7 @@ class Compliance:
         self.reviews, self.holds = Reviews(db, access), Holds(db, ops)
         self.erasures, self.incidents = Erasures(db, datasets), Incidents(db)
         self._lock = threading.Lock()  # one evaluation at a time in a process
+        self._let_go_ms = 0  # when evidence of retired systems was last looked through
 
     # --- systems ------------------------------------------------------------------------------------------------------
 
@@ -99,7 +101,7 @@ class Compliance:
         with self._db.read() as tx:
             found = store.system(tx, op.workspace, name)
         if found is None or not self._is_visible(op, found):
-            raise NotFound(f"There is no system {name[:200]!r}.", hint="noria system list")
+            raise _no_system(name)
         return found
 
     @staticmethod
@@ -109,7 +111,7 @@ class Compliance:
         )
 
     def save_system(self, op: Op, name: str, spec: SystemSpec) -> System:
-        """Register a system or describe it anew. Raises Invalid, Forbidden, NotFound (a member)."""
+        """Register a system or describe it anew. Raises Invalid, Forbidden, NotFound (a member, or it is hidden)."""
         op.require("compliance.write", Ref("system", name))
         check_spec(name, spec)
         spec = replace(spec, members=sorted(set(spec.members)))
@@ -124,6 +126,8 @@ class Compliance:
                         f"There is no {ref}.", where="members", hint="Register a system once its models are there."
                     )
             before = store.system(tx, op.workspace, name)
+            if before is not None and not self._is_visible(op, before):
+                raise _no_system(name)
             if before is not None and before.spec == spec and not before.is_retired:
                 return before
             made = System(
@@ -198,15 +202,28 @@ class Compliance:
     def reconcile(self) -> None:
         """Measure what is due. Nothing is measured unasked before the first system is registered."""
         with self._db.read() as tx:
-            systems = [s for s in store.systems(tx, DEFAULT_WORKSPACE) if not s.is_retired]
+            known = store.systems(tx, DEFAULT_WORKSPACE)
+            systems = [s for s in known if not s.is_retired]
             rows = store.states(tx) if systems else []
             waivers = store.waivers(tx) if systems else []
+        now = self._ops.clock.now_ms()
+        self._let_go([s for s in known if s.is_retired], now)
         if not systems:
             return
-        now = self._ops.clock.now_ms()
         for system in [None, *systems]:
             if _is_due(INSTALLATION if system is None else system.name, system, rows, waivers, now):
                 self._evaluate(system)
+
+    def _let_go(self, retired: list[System], now_ms: int) -> None:
+        """Let go of what was kept for systems that are retired, once it was kept for long enough."""
+        if not retired or now_ms - self._let_go_ms < LET_GO_EVERY_MS:
+            return
+        self._let_go_ms = now_ms
+        with self._db.read() as tx:
+            keeping = set(tx.column("select distinct system from kept_evidence order by system limit 10000"))
+        for system in (s for s in retired if s.name in keeping):
+            with self._db.write(self._ops.system("compliance")) as write:
+                self.holds.keep(write, system, set(), now_ms)
 
     def _evaluate(self, system: System | None) -> None:
         """Measure one system with every check, and keep what was found."""
@@ -416,6 +433,11 @@ class Compliance:
             store.save_sheet(tx, row)
             tx.emit("data_sheet.saved", Ref("dataset", dataset), edit=row.edit, spec=msgspec.to_builtins(spec))
         return _sheet(dataset, row)
+
+
+def _no_system(name: str) -> NotFound:
+    """Also for one that is hidden: both read the same."""
+    return NotFound(f"There is no system {name[:200]!r}.", hint="noria system list")
 
 
 def _sheet(dataset: str, row: store.SheetRow | None) -> DataSheet:

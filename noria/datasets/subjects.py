@@ -100,20 +100,21 @@ class Subjects:
                     found.append(SubjectIn(id=version.id, number=version.number, path=path, rows=counts[file.digest]))
         return SubjectFound(versions=found, dependents=self._dependents(found), unread=unread)
 
-    def erase(self, op: Op, name: str, asked: SubjectRequest) -> Erased:
+    def erase(self, op: Op, name: str, asked: SubjectRequest, *, mark: str = "") -> Erased:
         """Make every branch anew without the subject's rows, and delete the versions that have them where nothing forbids it.
 
+        `mark` names the subject in what is kept for ever; a hash of the value, which can be guessed, unless given.
         Raises NotFound, Invalid, Forbidden, Conflict (somebody committed meanwhile).
         """
         op.require("dataset.commit", on=Ref("dataset", name))
         op.require("dataset.delete", on=Ref("dataset", name))
         op.require("blob.read", on=Ref("dataset", name))
         _check(asked)
-        mark = subject_mark(asked)
+        mark = mark or subject_mark(asked)
         made = [
             v
             for branch, head in self._versions.heads(op, name).items()
-            for v in self._without(op, name, branch, head, asked)
+            for v in self._without(op, name, branch, head, asked, mark)
         ]
         deleted, kept = list[int](), list[Kept]()
         after, rows = 0, 0
@@ -166,7 +167,7 @@ class Subjects:
         with self._db.read() as tx:
             return [ref for ref in dependents(tx, refs, RESTS_ON) if ref.partition(":")[0] in TOLD]
 
-    def _without(self, op: Op, name: str, branch: str, head: str, asked: SubjectRequest) -> list[DatasetVersion]:
+    def _without(self, op: Op, name: str, branch: str, head: str, asked: SubjectRequest, mark: str) -> list[DatasetVersion]:
         """The new head of a branch, if the old one has rows of the subject."""
         version = self._versions.version(op, f"{name}@{head}")
         if self._versions.is_link(version):
@@ -183,7 +184,7 @@ class Subjects:
         if not changed:
             return []
         new_version = NewVersion(
-            files=entries, message=f"Rows of a subject erased ({subject_mark(asked)})", branch=branch, parent=version.id
+            files=entries, message=f"Rows of a subject erased ({mark})", branch=branch, parent=version.id
         )
         return [self._versions.receive(op, name, new_version).version]
 

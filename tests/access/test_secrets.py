@@ -8,6 +8,7 @@ import json
 import re
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noria.access.vault import Vault
 from noria.cli.main import main
 from noria.http.asgi import route_table
 from noria.kernel.envelope import CommandKeys, FileKeys, open_keys, rewrap, seal, unseal
@@ -166,6 +168,44 @@ def test_the_master_key_is_turned_and_the_old_one_is_gone(noria: Noria) -> None:
     path.write_text(before)
     with pytest.raises(Unavailable, match=r"master key .* is not in"), noria.app.db.read() as tx:
         vault.find(tx, "KEY")
+
+
+class WrittenMeanwhile(FileKeys):
+    """Keys during whose first wrapping somebody else writes what they sealed before the keys were turned."""
+
+    def __init__(self, path: Path, write: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._write_once = [write]
+
+    def wrap(self, key: bytes, about: str) -> bytes:
+        if self._write_once:
+            self._write_once.pop()()
+        return super().wrap(key, about)
+
+
+def test_what_is_written_while_a_key_is_turned_stays_and_opens(noria: Noria) -> None:
+    if noria.app.db.dialect == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    path = noria.config.home / "keys" / "secrets.key"
+    for name in ("KEY", "OTHER"):
+        noria.http.put(f"/api/v1/secrets/{name}", json={"value": "the value before"}).raise_for_status()
+    stale = seal(FileKeys(path), CANARY, "secret:/KEY")
+
+    def write() -> None:
+        import sqlalchemy as sa
+
+        engine = sa.create_engine(noria.app.db.engine.url)
+        with engine.begin() as connection:
+            connection.execute(sa.text("update secret set sealed = :sealed where name = 'KEY'"), {"sealed": stale})
+        engine.dispose()
+
+    assert Vault(noria.app.db, WrittenMeanwhile(path, write)).rotate(noria.op()).rewrapped == 1
+    vault = noria.app.access.vault
+    with noria.app.db.read() as tx:
+        assert (vault.find(tx, "KEY"), vault.find(tx, "OTHER")) == (CANARY, "the value before")
+    assert len(path.read_text().splitlines()) == 2, "its key is kept"
+    assert noria.http.post("/api/v1/secrets/rotate-key").json() == {"rewrapped": 2}
+    assert len(path.read_text().splitlines()) == 1
 
 
 def test_a_key_is_turned_before_there_is_anything_to_seal(noria: Noria) -> None:

@@ -129,6 +129,54 @@ def test_evaluated_on_what_it_was_trained_on(world: World) -> None:
     assert found["VAL-1"]["state"] == "unmeasurable", "a split is said, not on record"
 
 
+def test_an_evaluation_after_the_deployment_hides_none_before_it(world: World) -> None:
+    data = world.dataset()
+    world.approve(world.version(world.run(data)))
+    for deployed in (False, True):
+        world.noria.clock.advance(1)
+        world.evaluate(1, data, auc=0.8)
+        if not deployed:
+            world.noria.clock.advance(1)
+            world.deploy(1)
+            world.system()
+        assert "approved before its last evaluation" in world.found()["DEP-1"]["reason"]
+
+
+def test_a_limit_of_fairness_without_a_measurement_fails(running: World) -> None:
+    limits = [{"group": "hour", "metric": metric, "limit": 0.05} for metric in ("auc", "fpr")]
+    running.system(fairness=limits)
+    found = running.found()["VAL-3"]
+    assert found["state"] == "fail" and "fpr of flights@1 was not measured per hour" in found["reason"]
+
+
+def test_a_monitor_that_never_judged_is_behind_in_time(running: World, noria: Noria) -> None:
+    body = {"name": "quality", "endpoint": "flights", "metric": "auc", "limit": 0.7, "lateness_s": 86_400}
+    running.ok(running.ada.post("/api/v1/monitors", json=body))
+
+    def on_schedule(days: float) -> bool:
+        """Answers came in up to so many days after the monitor was made, and nothing was judged."""
+        with noria.app.db.system_write() as tx:
+            tx.run("delete from watermark")
+            tx.run("insert into watermark (endpoint, event_at_ms, bucket_ms, seq, label_seq, predictions, labels) "
+                   "values ('flights', :at, 300000, 1, 0, 0, 0)", at=noria.clock.now_ms() + int(days * 86_400_000))  # fmt: skip
+        (item,) = (i for i in running.found()["MON-1"]["items"] if i["subject"] == "monitor:quality")
+        return bool(item["ok"])
+
+    assert (on_schedule(2.9), on_schedule(3.1)) == (True, False)
+
+
+def test_records_that_are_deleted_too_early_are_no_log(running: World) -> None:
+    def found(**policy: object) -> tuple[str, str]:
+        running.ok(running.ada.put("/api/v1/endpoints/flights/recording", json=policy))
+        made = running.found()["LOG-1"]
+        return made["state"], made["reason"]
+
+    assert found(keep_days=2) == ("fail", "the records of flights are deleted after 2 days, to be 183")
+    assert found(keep_rows=5) == ("fail", "the records of flights are deleted but for the latest 5 rows")
+    for enough in ({"keep_days": 183}, {"keep_rows": 5, "hold": "case 17"}, {}):
+        assert found(**enough)[0] == "not_applicable", "no request was answered, and nothing is deleted too early"
+
+
 def test_what_was_signed_and_changed_since_fails(running: World, noria: Noria) -> None:
     with noria.app.db.system_write() as tx:
         text = tx.scalar("select envelope from attestation")

@@ -8,6 +8,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from noria.cli.main import main
+from noria.datasets.model import SubjectRequest
+from noria.datasets.subjects import subject_mark
 from tests.compliance.conftest import World
 from tests.conftest import Noria
 from tests.registry.test_cli import KeptOpen
@@ -51,6 +53,39 @@ def test_a_review_keeps_and_takes_away(world: World) -> None:
     )
 
 
+def test_what_is_taken_from_a_disabled_account_does_not_come_back(world: World, noria: Noria) -> None:
+    noria.as_("cyd", "maintainer", kind="user")
+    world.ok(world.ada.put("/api/v1/labels/pii", json={"is_restricting": True}))
+    world.ok(world.ada.put("/api/v1/labels/pii/clearances/cyd", json={"reason": "support"}))
+    page = world.ok(world.ada.post("/api/v1/access-reviews", json={"title": "first quarter"}))
+    world.ok(world.ada.delete("/api/v1/principals/cyd"))
+    for item in (i for i in page["items"] if i["principal"] == "cyd"):
+        address = f"/api/v1/access-reviews/{page['review']['id']}/items/{item['position']}"
+        world.ok(world.ada.post(address, json={"decision": "revoke"}))
+    with noria.app.db.read() as tx:
+        for table in ("binding", "clearance"):
+            held = f"select count(*) from {table} b join principal p on p.id = b.principal_id where p.name = 'cyd'"
+            assert tx.scalar(held) == 0, table
+
+
+def test_nobody_decides_about_a_group_they_are_in_while_others_can(world: World, noria: Noria) -> None:
+    cyd = noria.as_("cyd", "admin", kind="user")
+    for group in ("inner", "outer"):
+        world.ok(world.ada.post("/api/v1/groups", json={"name": group}))
+    for group, member in (("outer", "inner"), ("inner", "cyd")):
+        world.ok(world.ada.put(f"/api/v1/groups/{group}/members/{member}"))
+    for group in ("inner", "outer"):
+        world.ok(world.ada.post("/api/v1/grants", json={"principal": group, "role": "viewer"}))
+    page = world.ok(world.ada.post("/api/v1/access-reviews", json={"title": "first quarter"}))
+    at = {i["principal"]: f"/api/v1/access-reviews/{page['review']['id']}/items/{i['position']}" for i in page["items"]}
+    keep = {"decision": "keep"}
+    assert cyd.post(at["outer"], json=keep).status_code == 403, "however deep they are in it"
+    world.ok(world.ada.post(at["outer"], json=keep))
+    for other in ("ada", "bea"):
+        world.ok(cyd.put(f"/api/v1/groups/inner/members/{other}"))
+    world.ok(cyd.post(at["inner"], json=keep))
+
+
 def test_what_is_held_is_not_removed(running: World) -> None:
     version = running.ok(running.ada.get("/api/v1/models/flights/versions/1"))["version"]
     other = running.version(running.run())
@@ -90,6 +125,15 @@ def test_evidence_of_high_risk_is_kept_for_years(running: World) -> None:
     assert "keeps" not in refused.text
 
 
+def test_evidence_of_a_retired_system_is_let_go_in_time(running: World) -> None:
+    running.found()
+    running.ok(running.ada.post("/api/v1/systems/delays/retire", json={"reason": "replaced on 1 March"}))
+    for days, kept in ((3_649, 3), (2, 0)):
+        running.later(days)
+        running.noria.settle()
+        assert running.ok(running.ada.get("/api/v1/retention"))["kept"] == kept
+
+
 def test_a_person_is_forgotten_and_who_it_was_is_not_kept(running: World, noria: Noria) -> None:
     new = {"reference": "DSR-17", "column": "e_mail", "value": "a@example.org", "datasets": ["flights"]}
     for wrong in (
@@ -112,6 +156,10 @@ def test_a_person_is_forgotten_and_who_it_was_is_not_kept(running: World, noria:
         "a model was made from it: said, not hidden"
     )
     assert any(ref.startswith("model_version:") for ref in done["affected"])
+    (again,) = running.ok(running.ada.post(f"{address}/datasets/flights", json={"value": "a@example.org"}))["outcome"]
+    assert [again[k] for k in ("rows", "made", "deleted", "kept")] == [1, [2], [], done["kept"]], "nothing is lost"
+    (fact, _) = noria.facts("subject.erased")
+    assert fact.data["subject"] == made["mark"]
     running.later(31)
     found = running.found()["DAT-5"]
     assert found["state"] == "fail" and "overdue" in found["reason"]
@@ -121,7 +169,9 @@ def test_a_person_is_forgotten_and_who_it_was_is_not_kept(running: World, noria:
     with noria.app.db.read() as tx:
         assert tx.scalar("select salt from erasure") == ""
         kept = json.dumps([tx.rows("select * from erasure"), [f.data for f in noria.facts()]])
+        kept += json.dumps(tx.rows("select * from dataset_version"), default=str)
     assert "a@example.org" not in kept
+    assert subject_mark(SubjectRequest(column="e_mail", value="a@example.org")) not in kept, "nor a hash that can be guessed"
 
 
 def test_an_incident_has_a_deadline(running: World) -> None:

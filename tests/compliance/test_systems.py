@@ -114,6 +114,12 @@ def test_a_system_with_a_hidden_model_is_hidden(running: World, noria: Noria) ->
     assert viewer.get(SYSTEMS).json()["items"] == [] and viewer.get("/api/v1/compliance").json()["rows"] == []
     assert viewer.get("/api/v1/compliance/installation").status_code == 403
     assert running.ada.get(f"{SYSTEMS}/delays").status_code in (200, 404)
+    maintainer = noria.as_("a maintainer", "maintainer")
+    read, written = maintainer.get(f"{SYSTEMS}/delays"), maintainer.put(f"{SYSTEMS}/delays", json={"owner": "eve"})
+    assert read.status_code == written.status_code == 404, "who cannot read it does not write over it"
+    assert read.json()["error"]["message"] == written.json()["error"]["message"]
+    with noria.app.db.read() as tx:
+        assert "eve" not in str(tx.rows("select * from ai_system"))
 
 
 def test_the_technical_file(running: World) -> None:

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checksOf, counts, due, families, gaps } from '../../noria/ui/lib/compliance.js';
+import { checksOf, counts, due, families, gaps, measuredAt } from '../../noria/ui/lib/compliance.js';
 
 const checks = [{ id: 'INV-1', maps: { gdpr: 'Art. 5' } }, { id: 'INV-2', maps: { hipaa: '164' } }, { id: 'DOC-1', maps: { gdpr: 'Art. 30' } }];
 
@@ -15,6 +15,10 @@ test('checks of a family stand together, in the order of the catalogue', () => {
 
 test('states are counted worst first, and those without any are left out', () => {
   assert.deepEqual(counts({ 'INV-1': 'pass', 'INV-2': 'fail', 'DOC-1': 'pass' }, checks), [['fail', 1], ['pass', 2]]);
+});
+
+test('the oldest measurement counts, and there may be none yet', () => {
+  assert.deepEqual([measuredAt([{ at_ms: 7 }, { at_ms: null }, { at_ms: 3 }]), measuredAt([{ at_ms: null }, {}]), measuredAt([])], [3, 0, 0]);
 });
 
 test('a deadline reads as days', () => {

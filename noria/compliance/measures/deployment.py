@@ -19,7 +19,7 @@ def approved(look: Look) -> Measured:
 def _approved(look: Look, revision: Revision) -> Item:
     needed = max(int(look.limit("approvals")), look.spec.approvals)
     evidence = [
-        e.at_ms for e in look.evaluations.get(revision.model_version_id, []) if e.at_ms <= revision.created_at_ms
+        e.at_ms for e in look.evaluations_ever.get(revision.model_version_id, []) if e.at_ms <= revision.created_at_ms
     ]  # what was known when it was deployed
     since = max(evidence, default=0)
     given = [v for v in look.votes.get(revision.digest, []) if v.at_ms <= revision.created_at_ms]

@@ -22,7 +22,7 @@ def _live_endpoints(look: Look) -> list[str]:
 def watched(look: Look) -> Measured:
     names = _live_endpoints(look)
     rows = look.tx.rows(
-        """select m.name, m.endpoint, m.spec, m.judged_until_ms, w.event_at_ms
+        """select m.name, m.endpoint, m.spec, m.judged_until_ms, m.created_at_ms, w.event_at_ms
              from monitor m left join watermark w on w.endpoint = m.endpoint
             where m.is_active and m.endpoint in :names order by m.name limit 5000""",
         names=names,
@@ -39,11 +39,8 @@ def watched(look: Look) -> Measured:
                 says = f"{endpoint} has no active monitor of {what}"
                 items.append(Item(subject=f"endpoint:{endpoint}", ok=False, says=says))
             for row, window_ms, late_ms in mine:
-                behind = (
-                    max(0, int(row["event_at_ms"] or 0) - late_ms - int(row["judged_until_ms"]))
-                    if row["judged_until_ms"]
-                    else 0
-                )
+                since = int(row["judged_until_ms"] or row["created_at_ms"])  # one that never judged is behind too
+                behind = max(0, int(row["event_at_ms"] or 0) - late_ms - since)
                 is_behind = behind > look.limit("periods") * window_ms
                 says = f"{row['name']} watches the {what} of {endpoint}" + (
                     f", and is {behind / window_ms:.1f} periods behind" if is_behind else ", on schedule"
@@ -107,7 +104,10 @@ def incidents(look: Look) -> Measured:
 
 @measure("LOG-1")
 def recorded(look: Look) -> Measured:
-    """A request may hold several rows, so rows by requests is the most that coverage can be: below the limit it is a proof of loss."""
+    """A request may hold several rows, so rows by requests is the most that coverage can be: below the limit it is a proof of loss.
+
+    What is deleted, and when, is what the endpoint's policy of recording says.
+    """
     names, since = _live_endpoints(look), look.now_ms - TRAFFIC_DAYS * DAY_MS
     served = look.tx.rows(
         """select endpoint, sum(requests - errors) as n, min(step_at_ms) as first_ms from traffic
@@ -128,10 +128,30 @@ def recorded(look: Look) -> Measured:
         says = f"{row['endpoint']} recorded {count} rows for {answers} requests it answered in {TRAFFIC_DAYS} days"
         values = {"rows": count, "requests": answers, "share_max": round(share, 6)}
         items.append(Item(subject=f"endpoint:{row['endpoint']}", ok=share >= look.limit("share"), says=says, values=values))
-    if names and not items:
+    kept = _kept(look, names)
+    if names and not items and all(i.ok for i in kept):
         return Measured(state="not_applicable", reason="no request was answered in the last 30 days")
-    kept = "; nothing removes records before they are 6 months old"
-    return each(items, none=NO_ENDPOINT, good="at least one recorded row for every request that was answered" + kept)
+    good = f"at least one recorded row for every request that was answered, kept for {look.limit('days'):g} days or longer"
+    return each([*items, *kept], none=NO_ENDPOINT, good=good)
+
+
+def _kept(look: Look, names: list[str]) -> list[Item]:
+    """For how long the records of each endpoint are kept: for ever, unless its policy says otherwise."""
+    rows = look.tx.rows("select endpoint, policy from recording where endpoint in :names limit 5000", names=names)
+    policies = {r["endpoint"]: msgspec.json.decode(r["policy"]) for r in rows}
+    items = []
+    for name in names:
+        policy = policies.get(name, {})
+        values = {k: policy.get(k) for k in ("keep_days", "keep_rows", "hold")}
+        days, count = values["keep_days"], values["keep_rows"]
+        is_short = not values["hold"] and (count is not None or (days is not None and days < look.limit("days")))
+        says = f"the records of {name} are " + (
+            "held, nothing is deleted" if values["hold"] else f"deleted but for the latest {count} rows" if count is not None
+            else f"deleted after {days:g} days, to be {look.limit('days'):g}" if is_short
+            else f"kept for {days:g} days" if days is not None else "kept for ever"
+        )  # fmt: skip
+        items.append(Item(subject=f"endpoint:{name}", ok=not is_short, says=says, values=values))
+    return items
 
 
 @measure("LOG-2")

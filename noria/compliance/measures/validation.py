@@ -81,9 +81,10 @@ def _holds(version: Version, evaluations: list[Evaluated], threshold: Threshold)
 def fair(look: Look) -> Measured:
     if look.versions and not look.spec.fairness:
         return unmeasurable("no limit of fairness is declared for this system")
-    items = []
+    items = list[Item]()
     for version in look.versions:
         for limit in look.spec.fairness:
+            before = len(items)
             for evaluation in look.evaluations[version.id]:
                 values = {
                     part: metrics[limit.metric]
@@ -96,7 +97,7 @@ def fair(look: Look) -> Measured:
                     items.append(
                         Item(subject=version.ref, ok=gap <= limit.limit, says=says, values={"gap": gap, "groups": values})
                     )
-            if not any(i.subject == version.ref and limit.group in i.says for i in items):
+            if len(items) == before:
                 says = f"{limit.metric} of {version.label} was not measured per {limit.group}"
                 items.append(Item(subject=version.ref, ok=False, says=says))
     return each(items, none=NOTHING_LIVE, good="the groups are within the declared limits")

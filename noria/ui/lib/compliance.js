@@ -27,6 +27,9 @@ export function counts(states, checks) {
   return found.filter(([, n]) => n > 0);
 }
 
+/** When the row that was measured longest ago was; 0 when none was yet. @param {{at_ms?: number | null}[]} rows */
+export const measuredAt = (rows) => rows.reduce((found, { at_ms: at }) => (at && (!found || at < found) ? at : found), 0);
+
 /** How a deadline reads: `in 3 days`, `2 days ago`. @param {number} at @param {number} now */
 export function due(at, now) {
   const days = Math.round(Math.abs(at - now) / 86_400_000), many = `${days} day${days === 1 ? '' : 's'}`;

@@ -15,7 +15,7 @@ import { AccessReviews } from '../components/access-reviews.js';
 import { SystemForm } from '../components/system-form.js';
 import { Table } from '../components/table.js';
 import { useResource } from '../components/use.js';
-import { checksOf } from '../lib/compliance.js';
+import { checksOf, measuredAt } from '../lib/compliance.js';
 
 /** @param {any} props */
 export default function Compliance({ query, setQuery, go }) {
@@ -27,12 +27,12 @@ export default function Compliance({ query, setQuery, go }) {
   const things = [...(models.data?.items ?? []).map((/** @type {any} */ m) => `model:${m.name}`), ...(endpoints.data?.items ?? []).map((/** @type {any} */ e) => `endpoint:${e.name ?? e.endpoint?.name}`)];
   const button = html`<button type="button" class="button" onClick=${() => setRegistering(true)}><${Icon} name="plus" />Register a system…</button>`;
   const systems = () => html`<${Show} of=${matrix}>${(/** @type {any} */ m) => html`<${Show} of=${catalogue}>${(/** @type {any} */ c) => {
-    const checks = checksOf(c.checks, framework), rows = m.rows, any = rows.some((/** @type {any} */ r) => r.system);
+    const checks = checksOf(c.checks, framework), rows = m.rows, at = measuredAt(rows), any = rows.some((/** @type {any} */ r) => r.system);
     if (!any) return html`<${Empty} icon="shield-check" title="No system is registered." text="A system is what laws speak of: models and endpoints with one purpose, one owner, one class of risk. Once one is registered, everything on record of it is held against ${c.checks.length} checks, four times a day." command=${'noria system set flight-delays --owner ada --risk limited \\\n  --purpose "tells passengers of delays" --member model:flights'}>${button}<//>`;
     return html`<div class="stack"><div class="row wrap"><label class="row"><span class="quiet">Mapped to</span><select class="select" value=${framework} onChange=${(/** @type {any} */ e) => setQuery({ framework: e.currentTarget.value || null })}><option value="">everything</option>${c.frameworks.map((/** @type {any} */ f) => html`<option key=${f.id} value=${f.id} selected=${f.id === framework}>${f.title}</option>`)}</select></label>
         ${framework && html`<span class="muted">${c.frameworks.find((/** @type {any} */ f) => f.id === framework)?.edition}</span>`}<span class="muted end">A check says whether evidence is there, not that you comply.</span></div>
       <${CheckMatrix} rows=${rows} checks=${checks} />
-      <small class="muted">Catalogue ${c.version} of ${c.date}. Measured <${Time} at=${Math.min(...rows.map((/** @type {any} */ r) => r.at_ms ?? Infinity))} />.</small></div>`; }}<//>`}<//>`;
+      <small class="muted">Catalogue ${c.version} of ${c.date}. ${at ? html`Measured <${Time} at=${at} />.` : 'Not measured yet.'}</small></div>`; }}<//>`}<//>`;
   return html`<${Page} crumbs=${[['Compliance']]} loading=${matrix.loading} actions=${tab === 'systems' && button}>
     <${Tabs} label="Compliance" value=${tab} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'systems' ? null : t })} tabs=${[
       { id: 'systems', label: 'Systems', body: systems },
