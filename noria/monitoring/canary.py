@@ -32,7 +32,7 @@ from noria.monitoring.model import SCORE, ArmEvidence, Judgement
 from noria.monitoring.rows import read_rows
 from noria.monitoring.segments_store import Watermark
 from noria.monitoring.sequential import CanaryTest
-from noria.monitoring.sketches import Sketch, align, merge_profiles
+from noria.monitoring.sketches import Profile, Sketch, align, merge_profiles
 from noria.serving.model import Canary, Guard
 
 log = logging.getLogger("noria.monitoring")
@@ -41,9 +41,7 @@ LABELS_PER_LOOK = 2_000  # judged between two looks at the database; 40 µs each
 ANSWERS_MIN = 100  # the guard on broken answers says nothing about fewer
 MISSING_MORE = 0.05  # so much larger a share of answers without a score is broken
 ASK_AGAIN_MS = 15_000  # after policy refused
-LOOK_AGAIN = (
-    1.05  # Groups are compared when there are so many times the answers of the last look: few looks, few false alarms.
-)
+LOOK_AGAIN = 1.05  # Groups are compared when the canary has so many times the answers of the last look: few false alarms.
 FAIRNESS_ROWS_MAX = 20_000  # of each side, spread over the canary's life
 OUTCOMES_MAX = 100  # distinct truths whose mean losses are kept apart; the rest share one
 Action = Literal["wait", "hold", "advance", "promote", "roll_back"]
@@ -103,7 +101,9 @@ class CanaryJudge:
 
     def __init__(self, db: Database, ops: Ops, blobs: BlobStore, control: CanaryControl, *, every_s: float = 1.0) -> None:
         self._db, self._ops, self._blobs, self._control, self.every_s = db, ops, blobs, control, every_s
-        self._looked: dict[str, int] = {}  # canary: the answers there were when its groups were compared last
+        self._looked: dict[
+            str, tuple[int, str]
+        ] = {}  # canary: its answers when its groups were compared last, what was found
         self._refused: dict[str, tuple[str, int]] = {}  # canary: what was refused, and when to ask again
 
     def reconcile(self) -> None:
@@ -168,7 +168,7 @@ class CanaryJudge:
         return False
 
 
-def _look(tx: Read, blobs: BlobStore, canary: Canary, looked: dict[str, int]) -> Look | None:
+def _look(tx: Read, blobs: BlobStore, canary: Canary, looked: dict[str, tuple[int, str]]) -> Look | None:
     """Read the labels since the last look into the test, and decide. None while there is nothing to look at."""
     streams = {s.revision_id: s for s in answers_store.streams(tx, canary.endpoint)}
     mine, theirs = streams.get(canary.revision_id), streams.get(canary.champion_revision_id)
@@ -191,14 +191,16 @@ def _look(tx: Read, blobs: BlobStore, canary: Canary, looked: dict[str, int]) ->
         _use(test, state, label, mine, loss_of) if loss_of else None
     state.test = test.as_dict()
     row = msgspec.structs.replace(row, label_seq=labels[-1].label_seq if labels else row.label_seq)
-    broken, drift = _distribution(tx, mine, theirs, canary.guard)
-    if (
-        not broken
-        and canary.guard.max_fairness_gap is not None
-        and mark.predictions >= looked.get(canary.id, 0) * LOOK_AGAIN
-    ):
-        looked[canary.id] = mark.predictions
-        broken = _fairness(tx, blobs, mine, theirs, canary.guard, mark.event_at_ms)
+    first = answers_store.first_event_at(tx, [mine.id], 0)
+    champions, canarys = (_profile(tx, stream, first) for stream in (theirs, mine))
+    broken, drift = _distribution(champions, canarys, canary.guard)
+    if not broken and first is not None and canary.guard.max_fairness_gap is not None:
+        answers, broken = looked.get(
+            canary.id, (0, "")
+        )  # a rollback may be refused: what was found holds until the next look
+        if canarys.rows >= answers * LOOK_AGAIN:
+            broken = _fairness(tx, blobs, mine, theirs, canary.guard, first, mark.event_at_ms)
+            looked[canary.id] = (canarys.rows, broken)
     action, words = decide(
         canary.guard, test, state, broken=broken, is_last_step=canary.is_last_step,
         waited_s=(mark.event_at_ms - state.step_from_ms) / 1000,
@@ -313,12 +315,17 @@ def _error(label: Labelled) -> float | None:
 LOSSES: dict[str, Callable[[Labelled], float | None]] = {"brier": _brier, "accuracy": _error}
 
 
-def _distribution(tx: Read, mine: Stream, theirs: Stream, guard: Guard) -> tuple[str, float | None]:
+def _profile(tx: Read, stream: Stream, from_ms: int | None) -> Profile:
+    """The answers of a stream from the bucket of `from_ms` on; of None there are none."""
+    mark = segments_store.watermark(tx, stream.endpoint)
+    if from_ms is None or mark is None:
+        return Profile()
+    return merge_profiles(sketches_store.sketches(tx, [stream.id], from_ms // mark.bucket_ms * mark.bucket_ms, 1 << 62))
+
+
+def _distribution(champions: Profile, canarys: Profile, guard: Guard) -> tuple[str, float | None]:
     """Without any label: are the canary's answers plainly broken, and how far are its scores from the champion's?"""
-    first = answers_store.first_event_at(tx, [mine.id], 0)
-    if first is None:
-        return "", None
-    a, b = (_scores(tx, stream, first) for stream in (theirs, mine))
+    a, b = (profile.columns.get(SCORE, Sketch(labels={})) for profile in (champions, canarys))
     if b.count + b.nulls < ANSWERS_MIN or a.count + a.nulls < ANSWERS_MIN:
         return "", None
     missing = wilson(b.nulls, b.count + b.nulls)
@@ -340,17 +347,16 @@ def _distribution(tx: Read, mine: Stream, theirs: Stream, guard: Guard) -> tuple
     return "", value
 
 
-def _fairness(tx: Read, blobs: BlobStore, mine: Stream, theirs: Stream, guard: Guard, upto_ms: int) -> str:
-    """Why the canary treats groups less alike than the champion does; empty while it does not.
+def _fairness(tx: Read, blobs: BlobStore, mine: Stream, theirs: Stream, guard: Guard, from_ms: int, upto_ms: int) -> str:
+    """Why the canary treats groups less alike than the champion does; empty while it does not, or without a guard.
 
     The gap is that of positive answers between the extreme groups; it counts when it is beyond chance, too.
     """
-    first = answers_store.first_event_at(tx, [mine.id], 0)
-    if first is None or guard.max_fairness_gap is None:
+    if guard.max_fairness_gap is None:
         return ""
     found = []
     for stream in (mine, theirs):
-        rows = read_rows(tx, blobs, [stream.id], first, upto_ms + 1, limit=FAIRNESS_ROWS_MAX)
+        rows = read_rows(tx, blobs, [stream.id], from_ms, upto_ms + 1, limit=FAIRNESS_ROWS_MAX)
         if guard.fairness_column not in rows.inputs:
             return ""
         found.append(rates(rows, guard.fairness_column).parity_gap)
@@ -363,14 +369,6 @@ def _fairness(tx: Read, blobs: BlobStore, mine: Stream, theirs: Stream, guard: G
         f"Between groups of {guard.fairness_column} ({gap.between[0]}, {gap.between[1]}) the canary's positive answers differ by "
         f"{gap.value:.1%}, the champion's by {champion.value:.1%}; {guard.max_fairness_gap:.1%} more is allowed."
     )
-
-
-def _scores(tx: Read, stream: Stream, from_ms: int) -> Sketch:
-    """The scores of a stream from the bucket of `from_ms` on."""
-    mark = segments_store.watermark(tx, stream.endpoint)
-    bucket_ms = mark.bucket_ms if mark else 1
-    profile = merge_profiles(sketches_store.sketches(tx, [stream.id], from_ms // bucket_ms * bucket_ms, 1 << 62))
-    return profile.columns.get(SCORE, Sketch(labels={}))
 
 
 def _bounded_exp(value: float) -> float:

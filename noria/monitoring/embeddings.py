@@ -50,6 +50,8 @@ def points_of(columns: dict[str, Any], names: list[str]) -> Floats:
     if len(names) == 1 and columns[names[0]].dtype == object:
         lists = [_list(v) for v in columns[names[0]].tolist()]
         width = next((len(v) for v in lists if v), 0)
+        if not width:
+            return np.empty((0, 0))
         found = np.asarray([v for v in lists if v is not None and len(v) == width], dtype=np.float64).reshape(-1, width)
     elif any(columns[n].dtype == object for n in names):
         return np.empty((0, 0))

@@ -48,6 +48,8 @@ class Judge:
                 log.info("%s", moved.message)
             except NoriaError as error:
                 log.warning("monitor %s could not be judged: %s", monitor.name, error.message, exc_info=error)
+            except Exception:  # a fault of ours in one monitor must not stop those after it
+                log.exception("monitor %s could not be judged", monitor.name)
 
     def judge(self, name: str) -> int:
         """Judge what is due of one monitor, in order; returns how many windows were judged."""

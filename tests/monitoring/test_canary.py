@@ -204,6 +204,47 @@ def test_a_canary_that_treats_groups_less_alike_is_rolled_back(noria: Noria, rng
         assert "Between groups of origin (EWR, JFK)" in serving.told[0][1]
 
 
+def by_origin(noria: Noria, n: int, *, canary: float | None, start: int = 0) -> None:
+    """`n` answers of each arm in turn from two origins; the champion says yes to 40 % of both, the canary to `canary` of one."""
+    for revision, version, favoured in (("r1", 1, 0.4), ("r2", 2, canary)):
+        if favoured is None:
+            continue
+        rows = []
+        for i in range(n):
+            said = float(i // 2 % 10 < 10 * (favoured if i % 2 else 0.4))
+            rows.append({
+                "event_at_ms": 10 * DAY + (start + i) * 1000, "score": 0.3 + said / 3, "prediction": said,
+                "in_origin": ("EWR", "JFK")[i % 2], "at_ms": 1,
+            })  # fmt: skip
+        answers(noria, rows, settle=False, revision=revision, version=version)
+    noria.settle()
+
+
+def test_an_unfair_canary_is_seen_however_long_the_endpoint_has_answered(noria: Noria) -> None:
+    serving = SmallServing(Guard(max_fairness_gap=0.1, fairness_column="origin"), [50])
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
+    by_origin(noria, 4000, canary=None)
+    by_origin(noria, 40, canary=0.4, start=4000)
+    judge.reconcile()
+    assert serving.told == []
+    by_origin(noria, 100, canary=0.9, start=4100)  # few beside the champion's four thousand
+    judge.reconcile()
+    assert [action for action, _ in serving.told] == ["roll_back"]
+
+
+def test_a_rollback_that_was_refused_is_not_forgotten(noria: Noria) -> None:
+    serving = SmallServing(Guard(max_fairness_gap=0.1, fairness_column="origin"), [50])
+    judge = CanaryJudge(noria.app.db, noria.app.ops, noria.app.blobs, serving)
+    serving.refuses = True
+    by_origin(noria, 200, canary=0.9)
+    judge.reconcile()
+    assert serving.open and judged(noria)[-1].action == "roll_back"
+    serving.refuses = False
+    noria.clock.advance(60)
+    judge.reconcile()
+    assert [action for action, _ in serving.told] == ["roll_back"]
+
+
 def test_answers_from_before_the_canary_do_not_count(noria: Noria, rng: Any) -> None:
     traffic(noria, rng, 300, day=10, canary_score=lambda p: 1 - p, at_ms=1_000)
     serving = SmallServing(GUARD, [25], at_ms=2_000)

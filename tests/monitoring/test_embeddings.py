@@ -41,6 +41,7 @@ def test_what_is_no_point_is_left_out() -> None:
     assert points_of({"e": lists}, ["e"]).tolist() == [[1, 2], [3, 4], [7, 8]]
     assert points_of({"x": np.array([1.0, np.nan]), "y": np.array([2.0, 3.0])}, ["x", "y"]).tolist() == [[1, 2]]
     assert len(points_of({"x": np.array([1.0])}, ["x", "y"])) == 0
+    assert len(points_of({"e": np.asarray([None, "nonsense", []], dtype=object)}, ["e"])) == 0
     assert is_vector(lists)
     assert not is_vector(np.asarray(["UA", None], dtype=object))
     assert discrepancy(np.ones((30, 2)), np.ones((40, 2))) == (0.0, 1.0)
@@ -66,9 +67,11 @@ def test_a_monitor_of_embeddings(noria: Noria) -> None:
             {"event_at_ms": day * DAY + i, "score": 0.5, "in_text": json.dumps((RANDOM.normal(0, 1, 16) + shift).round(4).tolist())}
             for i in range(200)
         ])  # fmt: skip
+    answers(noria, [{"event_at_ms": 13 * DAY + i, "score": 0.5, "in_text": "none"} for i in range(60)])
     answers(noria, [{"event_at_ms": 14 * DAY, "score": 0.5}])
     windows = {w["start_ms"] // DAY: w for w in noria.http.get("/api/v1/monitors/meaning/windows").json()["items"]}
     assert [windows[d]["verdict"] for d in (11, 12)] == ["within", "over"]
+    assert (windows[13]["value"], windows[13]["verdict"]) == (None, "too_few"), "a window without any list"
     assert windows[12]["findings"][0]["p_value"] <= 0.002
     columns = noria.http.get(f"/api/v1/endpoints/flights/drift?reference=traffic:{10 * DAY}-{11 * DAY}").json()["items"]
     assert all(c["column"] != "text" for w in columns for c in w["columns"]), "lists are no words"

@@ -262,3 +262,17 @@ def test_the_spec_refuses_unknown_fields(noria: Noria) -> None:
     assert refused.status_code == 400
     assert "treshold" in refused.json()["error"]["message"]
     assert MonitorSpec.__struct_config__.forbid_unknown_fields
+
+
+def test_a_monitor_that_breaks_the_judge_does_not_stop_those_after_it(
+    noria: Noria, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a-broken", "b-whole"):
+        noria.app.monitoring.create_monitor(noria.op(), spec(name, "null_share", limit=0.5, columns=("temp",)))
+    with noria.app.db.system_write() as tx:
+        tx.run("""update monitor set baseline = '{"rows": "many"}' where name = 'a-broken'""")
+    answers(noria, [{"event_at_ms": 10 * DAY + i, "score": 0.5, "in_temp": 1.0} for i in range(20)])
+    answers(noria, [{"event_at_ms": 12 * DAY, "score": 0.5}])
+    assert noria.http.get("/api/v1/monitors/b-whole/windows").json()["items"]
+    told = [r for r in caplog.records if r.message == "monitor a-broken could not be judged"]
+    assert told and told[0].exc_info, "with its traceback"
