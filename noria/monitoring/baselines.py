@@ -113,7 +113,8 @@ def sketch_table(
 
 
 def matching_rows(name: str, chunks: Iterable[bytes], key: str, keys: set[str]) -> dict[str, dict[str, Any]]:
-    """The rows of a Parquet, Arrow or CSV file whose `key` is one of `keys`, by it; the last of equals. Raises Invalid."""
+    """The rows of a Parquet, Arrow or CSV file whose `key`, as Arrow writes it (12.0 is '12'), is one of `keys`, by it; the last of
+    equals. Raises Invalid."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -123,8 +124,9 @@ def matching_rows(name: str, chunks: Iterable[bytes], key: str, keys: set[str]) 
         for batch in _reader(name)(_buffered(name, chunks)):
             if key not in batch.schema.names:
                 raise Invalid(f"{name} has no column {key!r}.", where="key")
-            some = batch.filter(compute.is_in(compute.cast(batch.column(key), pa.string()), value_set=wanted))
-            found |= {str(row[key]): row for row in some.to_pylist()}
+            names = compute.cast(batch.column(key), pa.string())
+            mine = compute.is_in(names, value_set=wanted)
+            found |= dict(zip(names.filter(mine).to_pylist(), batch.filter(mine).to_pylist(), strict=True))
     except pa.ArrowException as cause:
         raise Invalid(f"{name} cannot be read as a table.", where="reference") from cause
     return found

@@ -88,7 +88,8 @@ class References:
             raise Invalid(f"{handle} has no Parquet, Arrow or CSV file.", where="reference")
         found: dict[str, dict[str, Any]] = {}
         for path in tables:
-            found |= matching_rows(path, self._datasets.open(op, version, path), key, keys)
+            for name, row in matching_rows(path, self._datasets.open(op, version, path), key, keys).items():
+                found[name] = {**found.get(name, {}), **row}  # tables may hold other columns of the same entity
         return str(Ref("dataset_version", version.id)), found
 
     def _trained_on(self, op: Op, handle: str) -> str:

@@ -53,14 +53,15 @@ def skew_of(rows: Rows, trained: dict[str, dict[str, Any]]) -> list[ColumnSkew]:
     pairs = [(i, key, trained[key]) for i, key in enumerate(rows.key.tolist()) if key in trained]
     found = []
     for name, values in rows.inputs.items():
-        if not pairs or name not in pairs[0][2]:
-            continue
         served = values.tolist()
-        differing = [(key, served[i], row[name]) for i, key, row in pairs if differs(served[i], row[name])]
-        share = wilson(len(differing), len(pairs))
+        compared = [(key, served[i], row[name]) for i, key, row in pairs if name in row]
+        if not compared:
+            continue
+        differing = [(key, mine, theirs) for key, mine, theirs in compared if differs(mine, theirs)]
+        share = wilson(len(differing), len(compared))
         found.append(
             ColumnSkew(
-                column=name, compared=len(pairs), differ=len(differing), share=share.value, low=share.low, high=share.high,
+                column=name, compared=len(compared), differ=len(differing), share=share.value, low=share.low, high=share.high,
                 examples=[Example(key=k, served=plain(s), trained=plain(t)) for k, s, t in differing[:EXAMPLES]],
             )
         )  # fmt: skip

@@ -276,3 +276,22 @@ def test_what_was_asked_is_compared_with_what_was_trained_on_row_by_row(noria: N
     assert columns["carrier"]["differ"] == 1, "missing is not an empty text"
     assert noria.http.get("/api/v1/endpoints/flights/skew?key=nope&reference=dataset:flights@1").status_code == 400
     assert noria.http.get("/api/v1/endpoints/flights/skew?key=flight&reference=traffic:1-2").status_code == 400
+
+
+def test_skew_over_tables_with_other_columns_and_keys_that_are_numbers(noria: Noria) -> None:
+    entries = []
+    for path, text in (
+        ("a.csv", "flight,temp\n" + "".join(f"{i}.0,{i}.5\n" for i in range(40))),
+        ("b.csv", "flight,wind\n" + "".join(f"{i}.0,{i}.5\n" for i in range(20, 60))),
+        ("c.csv", "flight,temp\n0.5,1.0\n"),
+    ):
+        info = noria.app.blobs.put(text.encode())
+        entries.append(FileEntry(path=path, size_bytes=info.size_bytes, digest=info.digest))
+    noria.app.datasets.commit(noria.op(), "flights", entries)
+    answers(noria, [
+        {"event_at_ms": 10 * DAY + i, "key": str(i), "score": 0.5, "in_temp": i + 0.5, "in_wind": i + 0.5 + (i == 30)}
+        for i in range(50)
+    ])  # fmt: skip
+    found = noria.http.get("/api/v1/endpoints/flights/skew?key=flight&reference=dataset:flights@1").json()
+    assert found["matched"] == 50
+    assert {c["column"]: (c["compared"], c["differ"]) for c in found["items"]} == {"temp": (40, 0), "wind": (30, 1)}
