@@ -118,7 +118,9 @@ def routes(service: Monitoring) -> Routes:
     def read_disagreements(
         op: Op, name: str, revision: str = "", tolerance: float = 0.0, from_ms: int = 0, limit: int = 50
     ) -> Disagreements:
-        """Where the shadow said something else than what callers got, newest first, and who was right."""
+        """Where the shadow said something else than what callers got, newest first, and who was right.
+
+        `items` is empty for those who may not read single answers (`inference.read`)."""
         return service.shadows.compare(op, name, revision=revision, tolerance=tolerance, from_ms=from_ms, limit=limit)
 
     @get("/api/v1/endpoints/{name:str}/drift/{column:str}", action="endpoint.read")

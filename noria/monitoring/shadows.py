@@ -62,6 +62,7 @@ class Shadows:
         self, op: Op, endpoint: str, *, revision: str = "", tolerance: float = 0.0, from_ms: int = 0, limit: int = 50
     ) -> Disagreements:
         """The newest shadow of an endpoint, or the one named. Numbers differ when they are more than `tolerance` apart.
+        The single answers are listed for those with `inference.read` only; the counts for all with `endpoint.read`.
 
         Raises NotFound when nothing has answered in the shadow, Invalid, Forbidden.
         """
@@ -81,6 +82,7 @@ class Shadows:
             mine = shadows[-1]
             pairs = _pairs(tx, [s.id for s in streams if not s.is_shadow], mine.id, from_ms)
         apart = [p for p in pairs if differs(p, tolerance)]
+        listed = apart[:limit] if op.can("inference.read", Ref("endpoint", endpoint)) else []
         share = wilson(len(apart), len(pairs)) if pairs else None
         both = [
             abs(p.shadow_score - p.answer_score) for p in pairs if p.shadow_score is not None and p.answer_score is not None
@@ -91,7 +93,7 @@ class Shadows:
             differ=len(apart), share=share.value if share else None, low=share.low if share else None,
             high=share.high if share else None, score_difference=sum(both) / len(both) if both else None,
             answer_right=sum(p.answer == p.truth for p in known), shadow_right=sum(p.shadow == p.truth for p in known), words="",
-            items=[Disagreement(**{f: getattr(p, f) for f in Disagreement.__struct_fields__}) for p in apart[:limit]],
+            items=[Disagreement(**{f: getattr(p, f) for f in Disagreement.__struct_fields__}) for p in listed],
         )  # fmt: skip
         return _told(found, len(known))
 

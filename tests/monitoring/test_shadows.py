@@ -61,6 +61,14 @@ def test_a_shadow_that_became_the_champion_is_no_shadow(noria: Noria) -> None:
     assert noria.http.get("/api/v1/endpoints/flights/disagreements", params={"revision": "r1"}).status_code == 404
 
 
+def test_who_may_not_read_answers_gets_the_counts_only(noria: Noria) -> None:
+    said(noria, [(0, 0)] * 9 + [(0, 1)])
+    path = "/api/v1/endpoints/flights/disagreements"
+    found = noria.as_("aud", "auditor").get(path).json()
+    assert (found["compared"], found["differ"], found["items"]) == (10, 1, [])
+    assert len(noria.as_("vic", "viewer").get(path).json()["items"]) == 1
+
+
 def test_refusals(noria: Noria) -> None:
     answer = noria.http.get("/api/v1/endpoints/flights/disagreements")
     assert answer.status_code == 404 and "noria endpoint shadow" in answer.json()["error"]["hint"]
