@@ -206,8 +206,10 @@ class LogKeeper:
 
     def _delete_some(self, endpoint: str, policy: Recording) -> int:
         with self._db.read() as tx:
-            files = log_store.files(tx, endpoint, limit=FILES_PER_TURN)
-            doomed = due(files, policy, now_ms=self._db.clock.now_ms(), rows=log_store.rows_kept(tx, endpoint))
+            answers = log_store.files(tx, endpoint, kind="inference", limit=FILES_PER_TURN)
+            truths = log_store.files(tx, endpoint, kind="truth", limit=FILES_PER_TURN)
+            rows = log_store.rows_kept(tx, endpoint)
+        doomed = due(answers, truths, policy, now_ms=self._db.clock.now_ms(), rows=rows)
         for file, reason in doomed:
             self._delete(file, reason)
         return len(doomed)
@@ -230,16 +232,31 @@ class LogKeeper:
             )  # fmt: skip
 
 
-def due(files: list[LogFile], policy: Recording, *, now_ms: int, rows: int) -> list[tuple[LogFile, str]]:
-    """Which files, of the oldest ones given, may go and why. `rows`: of all answers that lie in files."""
+def due(
+    answers: list[LogFile], truths: list[LogFile], policy: Recording, *, now_ms: int, rows: int
+) -> list[tuple[LogFile, str]]:
+    """Which files, of the oldest ones given, may go and why. `rows`: of all answers that lie in files.
+
+    None goes before an older one of its kind. With `keep_rows` truth goes that came before the oldest answer that is left.
+    """
+    before_ms = None if policy.keep_days is None else now_ms - policy.keep_days * 86_400_000
     found = list[tuple[LogFile, str]]()
-    for file in files:
-        if policy.keep_days is not None and file.to_ms < now_ms - policy.keep_days * 86_400_000:
+    for file in answers:
+        if before_ms is not None and file.to_ms < before_ms:
             found.append((file, f"arrived more than {policy.keep_days:g} days ago"))
-            rows -= file.rows if file.kind == "inference" else 0
-        elif policy.keep_rows is not None and file.kind == "inference" and rows - file.rows >= policy.keep_rows:
+        elif policy.keep_rows is not None and rows - file.rows >= policy.keep_rows:
             found.append((file, f"there are {policy.keep_rows:,} newer answers"))
-            rows -= file.rows
+        else:
+            break
+        rows -= file.rows
+    oldest_ms = min((f.from_ms for f in answers[len(found) :]), default=0)
+    for file in truths:
+        if before_ms is not None and file.to_ms < before_ms:
+            found.append((file, f"arrived more than {policy.keep_days:g} days ago"))
+        elif policy.keep_rows is not None and file.to_ms < oldest_ms:
+            found.append((file, "came before every answer that is kept"))
+        else:
+            break
     return found
 
 

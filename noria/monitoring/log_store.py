@@ -85,14 +85,15 @@ def forget_file(tx: Write, file_id: str) -> None:
     tx.run("delete from log_file where id = :id", id=file_id)
 
 
-def files(tx: Read, endpoint: str, *, after: tuple[int, str] = (0, ""), limit: int = 1000) -> list[LogFile]:
-    """The files of an endpoint, those that arrived longest ago first."""
+def files(tx: Read, endpoint: str, *, kind: str = "", after: tuple[int, str] = (0, ""), limit: int = 1000) -> list[LogFile]:
+    """The files of an endpoint, or those of a kind, which arrived longest ago first."""
     return tx.all(
         LogFile,
         f"""select {_FILE} from log_file
-             where endpoint = :endpoint and state = 'kept' and (to_ms > :at or (to_ms = :at and id > :id))
+             where endpoint = :endpoint and state = 'kept'{" and kind = :kind" if kind else ""}
+               and (to_ms > :at or (to_ms = :at and id > :id))
              order by to_ms, id limit :limit""",
-        endpoint=endpoint, at=after[0], id=after[1], limit=limit,
+        endpoint=endpoint, at=after[0], id=after[1], limit=limit, **({"kind": kind} if kind else {}),
     )  # fmt: skip
 
 

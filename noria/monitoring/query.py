@@ -132,15 +132,21 @@ class Queries:
             )  # fmt: skip
 
     def _places(self, tx: Read, endpoint: str, request: QueryRequest) -> list[tuple[str, str, int]]:
-        """Digest, form and size of every file that may hold answers of the span."""
-        found = [
-            (f.digest, "parquet", f.size_bytes) for f in log_store.files(tx, endpoint, limit=100_000)
-            if f.kind == "inference"
-            and (request.from_ms is None or f.event_to_ms >= request.from_ms)
+        """Digest, form and size of every file that may hold answers of the span; if none may, of one that says the columns."""
+        files = log_store.files(tx, endpoint, kind="inference", limit=100_000)
+        within = [
+            f for f in files
+            if (request.from_ms is None or f.event_to_ms >= request.from_ms)
             and (request.to_ms is None or f.event_from_ms < request.to_ms)
         ]  # fmt: skip
-        loose = log_store.loose_segments(tx, endpoint, "inference", limit=LOOSE_MAX)
-        return found + [(s.digest, "arrow", 0) for s in loose]
+        loose = log_store.loose_segments(tx, endpoint, "inference", limit=LOOSE_MAX + 1)
+        if len(loose) > LOOSE_MAX:
+            raise Unavailable(
+                f"More than {LOOSE_MAX:,} segments of {endpoint} lie in no file yet.",
+                hint="They are put into files every minute; ask again in a few minutes.",
+            )
+        chosen = within or ([] if loose else files[-1:])
+        return [(f.digest, "parquet", f.size_bytes) for f in chosen] + [(s.digest, "arrow", 0) for s in loose]
 
     def _part(self, folder: Path, number: int, digest: str, form: str) -> Part | None:
         path = folder / f"{number}.{form}"

@@ -23,7 +23,12 @@ from noria.kernel.processes import die_with_parent
 
 SPILL_BYTES_MAX = 2 << 30
 THREADS = 2
-_TRUTH = ("prediction_id", "revision_id", "truth", "truth_value", "truth_at_ms")
+ROOM_BYTES = 1 << 30  # address space that threads and allocators reserve and do not use
+COLUMNS = {
+    "prediction_id": "varchar", "revision_id": "varchar", "model_version": "bigint", "role": "varchar", "at_ms": "bigint",
+    "event_at_ms": "bigint", "key": "varchar", "latency_ms": "double", "status": "bigint", "prediction": "double",
+    "score": "double", "probability": "double[]",
+}  # fmt: skip  # of an endpoint that has not answered yet
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -64,14 +69,32 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (SPILL_BYTES_MAX, SPILL_BYTES_MAX))
+    limit_memory(task.memory_mb << 20)
     sys.stdout.buffer.write(msgspec.json.encode(answer(task)))
+
+
+def limit_memory(size_bytes: int) -> None:
+    """Let this process map twice `size_bytes` more than its libraries do: as much as DuckDB may use, and as much for its rows as
+    Python's. What goes beyond that is a MemoryError."""
+    import duckdb
+    import pyarrow
+    from pyarrow import dataset
+
+    assert duckdb, dataset
+    pyarrow.set_cpu_count(THREADS)  # else one for each core, and each reserves address space
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except FileNotFoundError:  # not Linux, where this limit does not hold either
+        return
+    most = pages * resource.getpagesize() + 2 * size_bytes + ROOM_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def answer(task: Task) -> Found:
     """Run the statement."""
     import duckdb
 
-    connection = duckdb.connect(":memory:", config={"allow_community_extensions": "false"})
+    connection = duckdb.connect(":memory:", config={"allow_community_extensions": "false", "threads": THREADS})
     try:
         offer(connection, task)
         lock(connection, task)
@@ -131,8 +154,8 @@ def offer(connection: Any, task: Task) -> None:
         schema = dataset.dataset(part.path, format=part.format).schema.remove_metadata()
         grouped.setdefault(f"{part.format} {schema}", (schema, []))[1].append(part)
     schemas = [schema for schema, _ in grouped.values()]
-    names = list(dict.fromkeys(name for schema in schemas for name in schema.names)) or ["prediction_id", "revision_id"]
-    types = {name: _type([s.field(name).type for s in schemas if name in s.names]) for name in names}
+    names = list(dict.fromkeys(name for schema in schemas for name in schema.names)) or list(COLUMNS)
+    types = {n: _type([s.field(n).type for s in schemas if n in s.names]) if schemas else COLUMNS[n] for n in names}
     selects = []
     for i, (schema, parts) in enumerate(grouped.values()):
         files = dataset.dataset([p.path for p in parts], schema=schema, format=parts[0].format)
@@ -167,11 +190,11 @@ def fetch(connection: Any, task: Task) -> Found:
     found, size = Found(columns=columns), 0
     while batch := connection.fetchmany(256):
         for row in batch:
+            values = [plain(v) for v in row]
+            size += len(msgspec.json.encode(values))
             if len(found.rows) == task.rows_max or size > task.bytes_max:
                 found.is_truncated = True
                 return found
-            values = [plain(v) for v in row]
-            size += len(msgspec.json.encode(values))
             found.rows.append(values)
     return found
 

@@ -6,12 +6,14 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from pyarrow import parquet
 
 from noria.kernel.collector import GRACE_S
 from noria.kernel.crash import Crashed, arm, disarm
 from noria.kernel.errors import Conflict
+from noria.monitoring import log_keeper
 from noria.monitoring.log_keeper import UNFINISHED_MS, LogKeeper, due
 from noria.monitoring.model import LogFile
 from noria.serving.model import Recording, SegmentInfo
@@ -170,6 +172,24 @@ def test_only_the_latest_rows_are_kept(noria: Noria) -> None:
     assert sum(f.rows for f in files(noria)) == 6, "whole files: the least that is not below 5"
 
 
+def test_truth_in_plenty_does_not_keep_old_answers(noria: Noria, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_keeper, "FILES_PER_TURN", 2)
+    answered(noria, 0)
+    for i in range(3):
+        truths = [{"id": f"p{i}", "value": 1.0, "at_ms": T + 9}]
+        sealed(noria, truth_bytes(truths), truths, kind="truth")
+        keeper(noria).compact(everything=True)
+        noria.clock.advance(3600)
+    for i in range(1, 5):
+        answered(noria, 3 * i)
+        keeper(noria).compact(everything=True)
+        noria.clock.advance(3600)
+    noria.http.put("/api/v1/endpoints/flights/recording", json={"keep_rows": 6})
+    keeper(noria).delete_old()
+    assert [(f.kind, f.rows) for f in files(noria)] == [("inference", 3)] * 2, "truth goes with its answers"
+    assert {f.data["log"] for f in noria.facts("log.deleted")} == {"inference", "truth"}
+
+
 def test_a_hold_keeps_everything(noria: Noria) -> None:
     answered(noria, 0)
     keeper(noria).compact(everything=True)
@@ -208,6 +228,13 @@ def test_which_files_may_go() -> None:
         )
         for i in range(4)
     ]  # fmt: skip
-    assert [f.id for f, _ in due(made, Recording(keep_days=2), now_ms=4 * DAY, rows=30)] == ["0", "1"]
-    assert [f.id for f, _ in due(made, Recording(keep_rows=20), now_ms=4 * DAY, rows=30)] == ["0"]
-    assert [f.id for f, _ in due(made, Recording(keep_rows=21), now_ms=4 * DAY, rows=30)] == []
+    answers, truths = [f for f in made if f.kind == "inference"], [f for f in made if f.kind == "truth"]
+
+    def gone(rows: int = 30, **policy: Any) -> list[str]:
+        return [f.id for f, _ in due(answers, truths, Recording(**policy), now_ms=4 * DAY, rows=rows)]
+
+    assert gone(keep_days=2) == ["0", "1"]
+    assert gone(keep_rows=20) == ["0", "1"], "truth that came before the answers that are left"
+    assert gone(keep_rows=21) == []
+    answers[0] = msgspec.structs.replace(answers[0], rows=30)
+    assert gone(rows=50, keep_rows=25) == [], "newer answers do not go before older ones"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +157,41 @@ def test_it_takes_the_right_to_read_answers(noria: Noria) -> None:
 def test_an_endpoint_that_has_not_answered_has_no_rows(noria: Noria) -> None:
     assert rows(noria.http, "select prediction_id, truth from predictions") == []
     assert "Referenced column" in ask(noria.http, "select nope from predictions").json()["error"]["message"]
+    documented = 'select key, model_version, role, event_at, "at", score, latency_ms, status, truth_at_ms from predictions'
+    assert rows(noria.http, documented + " where prediction <> truth_value and probability[1] > 0.5") == []
+
+
+@SQLITE
+def test_a_quiet_span_has_no_rows_and_all_columns(noria: Noria) -> None:
+    answered(noria, 0)
+    noria.app.monitoring.log_keeper.compact(everything=True)
+    asked = "select in_temp, score, event_at, truth from predictions"
+    assert len(rows(noria.http, asked)) == 3
+    assert rows(noria.http, asked, from_ms=T + DAY) == []
+    assert rows(noria.http, asked, to_ms=T) == []
+
+
+@SQLITE
+def test_answers_are_not_left_out_in_silence(noria: Noria, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "LOOSE_MAX", 1)
+    answered(noria, 0)
+    answered(noria, 3)
+    refused = ask(noria.http, "select count(*) from predictions")
+    assert (refused.status_code, "lie in no file yet" in refused.text) == (503, True)
+    noria.app.monitoring.log_keeper.compact(everything=True)
+    assert rows(noria.http, "select count(*) from predictions") == [[6]]
+
+
+@SQLITE
+def test_one_large_row_is_not_answered(noria: Noria) -> None:
+    found = ask(noria.http, "select repeat('x', 20000000)").json()
+    assert (found["rows"], found["is_truncated"]) == ([], True)
+
+
+def test_the_process_gets_no_more_memory_than_it_may() -> None:
+    code = "from noria.monitoring.query_process import limit_memory; limit_memory(1 << 20); bytearray(int(input()))"
+    for size, told in ((1 << 20, ""), (2 << 30, "MemoryError")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=str(size), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.stderr.strip() == told if not told else told in done.stderr
