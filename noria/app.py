@@ -21,6 +21,7 @@ import noria.governance.keys_http
 import noria.governance.mlflow
 import noria.governance.supply_http
 import noria.http.manual
+import noria.http.search
 import noria.http.sign_in
 import noria.http.static
 import noria.http.system
@@ -64,6 +65,7 @@ from noria.governance.standing import Standing
 from noria.governance.webhooks import JOB_KIND, Webhooks
 from noria.http.asgi import asgi
 from noria.http.door import ASGI
+from noria.http.manual import Manual
 from noria.kernel.blobs import BlobStore, open_blobs
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.collector import Collector, KeptBlobs
@@ -155,12 +157,14 @@ class App(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     inboxes: Inboxes
     compliance: Compliance
+    manual: Manual
 
     def routes(self) -> list[HTTPRouteHandler]:
         """The routes of every slice."""
         return [
             *noria.http.system.routes(self.config, self.db, self.blobs, self.ticks, self.access),
-            *noria.http.manual.routes(),
+            *noria.http.manual.routes(self.manual),
+            *noria.http.search.routes(self.db, self.manual),
             *noria.http.static.routes(self.access),
             *noria.http.sign_in.routes(self.access),
             *noria.access.http.routes(self.access),
@@ -300,7 +304,7 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         approvals=approvals, notices=Notices(db), audit=audit, keys=Keys(db, config.home, audit),
         forgetting=Forgetting(db), webhooks=webhooks, channels=channels,
         scans=scans, provenances=provenances, descriptions=descriptions, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
-        conversations=conversations, inboxes=inboxes, compliance=compliance,
+        conversations=conversations, inboxes=inboxes, compliance=compliance, manual=Manual(),
     )  # fmt: skip
 
 

@@ -6,6 +6,15 @@ from typing import Any
 
 from noria.access.model import Clearance, Label, LabelWish, Project
 from noria.kernel.db import Read, Write
+from noria.kernel.naming import Noun, findable
+
+findable(
+    Noun(
+        kind="project", action="access.read",
+        query="""select '' as scope, 'project:' || name as ref, name as label, description as detail, created_at_ms as at_ms
+                   from project""",
+    )
+)  # fmt: skip
 
 
 def projects(tx: Read, *, name: str = "", limit: int = 1000) -> list[Project]:

@@ -10,6 +10,23 @@ from noria.access.model import SESSION_IDLE_MS, Binding, Pending, Principal, Ses
 from noria.access.rights_store import bump_epoch, epoch
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import PrincipalId
+from noria.kernel.naming import Noun, findable
+
+findable(
+    Noun(
+        kind="principal", action="access.read",
+        query="""select '' as scope, 'principal:' || id as ref, name as label,
+                        case kind when 'service' then 'service account' else 'person' end as detail, created_at_ms as at_ms
+                   from principal where kind <> 'group' and is_active""",
+    )
+)  # fmt: skip
+findable(
+    Noun(
+        kind="group", action="access.read",
+        query="""select '' as scope, 'group:' || id as ref, name as label, 'team' as detail, created_at_ms as at_ms
+                   from principal where kind = 'group' and is_active""",
+    )
+)  # fmt: skip
 
 _PRINCIPAL_COLUMNS = "id, kind, name, is_active, created_at_ms"
 _TOKEN_COLUMNS = "id, principal_id, name, created_at_ms, expires_at_ms, last_used_at_ms, actions, scopes"  # noqa: S105

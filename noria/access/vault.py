@@ -22,9 +22,19 @@ from noria.kernel.envelope import MasterKeys, is_sealed, key_of, rewrap, seal, u
 from noria.kernel.errors import Forbidden, Invalid, NotFound, TooMuch, Unavailable
 from noria.kernel.facts import Fact, fact
 from noria.kernel.ids import Ref
+from noria.kernel.naming import Noun, findable
 from noria.kernel.op import Op
 
 log = logging.getLogger("noria.vault")
+
+findable(
+    Noun(
+        kind="secret", action="secret.read",
+        query="""select case when project = '' then '' else 'project:' || project end as scope, 'secret:' || name as ref,
+                        name as label, description as detail, updated_at_ms as at_ms
+                   from secret""",
+    )
+)  # fmt: skip
 
 SECRETS_MAX = 1_000
 VALUE_LENGTH_MIN, VALUE_LENGTH_MAX = 8, 16_384  # shorter ones would be found in ordinary words, and guessed

@@ -60,6 +60,7 @@ from noria.datasets.service import Datasets
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from noria.kernel.ids import DEFAULT_WORKSPACE, Ref, check_name, new_id
+from noria.kernel.naming import Noun, findable
 from noria.kernel.op import Op, Ops
 from noria.kernel.things import things
 
@@ -70,6 +71,15 @@ LET_GO_EVERY_MS = 3_600_000
 ERROR_REASON = "the measurement failed; the server's log says why"
 
 things("system", "select name from ai_system where workspace = :workspace")
+findable(
+    Noun(
+        kind="system", action="compliance.read",
+        check=lambda op, row: _sees_all(op, msgspec.json.decode(row["spec"], type=SystemSpec).members),
+        query="""select 'system:' || name as scope, 'system:' || name as ref, name as label, '' as detail, updated_at_ms as at_ms,
+                        spec
+                   from ai_system where workspace = :workspace and not is_retired""",
+    )
+)  # fmt: skip
 assert {c.id for c in catalogue().checks} == set(MEASURES), "every check of the catalogue is measured, and nothing else is"
 
 
@@ -106,9 +116,7 @@ class Compliance:
 
     @staticmethod
     def _is_visible(op: Op, system: System) -> bool:
-        return op.can("compliance.read", system.ref) and all(
-            op.can(f"{ref.kind}.read", ref) for ref in map(Ref.parse, system.spec.members)
-        )
+        return op.can("compliance.read", system.ref) and _sees_all(op, system.spec.members)
 
     def save_system(self, op: Op, name: str, spec: SystemSpec) -> System:
         """Register a system or describe it anew. Raises Invalid, Forbidden, NotFound (a member, or it is hidden)."""
@@ -495,3 +503,8 @@ def _row(name: str, system: System | None, rows: list[store.StateRow]) -> System
     return SystemRow(
         name=name, system=system, states=states, counts=counts, at_ms=min((r.at_ms for r in rows), default=None)
     )
+
+
+def _sees_all(op: Op, members: list[str]) -> bool:
+    """May the caller read every member of a system?"""
+    return all(op.can(f"{ref.kind}.read", ref) for ref in map(Ref.parse, members))

@@ -10,12 +10,29 @@ from msgspec import Struct
 from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, FragmentProfile, Name, TableProfile
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import DatasetVersionId
+from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 
 IN_ONE_QUERY = 500  # SQLite takes 32,766 parameters in one statement, but plans long lists slowly
 AnyProfile = TypeVar("AnyProfile", TableProfile, FragmentProfile)
 
 things("dataset", "select name from dataset where workspace = :workspace")
+findable(
+    Noun(
+        kind="dataset", action="dataset.read",
+        query="""select 'dataset:' || name as scope, 'dataset:' || name as ref, name as label, '' as detail, updated_at_ms as at_ms
+                   from dataset where workspace = :workspace""",
+    )
+)  # fmt: skip
+findable(
+    Noun(
+        kind="dataset_version", action="dataset.read",
+        query="""select 'dataset:' || d.name as scope, 'dataset_version:' || d.name || '@' || v.number as ref,
+                        d.name || '@' || v.number as label, v.message as detail, v.created_at_ms as at_ms
+                   from dataset_version v join dataset d on d.id = v.dataset_id
+                  where d.workspace = :workspace and v.deleted_at_ms is null""",
+    )
+)  # fmt: skip
 
 _VERSION = """
     select v.id, d.name as dataset, v.number, v.root_digest, v.created_at_ms, v.actor, v.message, v.parents,

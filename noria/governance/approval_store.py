@@ -9,6 +9,16 @@ from msgspec.structs import replace
 
 from noria.governance.approval_model import Approval, Vote
 from noria.kernel.db import Read, Write, js
+from noria.kernel.naming import Noun, findable
+
+findable(
+    Noun(
+        kind="approval", action="approval.read",
+        query="""select subject as scope, 'approval:' || id as ref, action || ' of ' || subject as label,
+                        state || ', asked by ' || requested_by || ' ' || comment as detail, created_at_ms as at_ms
+                   from approval where workspace = :workspace""",
+    )
+)  # fmt: skip
 
 _APPROVAL = """id, subject, action, digest, evidence, required, roles, state, requested_by, authors, comment, created_at_ms,
                expires_at_ms, closed_at_ms, is_emergency, teams, reviewed_by, review, reviewed_at_ms"""

@@ -6,6 +6,16 @@ import msgspec
 
 from noria.governance.channel_model import Channel, ChannelDelivery
 from noria.kernel.db import Read, Write, js
+from noria.kernel.naming import Noun, findable
+
+findable(
+    Noun(
+        kind="channel", action="webhook.read",
+        query="""select '' as scope, 'channel:' || name as ref, name as label, service || ' ' || description as detail,
+                        updated_at_ms as at_ms
+                   from channel where workspace = :workspace""",
+    )
+)  # fmt: skip
 
 _CHANNEL = (
     "name, service, shown, kinds, min_severity, monitors, endpoints, enabled, allow_private, description, created_at_ms, "

@@ -8,6 +8,16 @@ from msgspec import Struct
 
 from noria.governance.policy_model import JudgedVerdict, Policy
 from noria.kernel.db import Read, Write, js
+from noria.kernel.naming import Noun, findable
+
+findable(
+    Noun(
+        kind="policy", action="policy.read",
+        query="""select '' as scope, 'policy:' || name as ref, name as label, action || ' ' || message as detail,
+                        updated_at_ms as at_ms
+                   from policy where workspace = :workspace""",
+    )
+)  # fmt: skip
 
 _POLICY = "name, version, action, conditions, match, mode, enabled, message, created_at_ms, updated_at_ms, actor"
 

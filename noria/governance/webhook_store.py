@@ -6,6 +6,15 @@ import msgspec
 
 from noria.governance.webhook_model import Delivery, Webhook
 from noria.kernel.db import Read, Write, js
+from noria.kernel.naming import Noun, findable
+
+findable(
+    Noun(
+        kind="webhook", action="webhook.read",
+        query="""select '' as scope, 'webhook:' || name as ref, name as label, description as detail, updated_at_ms as at_ms
+                   from webhook where workspace = :workspace""",
+    )
+)  # fmt: skip
 
 _WEBHOOK = (
     "name, url, kinds, enabled, allow_private, created_at_ms, updated_at_ms, from_seq, format, id, description, events"

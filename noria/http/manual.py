@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import mimetypes
 import re
 from functools import cached_property
@@ -16,14 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import msgspec
 from litestar import Request, Response
+from msgspec import Struct
 
 from noria.access.policy import PUBLIC
 from noria.http.route import Routes, get
 from noria.kernel.errors import NotFound
 
 SITE = Path(__file__).parent.parent / "site"
+_MARK = re.compile(r"<[^>]*>")
 _SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
+
+class Heading(Struct, frozen=True):
+    """A page of the manual, or a part of one: its title, where it is below /docs/, and the titles it stands under."""
+
+    title: str
+    location: str
+    path: list[str] = []
+
+
+class _Index(Struct, frozen=True):
+    items: list[Heading]
 
 
 class Manual:
@@ -33,6 +49,7 @@ class Manual:
         self._root = root
 
         self._files: dict[str, bytes] = {}
+        self._headings: list[Heading] = []
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -54,6 +71,14 @@ class Manual:
             "frame-ancestors 'none'"
         )
 
+    @property
+    def headings(self) -> list[Heading]:
+        """Every page and part of a page; none while the manual is not built."""
+        if not self._headings and "search.json" in self.files:
+            found = msgspec.json.decode(self.files["search.json"], type=_Index).items
+            self._headings = [Heading(_plain(h.title), h.location, [_plain(p) for p in h.path]) for h in found]
+        return self._headings
+
     def find(self, path: str) -> tuple[str, bytes]:
         """The name and content at a path; a folder is its index. Raises NotFound."""
         if not self.files:
@@ -64,6 +89,11 @@ class Manual:
             if name in self.files:
                 return name, self.files[name]
         raise NotFound(f"The manual has no page {path[:200]!r}.", hint="Begin at /docs/.")
+
+
+def _plain(title: str) -> str:
+    """A title without its marks (`<code>`)."""
+    return html.unescape(_MARK.sub("", title))
 
 
 def routes(manual: Manual | None = None) -> Routes:

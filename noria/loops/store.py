@@ -10,6 +10,7 @@ from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import NotFound
 from noria.kernel.events import Event
 from noria.kernel.ids import Ref
+from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.loops.model import Loop, LoopSpec, Pass, Step, Turn
 
@@ -17,6 +18,12 @@ TURNS_AT_ONCE = 200  # open turns a reconciler looks at in one round
 STEPS_PER_TURN = 50
 
 things("loop", "select name from loop")
+findable(
+    Noun(
+        kind="loop", action="loop.read",
+        query="select 'loop:' || name as scope, 'loop:' || name as ref, name as label, monitor as detail, updated_at_ms as at_ms from loop",
+    )
+)  # fmt: skip
 
 _LOOP = """
     select l.id, l.name, l.spec, l.is_enabled, l.owner, l.created_at_ms, l.updated_at_ms,

@@ -7,10 +7,28 @@ from typing import Any
 import msgspec
 
 from noria.kernel.db import Read, Write, js
+from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.monitoring.model import Monitor, Window
 
 things("monitor", "select name from monitor")
+findable(
+    Noun(
+        kind="monitor", action="monitor.read", scopes=("scope", "endpoint_scope"),
+        query="""select 'monitor:' || name as scope, 'endpoint:' || endpoint as endpoint_scope, 'monitor:' || name as ref, name as label,
+                        endpoint as detail, created_at_ms as at_ms
+                   from monitor where is_active""",
+    )
+)  # fmt: skip
+findable(
+    Noun(
+        kind="alert", action="monitor.read", scopes=("scope", "endpoint_scope"),
+        query="""select 'monitor:' || monitor as scope, 'endpoint:' || endpoint as endpoint_scope, 'alert:' || id as ref,
+                        monitor || ': ' || metric || ' of ' || endpoint as label, state || ' ' || severity as detail,
+                        opened_at_ms as at_ms
+                   from alert""",
+    )
+)  # fmt: skip
 _MONITOR = (
     "id, name, endpoint, spec, state, judged_until_ms, counted_from_ms, created_at_ms, actor, is_active, muted_until_ms, "
     "mute_reason, muted_by"

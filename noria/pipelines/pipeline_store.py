@@ -5,10 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from noria.kernel.db import Read, Write, js
+from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.pipelines.model.spec import Pipeline, PipelineVersion
 
 things("pipeline", "select name from pipeline")
+findable(
+    Noun(
+        kind="pipeline", action="pipeline.read",
+        query="""select 'pipeline:' || name as scope, 'pipeline:' || name as ref, name as label, description as detail,
+                        updated_at_ms as at_ms
+                   from pipeline""",
+    )
+)  # fmt: skip
+findable(
+    Noun(
+        kind="schedule", action="pipeline.read",
+        query="""select 'pipeline:' || pipeline as scope, 'pipeline:' || pipeline as ref, name as label,
+                        'starts ' || pipeline as detail, created_at_ms as at_ms
+                   from schedule""",
+    )
+)  # fmt: skip
+findable(
+    Noun(
+        kind="trigger", action="pipeline.read",
+        query="""select 'pipeline:' || pipeline as scope, 'pipeline:' || pipeline as ref, name as label,
+                        'starts ' || pipeline as detail, created_at_ms as at_ms
+                   from trigger""",
+    )
+)  # fmt: skip
 _PIPELINE = "id, name, version, description, created_at_ms, updated_at_ms, owner, is_paused"
 _VERSION = "pipeline, number, digest, created_at_ms, actor, owner, spec"
 

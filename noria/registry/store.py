@@ -11,6 +11,7 @@ from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Conflict, NotFound
 from noria.kernel.filters import Comparison, OrderBy
 from noria.kernel.ids import ModelVersionId, Ref
+from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.registry.filters import compile_models, compile_versions
 from noria.registry.model import Alias, AliasMove, EdgeSummary, Evaluation, Model, ModelFile, ModelId, ModelVersion
@@ -19,6 +20,24 @@ EVALUATIONS_PER_VERSION = 200  # The latest per dataset version and split; a pag
 MOVES_PER_TIMELINE = 1_000
 
 things("model", "select name from model")
+findable(
+    Noun(
+        kind="model", action="model.read",
+        query="""select 'model:' || name as scope, 'model:' || name as ref, name as label, description as detail,
+                        updated_at_ms as at_ms
+                   from model""",
+    )
+)  # fmt: skip
+findable(
+    Noun(
+        kind="model_version", action="model.read",
+        query="""select 'model:' || m.name as scope, 'model_version:' || m.name || '@' || v.number as ref,
+                        m.name || '@' || v.number as label,
+                        coalesce((select 'the ' || min(a.name) from alias a where a.model_id = m.id and a.number = v.number), '')
+                        || ' ' || v.description as detail, v.created_at_ms as at_ms
+                   from model_version v join model m on m.id = v.model_id""",
+    )
+)  # fmt: skip
 
 _MODEL = """
     select m.id, m.name, m.description, m.created_at_ms, m.updated_at_ms, m.actor,

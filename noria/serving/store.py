@@ -11,6 +11,7 @@ from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import NotFound
 from noria.kernel.ids import Ref
+from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.serving.model import (
     Canary,
@@ -26,6 +27,14 @@ from noria.serving.model import (
 )
 
 things("endpoint", "select name from endpoint where not is_deleted")
+findable(
+    Noun(
+        kind="endpoint", action="endpoint.read",
+        query="""select 'endpoint:' || name as scope, 'endpoint:' || name as ref, name as label, 'answers with ' || model as detail,
+                        updated_at_ms as at_ms
+                   from endpoint where not is_deleted""",
+    )
+)  # fmt: skip
 
 _ENDPOINT = "name, model, generation, routes, pending_revision_id, status, created_at_ms, updated_at_ms"
 _REVISION = (

@@ -14,6 +14,7 @@ from msgspec import Struct
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Unavailable
 from noria.kernel.ids import ExperimentId, RunId
+from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.tracking.model import (
     Artifact,
@@ -33,6 +34,14 @@ _RUN = """r.id, r.experiment_id, r.name, r.status, r.stage, r.started_at_ms, r.e
 _MODEL = """id, experiment_id, name, model_type, source_run_id, status, status_message, stage, created_at_ms, updated_at_ms,
             actor"""
 things("experiment", "select id from experiment where workspace = :workspace")
+findable(
+    Noun(
+        kind="experiment", action="experiment.read",
+        query="""select 'experiment:' || id as scope, 'experiment:' || id as ref, name as label, '' as detail,
+                        updated_at_ms as at_ms
+                   from experiment where workspace = :workspace and stage = 'active'""",
+    )
+)  # fmt: skip
 _NAN = float("nan")
 APART_MAX = 20  # experiments whose runs are looked for one by one
 Floats = np.ndarray[Any, np.dtype[np.float64]]

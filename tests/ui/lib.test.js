@@ -9,7 +9,7 @@ import { concerns, createLive } from '../../noria/ui/lib/live.js';
 import { layered, linePath, niceTicks, place, timeTicks } from '../../noria/ui/lib/layout.js';
 import { pageOf, parseRef, nameOf } from '../../noria/ui/lib/refs.js';
 import { rank } from '../../noria/ui/lib/rank.js';
-import { parseHandle } from '../../noria/ui/lib/search.js';
+import { kindWord, parseHandle, placeOf } from '../../noria/ui/lib/search.js';
 import { nameFromFacts } from '../../noria/ui/lib/names.js';
 import { pairUp } from '../../noria/ui/lib/evaluations.js';
 import { recent, totalRate } from '../../noria/ui/lib/traffic.js';
@@ -203,6 +203,11 @@ test('a handle is kind, name and selector, each but the name optional', () => {
   assert.deepEqual(parseHandle('model:fraud@champion'), { kind: 'model', name: 'fraud', selector: 'champion' });
   assert.deepEqual(parseHandle('fraud'), { kind: '', name: 'fraud', selector: '' });
   assert.equal(parseHandle('two words'), null);
+  assert.equal(placeOf({ kind: 'manual', ref: '', href: '/docs/guides/data/' }), '/docs/guides/data/');
+  assert.equal(placeOf({ kind: 'group', ref: 'group:7' }), '/settings?tab=people');
+  assert.equal(placeOf({ kind: 'channel', ref: 'channel:ops' }), '/channels?channel=ops');
+  assert.equal(placeOf({ kind: 'view', ref: 'view:01' }), '/views/01');
+  assert.deepEqual([kindWord('model_version'), kindWord('principal'), kindWord('loop')], ['version', 'person', 'loop']);
 });
 test('the facts about a thing name it', () => {
   const id = 'a'.repeat(32);

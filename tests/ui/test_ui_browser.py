@@ -108,6 +108,36 @@ def test_the_palette_goes_anywhere(page: Any) -> None:
     page.wait_for_url("**/datasets")
 
 
+def test_the_palette_knows_every_noun_and_every_deed(page: Any, server: str) -> None:
+    with httpx.Client(base_url=server) as http:
+        http.post("/api/v1/models", json={"name": "palette-model", "description": "of the palette"})
+        http.put("/api/v1/projects/palette-project", json={"description": ""}).raise_for_status()
+        http.post("/api/v1/groups", json={"name": "palette-team", "roles": []})
+    page.goto("/settings?tab=tokens")
+    page.wait_for_selector("text=You have no tokens")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("palette-")
+    page.wait_for_selector(".palette [role=option] >> text=palette-team")
+    said = page.locator(".palette [role=option]").all_inner_texts()
+    assert {"model", "project", "team"} <= {line.split("\n")[-1] for line in said}, said
+    page.locator(".palette input").fill("new token")
+    page.wait_for_selector(".palette [role=option][aria-selected=true] >> text=New token")
+    assert not complaints(page, "palette")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] >> text=What it is for")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("settings: roles")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/settings?tab=roles")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open] >> text=Approvals")
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("v")
+    page.wait_for_url("**/approvals")
+
+
 def test_an_open_page_hears_of_a_new_run(page: Any, server: str) -> None:
     page.goto("/")
     page.wait_for_selector(".table")

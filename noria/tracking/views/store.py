@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from noria.kernel.db import Read, Write, js
+from noria.kernel.naming import Noun, findable
 from noria.tracking.store import among
 from noria.tracking.views.model import View
+
+findable(
+    Noun(
+        kind="view", action="view.read", is_owned=True,
+        query="""select case when scope = '' then '' else 'experiment:' || scope end as scope, 'view:' || id as ref, name as label,
+                        'view of ' || page || ' by ' || owner as detail, updated_at_ms as at_ms, owner_id as owner, is_shared
+                   from saved_view where workspace = :workspace""",
+    )
+)  # fmt: skip
 
 _VIEW = "id, page, name, scope, owner, owner_id, is_shared, spec, created_at_ms, updated_at_ms, generation"
 

@@ -18,6 +18,11 @@ export const PLACES = [
   ['endpoints', 'Endpoints', '/endpoints', 'radio-tower'], ['monitors', 'Monitors', '/monitors', 'gauge'], ['loops', 'Loops', '/loops', 'iteration-cw'],
   ['audit', 'Audit', '/audit', 'scroll-text'], ['compliance', 'Compliance', '/compliance', 'shield-check'], ['settings', 'Settings', '/settings', 'settings'],
 ];
+/** @type {[string, string, string][]} tab, title, icon */
+const SETTINGS = [
+  ['you', 'you and how it looks', 'user'], ['tokens', 'tokens and browsers', 'key-round'], ['people', 'people, services and groups', 'users'], ['projects', 'projects and labels', 'layers'],
+  ['roles', 'roles and who has them', 'shield-check'], ['sign-in', 'sign-in and trusts', 'globe'], ['secrets', 'secrets', 'lock'], ['webhooks', 'webhooks', 'webhook'],
+];
 const KEY_OF = /** @type {Record<string, string>} */ (Object.fromEntries(KEYS.filter(([, c]) => c.startsWith('go.')).map(([k, c]) => [c.slice(3), k])));
 
 /** The frame around every page: the rail, the palette, the keyboard list, what was just said.
@@ -38,8 +43,11 @@ export function Shell({ nav, go, children }) {
     { id: 'palette', title: 'Go anywhere, do anything', keys: 'Ctrl K', hidden: true, run: (e) => { e?.preventDefault?.(); setPalette(true); } },
     { id: 'keys', title: 'Keyboard shortcuts', icon: 'keyboard', keys: '?', group: 'Interface', run: () => setKeys(true) },
     ...PLACES.map(([name, title, to, icon]) => ({ id: `go.${name}`, title, icon, keys: KEY_OF[name], group: 'Go to', run: () => go(to) })),
-    { id: 'go.approvals', title: 'Approvals', icon: 'shield-check', group: 'Go to', run: () => go('/approvals') },
+    { id: 'go.approvals', title: 'Approvals', icon: 'shield-check', keys: KEY_OF.approvals, group: 'Go to', run: () => go('/approvals') },
     { id: 'go.passport', title: 'Passport of a prediction', icon: 'fingerprint', group: 'Go to', run: () => go('/passports') },
+    { id: 'go.traces', title: 'Traces', icon: 'route', keys: KEY_OF.traces, group: 'Go to', run: () => go('/traces') },
+    { id: 'go.channels', title: 'Channels: who is told of alerts', icon: 'radio-tower', keys: KEY_OF.channels, group: 'Go to', run: () => go('/channels') },
+    ...SETTINGS.map(([tab, title, icon]) => ({ id: `go.settings.${tab}`, title: `Settings: ${title}`, icon, group: 'Settings', run: () => go(tab === 'you' ? '/settings' : `/settings?tab=${tab}`) })),
     { id: 'manual', title: 'Manual', icon: 'book-open', group: 'Go to', run: () => location.assign('/docs/') },
     { id: 'theme', title: `Theme: ${theme.value}, change`, icon: 'sun-moon', group: 'Interface', run: cycle },
     { id: 'density', title: density.value === 'compact' ? 'Comfortable rows' : 'Compact rows', icon: 'table', group: 'Interface', run: () => { density.value = density.value === 'compact' ? 'comfortable' : 'compact'; } },

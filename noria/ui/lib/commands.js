@@ -49,5 +49,8 @@ export const KEYS = [
   ['g l', 'go.loops', 'Loops'],
   ['g a', 'go.audit', 'Audit'],
   ['g c', 'go.compliance', 'Compliance'],
+  ['g v', 'go.approvals', 'Approvals'],
+  ['g t', 'go.traces', 'Traces'],
+  ['g n', 'go.channels', 'Channels'],
   ['g s', 'go.settings', 'Settings'],
 ];

@@ -18,7 +18,7 @@ const ICONS = {
   run: 'activity', experiment: 'layers', dataset: 'database', dataset_version: 'database', model: 'box', model_version: 'box', pipeline: 'workflow',
   pipeline_run: 'workflow', step_run: 'square', endpoint: 'radio-tower', revision: 'git-branch', canary: 'git-branch', monitor: 'gauge', alert: 'bell', window: 'chart-line',
   loop: 'iteration-cw', turn: 'iteration-cw', approval: 'shield-check', policy: 'shield-check', principal: 'user', user: 'user', token: 'key-round', job: 'server',
-  segment: 'file', alias: 'crown', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock', system: 'shield-check', waiver: 'hand', legal_hold: 'lock', access_review: 'users', erasure: 'trash-2', incident: 'flag',
+  segment: 'file', alias: 'crown', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock', system: 'shield-check', waiver: 'hand', legal_hold: 'lock', access_review: 'users', erasure: 'trash-2', incident: 'flag', group: 'users', webhook: 'rocket', channel: 'radio-tower', secret: 'lock', view: 'table', project: 'layers', manual: 'book-open', passport: 'fingerprint',
 };
 /** @param {string} kind */
 export const iconOf = (kind) => ICONS[kind] ?? 'link';
@@ -49,6 +49,12 @@ export function pageOf(ref) {
     case 'erasure': return '/compliance?tab=erasures';
     case 'legal_hold': return '/compliance?tab=holds';
     case 'approval': return `/approvals?id=${e(id)}`;
+    case 'policy': return '/approvals';
+    case 'channel': return `/channels?channel=${e(id)}`;
+    case 'webhook': return '/settings?tab=webhooks';
+    case 'secret': return '/settings?tab=secrets';
+    case 'view': return `/views/${e(id)}`;
+    case 'project': return `/projects/${e(id)}`;
     default: return null;
   }
 }
