@@ -34,21 +34,33 @@ class Process:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._seen = set[str]()
+        self._warm_mib = 0.0
         self._process: Popen[bytes] = start(config)
         wait_ready(self._process, config.control_url)
 
-    def peak_mib(self) -> float:
-        """The most memory it had since the last reset."""
+    def growth_mib(self) -> float:
+        """How far its memory rose in this test, above what it had before the first: what one test leaves hides no other's."""
+        return self._peak_mib() - self._warm_mib
+
+    def _peak_mib(self) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
-    def reset_peak(self) -> None:
+    def begin(self) -> None:
+        """Forget the transfers and the peak of memory of the tests before."""
+        self._seen = {row["id"] for row in self._rows()}
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+        self._warm_mib = self._warm_mib or self._peak_mib()
 
     def transfers(self) -> list[dict[str, Any]]:
+        """Those that this test began, or what is left of them."""
+        return [{k: v for k, v in row.items() if k != "id"} for row in self._rows() if row["id"] not in self._seen]
+
+    def _rows(self) -> list[dict[str, Any]]:
         db = open_db(self.config.database_url)
         with db.read() as tx:
-            found = tx.rows("select kind, state, parts from transfer order by id")
+            found = tx.rows("select id, kind, state, parts from transfer order by id")
         db.close()
         return found
 
@@ -60,20 +72,21 @@ class Process:
 STORES = ["disk", "bucket", "bucket, direct"]
 
 
-@pytest.fixture(params=STORES)
-def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+@pytest.fixture(scope="module", params=STORES)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     settings: dict[str, Any] = {}
-    if request.param != "disk":
-        for name, value in {
-            "ENDPOINT_URL": request.getfixturevalue("s3"), "ALLOW_HTTP": "true", "ACCESS_KEY_ID": "any",
-            "SECRET_ACCESS_KEY": "any", "REGION": "us-east-1",
-        }.items():  # fmt: skip
-            monkeypatch.setenv(f"AWS_{name}", value)
-        settings = {"blobs": f"s3://noria/l{time.time_ns()}", "direct_transfers": "direct" in request.param}
-    ports = {"port": free_port(), "gateway_port": free_port()}
-    made = Process(load_config({}, home=str(tmp_path / "home"), **ports, **settings))
-    yield made
-    made.stop()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.param != "disk":
+            for name, value in {
+                "ENDPOINT_URL": request.getfixturevalue("s3"), "ALLOW_HTTP": "true", "ACCESS_KEY_ID": "any",
+                "SECRET_ACCESS_KEY": "any", "REGION": "us-east-1",
+            }.items():  # fmt: skip
+                monkeypatch.setenv(f"AWS_{name}", value)
+            settings = {"blobs": f"s3://noria/l{time.time_ns()}", "direct_transfers": "direct" in request.param}
+        ports = {"port": free_port(), "gateway_port": free_port()}
+        made = Process(load_config({}, home=str(tmp_path_factory.mktemp("home")), **ports, **settings))
+        yield made
+        made.stop()
 
 
 @pytest.fixture
@@ -84,7 +97,10 @@ def client(server: Process, monkeypatch: pytest.MonkeyPatch) -> Any:
     }.items():  # fmt: skip
         monkeypatch.setenv(f"MLFLOW_{name}", value)
     mlflow.set_tracking_uri(server.config.control_url)
-    return mlflow.MlflowClient()
+    made = mlflow.MlflowClient()
+    made.log_text(made.create_run("0").info.run_id, "warm", "a.txt")
+    server.begin()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +126,22 @@ def sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def test_a_file_through_the_proxy_needs_no_memory(
+    server: Process, client: Any, noise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    run = client.create_run("0").info.run_id
+    path, digest = noise(SIZE_MIB)
+    client.log_artifact(run, str(path))
+    assert sha256(client.download_artifacts(run, path.name, str(tmp_path))) == digest
+    assert server.growth_mib() < GROWTH_MIB_MAX
+    assert server.transfers() == []
+
+
 def test_a_file_goes_up_in_parts_and_comes_down_in_ranges(server: Process, client: Any, noise: Any, tmp_path: Path) -> None:
     path, digest = noise(SIZE_MIB)
     run = client.create_run("0").info.run_id
-    server.reset_peak()
-    before = server.peak_mib()
     client.log_artifact(run, str(path), "models")
     assert [(f.path, f.file_size) for f in client.list_artifacts(run, "models")] == [(f"models/{path.name}", SIZE_MIB * MIB)]
     assert sha256(client.download_artifacts(run, f"models/{path.name}", str(tmp_path))) == digest
@@ -122,7 +149,7 @@ def test_a_file_goes_up_in_parts_and_comes_down_in_ranges(server: Process, clien
     assert upload == {"kind": "upload", "state": "done", "parts": 26}
     assert bool(links) is not server.config.direct_transfers, "a link of the store's own needs no row"
     assert list(open_blobs(server.config.blobs_url).keys("uploads")) == []
-    assert server.peak_mib() - before < GROWTH_IN_PARTS_MIB_MAX
+    assert server.growth_mib() < GROWTH_IN_PARTS_MIB_MAX
 
 
 def test_a_failed_part_aborts_the_upload_and_nothing_is_left(
@@ -143,22 +170,6 @@ def test_a_failed_part_aborts_the_upload_and_nothing_is_left(
         client.log_artifact(run, str(path))
     assert server.transfers() == [] and client.list_artifacts(run) == []
     assert list(open_blobs(server.config.blobs_url).keys("uploads")) == []
-
-
-def test_a_file_through_the_proxy_needs_no_memory(
-    server: Process, client: Any, noise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
-    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-    run = client.create_run("0").info.run_id
-    client.log_text(run, "warm", "a.txt")
-    path, digest = noise(SIZE_MIB)
-    server.reset_peak()
-    before = server.peak_mib()
-    client.log_artifact(run, str(path))
-    assert sha256(client.download_artifacts(run, path.name, str(tmp_path))) == digest
-    assert server.peak_mib() - before < GROWTH_MIB_MAX
-    assert server.transfers() == []
 
 
 @pytest.mark.parametrize("server", STORES[2:], indirect=True)
