@@ -28,6 +28,7 @@ AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 # A colour on its way to another has no contrast of its own; what turns for ever is left to turn.
 SETTLED = """() => Promise.allSettled(document.getAnimations()
     .filter(a => a.effect && a.effect.getComputedTiming().iterations !== Infinity).map(a => a.finished))"""
+COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -72,9 +73,9 @@ def big(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iter
         yield Big(url, ids, app)
 
 
-def opened(chromium: Any, url: str, theme: str = "light") -> Any:
+def opened(chromium: Any, url: str) -> Any:
     """A page of a fresh browser context that keeps what goes wrong in it and how large each answer was on the wire."""
-    context = chromium.new_context(base_url=url, color_scheme=theme, viewport={"width": 1280, "height": 800})
+    context = chromium.new_context(base_url=url, color_scheme="light", viewport={"width": 1280, "height": 800})
     context.set_default_timeout(90_000)
     page = context.new_page()
     page.problems = []
@@ -84,11 +85,23 @@ def opened(chromium: Any, url: str, theme: str = "light") -> Any:
 
 
 def complaints(page: Any, place: str = "") -> list[str]:
-    """What went wrong on the page, and what axe says of it."""
+    """What went wrong on the page, and what axe says of it in both themes: in the dark one of its colours, all that differs."""
     found = [f"{place}: {problem}" for problem in page.problems]
-    page.evaluate(SETTLED)
     page.evaluate(AXE)
-    answer = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
-    found += [f"{place}: {v['id']}: {v['nodes'][0]['html'][:200]}" for v in answer["violations"]]
+    for theme, rules in (("light", RULES), ("dark", COLOURS)):
+        page.emulate_media(color_scheme=theme)
+        page.evaluate(SETTLED)
+        answer = page.evaluate("rules => axe.run(document, {runOnly: rules})", rules)
+        found += [f"{place}, {theme}: {v['id']}: {v['nodes'][0]['html'][:200]}" for v in answer["violations"]]
+    page.emulate_media(color_scheme="light")
     page.problems.clear()  # axe sets styles of its own, which the policy refuses
     return found
+
+
+def shot(page: Any, name: str) -> None:
+    """Pictures in both themes, for people, when NORIA_SHOTS names a folder."""
+    folder = os.environ.get("NORIA_SHOTS")
+    for theme in ("dark", "light") if folder else ():
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_timeout(600)  # colours change slowly
+        page.screenshot(path=f"{folder}/{name}-{theme}.png", full_page=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +13,7 @@ from noria.app import App, build
 from noria.config import load_config
 from noria.conversations.model import NewComment
 from noria.kernel.op import Actor
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving
-
-SHOTS = os.environ.get("NORIA_SHOTS", "")
+from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,17 +32,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, App, s
     app.stop()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_people_talk_about_a_run(made: tuple[str, App, str], chromium: Any, theme: str) -> None:
+def test_people_talk_about_a_run(made: tuple[str, App, str], chromium: Any) -> None:
     url, _, run = made
-    page, other = opened(chromium, url, theme), opened(chromium, url, theme)
+    page, other = opened(chromium, url), opened(chromium, url)
     for one in (page, other):
         one.goto(f"/runs/{run}?tab=conversation")
         one.wait_for_selector(".talk .write textarea")
-    page.get_by_placeholder("Say something").fill(f"The **loss** jumps in {theme}. @nobody, why?")
+    page.get_by_placeholder("Say something").fill("The **loss** jumps. @nobody, why?")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector(".toast >> text=Not told: nobody")
-    said = f".thread:has-text('jumps in {theme}')"
+    said = ".thread:has-text('jumps')"
     other.wait_for_selector(f"{said} strong >> text=loss", timeout=10_000)  # nobody reloaded
     other.locator(said).get_by_role("button", name="Answer").click()
     other.keyboard.type("A bad batch.")
@@ -55,9 +51,8 @@ def test_people_talk_about_a_run(made: tuple[str, App, str], chromium: Any, them
     page.locator(f"{said} > .said").get_by_role("button", name="rocket, 0").click()
     page.wait_for_selector(f"{said} .reactions .chip[aria-pressed=true]")
     page.get_by_role("button", name="Following").wait_for()
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/conversation-{theme}.png")
-    assert not complaints(page, f"conversation, {theme}")
+    shot(page, "conversation")
+    assert not complaints(page, "conversation")
     page.locator(f"{said} > .said").hover()
     page.locator(f"{said} > .said").get_by_role("button", name="Remove").click()
     page.get_by_role("button", name="Remove the comment").click()
@@ -66,24 +61,21 @@ def test_people_talk_about_a_run(made: tuple[str, App, str], chromium: Any, them
         one.context.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_inbox_counts_and_is_read(made: tuple[str, App, str], chromium: Any, theme: str) -> None:
+def test_the_inbox_counts_and_is_read(made: tuple[str, App, str], chromium: Any) -> None:
     url, app, run = made
     service = app.ops.system("test")
-    if theme == "light":
-        app.access.create_principal(service, NewPrincipal(name="robot", kind="service", roles=["contributor"]))
+    app.access.create_principal(service, NewPrincipal(name="robot", kind="service", roles=["contributor"]))
     (robot,) = app.access.people(["robot"])
     op = app.ops.mint(Actor(kind="service", id=robot.id, name="robot"))
-    app.conversations.say(op, NewComment(subject=f"run:{run}", body=f"Look at the recall, it fell in {theme}."))
-    page = opened(chromium, url, theme)
+    app.conversations.say(op, NewComment(subject=f"run:{run}", body="Look at the recall, it fell."))
+    page = opened(chromium, url)
     page.goto("/")
     page.wait_for_selector(".rail a[href='/inbox'] .count", timeout=10_000)
     page.keyboard.press("g")
     page.keyboard.press("i")
-    page.wait_for_selector(f".inbox >> text=it fell in {theme}")
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/inbox-{theme}.png")
-    assert not complaints(page, f"inbox, {theme}")
+    page.wait_for_selector(".inbox >> text=it fell")
+    shot(page, "inbox")
+    assert not complaints(page, "inbox")
     page.get_by_role("button", name="Mark all as read").click()
     page.wait_for_selector(".rail a[href='/inbox'] .count", state="detached")
     page.wait_for_selector("text=Nothing waits for you.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from noria.client.api import Api
 from noria.client.datasets import Dataset
 from noria.config import load_config
 from noria.kernel.ids import Ref
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving
+from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
 
 pytestmark = [
     pytest.mark.browser,
@@ -89,12 +88,6 @@ def page(chromium: Any, filled: Filled) -> Iterator[Any]:
     page.context.close()
 
 
-def shot(page: Any, name: str) -> None:
-    """A picture to look at, when somebody asks for it."""
-    if folder := os.environ.get("NORIA_SHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-
-
 def test_versions_are_a_graph_with_their_names(page: Any, filled: Filled) -> None:
     page.goto("/datasets/flights/train")
     page.wait_for_selector("ol[aria-label=Versions] li >> text=January")
@@ -160,26 +153,25 @@ def test_a_dataset_without_tables_pictures_or_users(page: Any, filled: Filled) -
     assert complaints(page) == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_frame_committed_as_a_table_is_one_file_of_rows(chromium: Any, filled: Filled, theme: str) -> None:
-    rows = Dataset(f"rows-{theme}", filled.data._api)
+def test_a_frame_committed_as_a_table_is_one_file_of_rows(chromium: Any, filled: Filled) -> None:
+    rows = Dataset("rows", filled.data._api)
     rows.commit(frame(500), key="key", message="All of them")
     changed = frame(500).drop(index=9)
     changed.loc[[5, 70], "delay"] = [99, 98]
     rows.commit(pd.concat([changed, frame(501).tail(1)]), message="Three rows differ")
-    page = opened(chromium, filled.url, theme)
+    page = opened(chromium, filled.url)
     page.goto(f"/datasets/{rows.name}")
     page.get_by_text("Three rows differ").first.wait_for()
     for tab, said in (("columns", "delay"), ("sample", "JFK"), ("files", "data.parquet")):
         page.goto(f"/datasets/{rows.name}?tab={tab}")
         page.locator("main").get_by_text(said).first.wait_for()
-        shot(page, f"table-{tab}-{theme}")
+        shot(page, f"table-{tab}")
         assert "_table.json" not in page.locator("main").inner_text(), "how it is stored is nobody's business"
     page.goto(f"/datasets/{rows.name}/2?tab=diff&against=1")
     page.get_by_label("Compare rows too").click()  # the address says so a moment later
     page.wait_for_selector("text=Rows by key")
     text = page.locator("main").inner_text()
     assert "+1" in text and "−1" in text and "~2" in text
-    shot(page, f"table-diff-{theme}")
+    shot(page, "table-diff")
     assert complaints(page) == [] and not page.problems
     page.context.close()

@@ -4,7 +4,6 @@ somebody was faster, and no file does anything."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from noria.app import App, build
 from noria.config import load_config
 from scripts.story import Story, tell
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving
+from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
 
 DAY = 86_400_000
 EVIL = b"<h1>hello</h1><script>window.pwned = 1</script><img src=x onerror='window.pwned=1'>"
@@ -229,16 +228,15 @@ def test_a_saved_view_opens_by_its_link_for_somebody_else(page: Any, chromium: A
     page.wait_for_selector("text=Link copied")
     link = page.evaluate("() => navigator.clipboard.readText()")
     assert link == f"{told.url}/views/{told.story.view}"
-    other = opened(chromium, told.url, "dark")
+    other = opened(chromium, told.url)
     other.goto(link)
     other.wait_for_selector("th[data-column='metrics.val/loss'][aria-sort=ascending]")
     assert other.locator("th[data-column]").nth(1).get_attribute("data-column") == "metrics.val/loss", "it is pinned"
     other.context.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_models_and_versions_pass_axe(chromium: Any, told: Told, theme: str) -> None:
-    page = opened(chromium, told.url, theme)
+def test_models_and_versions_pass_axe(chromium: Any, told: Told) -> None:
+    page = opened(chromium, told.url)
     found, full = [], told.story.full
     for place, ready in (
         ("/models/churn", ".gantt"), ("/models/churn/3", "table"), ("/models/churn/3?tab=against", "table"),
@@ -253,18 +251,6 @@ def test_models_and_versions_pass_axe(chromium: Any, told: Told, theme: str) -> 
         found += complaints(page, place)
     page.context.close()
     assert not found
-
-
-def shot(page: Any, name: str) -> None:
-    """Pictures in both themes, for people, when NORIA_SHOTS names a folder."""
-    folder = os.environ.get("NORIA_SHOTS")
-    for theme in ("light", "dark") if folder else ():
-        page.emulate_media(color_scheme=theme)
-        page.wait_for_timeout(600)  # colours change slowly
-        page.screenshot(path=f"{folder}/{name}-{theme}.png")
-    if folder:
-        page.emulate_media(color_scheme="light")
-        page.wait_for_timeout(600)
 
 
 def test_an_approval_is_looked_at_with_its_evidence_and_an_override_is_told_to_everybody(page: Any, told: Told) -> None:

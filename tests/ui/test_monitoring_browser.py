@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from noria.config import load_config
 from noria.kernel.ids import Ref
 from tests.governance.test_webhooks import Receiver
 from tests.monitoring.given import DAY, HOUR, inference_bytes, truth_bytes
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving
+from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
 
 assert noria.serving.model
 pytestmark = [
@@ -78,14 +77,8 @@ def receiver() -> Iterator[Receiver]:
     made.server.server_close()
 
 
-def shot(page: Any, name: str) -> None:
-    if folder := os.environ.get("NORIA_SHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_window_opens_the_matrix_of_columns_and_statistics(chromium: Any, server: str, theme: str) -> None:
-    page = opened(chromium, server, theme)
+def test_a_window_opens_the_matrix_of_columns_and_statistics(chromium: Any, server: str) -> None:
+    page = opened(chromium, server)
     page.goto(f"/monitors/inputs?window={12 * DAY}")
     matrix = page.get_by_role("region", name="Columns by statistics")
     matrix.wait_for()
@@ -106,14 +99,13 @@ def test_a_window_opens_the_matrix_of_columns_and_statistics(chromium: Any, serv
     page.get_by_text("Muted until").wait_for()
     assert "a heat wave" in page.inner_text("main")
     assert "team-flights looks" in page.inner_text("main")
-    shot(page, f"matrix-{theme}")
+    shot(page, "matrix")
     assert complaints(page, "/monitors/inputs") == []
     page.context.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_predictions_are_asked_in_sql(chromium: Any, server: str, theme: str) -> None:
-    page = opened(chromium, server, theme)
+def test_predictions_are_asked_in_sql(chromium: Any, server: str) -> None:
+    page = opened(chromium, server)
     page.goto("/endpoints/flights/predictions")
     field = page.get_by_role("textbox", name="SQL")
     field.fill("select in_carrier, count(*) as n, count(truth) as labelled from predictions group by 1 order by 2 desc")
@@ -122,7 +114,7 @@ def test_predictions_are_asked_in_sql(chromium: Any, server: str, theme: str) ->
     rows.first.wait_for()
     assert [r.locator("th, td").all_inner_texts()[0] for r in rows.all()] == ["UA", "AA", "ZZ"]
     assert "3 rows" in page.inner_text("main")
-    shot(page, f"predictions-{theme}")
+    shot(page, "predictions")
     assert complaints(page, "/endpoints/flights/predictions") == []
     field.fill("copy predictions to '/tmp/stolen'")
     page.get_by_role("button", name="Run", exact=True).click()
@@ -130,12 +122,11 @@ def test_predictions_are_asked_in_sql(chromium: Any, server: str, theme: str) ->
     page.context.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_models_by_what_is_watched_and_the_channels(chromium: Any, server: str, receiver: Receiver, theme: str) -> None:
+def test_models_by_what_is_watched_and_the_channels(chromium: Any, server: str, receiver: Receiver) -> None:
     with httpx.Client(base_url=f"{server}/api/v1", timeout=60) as http:
         address = receiver.url.replace("http://", "json://")
         http.put("/channels/ops", json={"url": address, "allow_private": True, "min_severity": "alert"}).raise_for_status()
-    page = opened(chromium, server, theme)
+    page = opened(chromium, server)
     page.goto("/monitors")
     grid = page.get_by_role("region", name="Endpoints by what is watched")
     grid.wait_for()
@@ -143,7 +134,7 @@ def test_models_by_what_is_watched_and_the_channels(chromium: Any, server: str, 
     assert cells[0] == "flights"
     assert "inputs" in cells[2]
     assert [cells[i] for i in (1, 3, 4)] == ["nobody looks"] * 3
-    shot(page, f"monitors-{theme}")
+    shot(page, "monitors")
     assert complaints(page, "/monitors") == []
     page.get_by_role("link", name="Channels").click()
     page.get_by_role("button", name="Test", exact=True).click()
@@ -151,6 +142,6 @@ def test_models_by_what_is_watched_and_the_channels(chromium: Any, server: str, 
     assert receiver.got
     page.get_by_role("button", name="ops", exact=True).click()
     page.get_by_text("Nothing was sent yet.").wait_for()
-    shot(page, f"channels-{theme}")
+    shot(page, "channels")
     assert complaints(page, "/channels") == []
     page.context.close()

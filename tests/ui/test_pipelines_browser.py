@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,7 @@ from noria.access.model import NewPrincipal, TokenRequest
 from noria.client.api import Api, connect
 from tests.pipelines.given import INTERNAL
 from tests.pipelines.processes import Server, ended, imported, until
-from tests.ui.conftest import CHROMIUM, complaints, opened
+from tests.ui.conftest import CHROMIUM, complaints, opened, shot
 
 FLOW = Path(__file__).parents[1] / "pipelines" / "sweeps.py.txt"
 ASKED = """
@@ -70,16 +69,10 @@ def token_of(server: Server, name: str, role: str) -> str:
     return server.app.access.create_token(op, TokenRequest(name=name, principal=name)).secret
 
 
-def shot(page: Any, name: str) -> None:
-    if shots := os.environ.get("NORIA_SHOTS"):
-        page.screenshot(path=f"{shots}/{name}.png", full_page=True)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_sweep_shows_its_trials(chromium: Any, server: Server, api: Api, flow: ModuleType, theme: str) -> None:
+def test_a_sweep_shows_its_trials(chromium: Any, server: Server, api: Api, flow: ModuleType) -> None:
     view = ended(api, flow.searched.submit(trials=16, api=api)["id"])
     step = next(s["step"] for s in view["steps"] if s["step"]["kind"] == "sweep")
-    page = opened(chromium, server.url, theme)
+    page = opened(chromium, server.url)
     page.goto(f"/pipeline-runs/{view['run']['id']}?step={step['id']}")
     page.get_by_text("is the best so far").wait_for()
     page.get_by_role("img", name="Best loss so far").wait_for()
@@ -87,7 +80,7 @@ def test_a_sweep_shows_its_trials(chromium: Any, server: Server, api: Api, flow:
     assert page.get_by_role("table", name="Trials").get_by_role("row").count() == 17
     assert page.get_by_role("list", name="Parameters by what goes along with loss").get_by_role("listitem").count() == 2
     assert complaints(page) == []
-    shot(page, f"sweep-{theme}")
+    shot(page, "sweep")
     page.get_by_role("table", name="Trials").get_by_role("link").first.click()
     page.get_by_role("heading", name="Step loss[").wait_for()
     page.get_by_role("button", name="loss (16)").click()
@@ -95,7 +88,7 @@ def test_a_sweep_shows_its_trials(chromium: Any, server: Server, api: Api, flow:
     page.goto(f"/pipeline-runs/{view['run']['id']}?shape=graph")
     page.get_by_text("16 trials").wait_for()
     assert complaints(page) == []
-    shot(page, f"sweep-graph-{theme}")
+    shot(page, "sweep-graph")
     page.context.close()
 
 
@@ -198,8 +191,7 @@ def test_a_queue_has_rules(chromium: Any, server: Server, api: Api, flow: Module
     page.context.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_step_says_where_it_ran(chromium: Any, server: Server, api: Api, flow: ModuleType, theme: str) -> None:
+def test_a_step_says_where_it_ran(chromium: Any, server: Server, api: Api, flow: ModuleType) -> None:
     """The agent and its jobs are played here, in their own words: the first job is evicted, the second succeeds."""
     run = flow.elsewhere.submit(api=api)
     agent = httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {INTERNAL}"})
@@ -210,7 +202,7 @@ def test_a_step_says_where_it_ran(chromium: Any, server: Server, api: Api, flow:
         assert answer.is_success, answer.text
         return dict(answer.json())
 
-    worker = f"far-{theme}"
+    worker = "far"
     say("pipelines/work/hello", worker=worker, name=worker, queues=["cluster"])
     for number, outcome in ((1, "cancelled"), (2, "succeeded")):
         given = until(lambda: say("pipelines/work/claim", worker=worker)["assignment"])
@@ -224,12 +216,12 @@ def test_a_step_says_where_it_ran(chromium: Any, server: Server, api: Api, flow:
         say(f"attempts/{given['step_run_id']}/{number}/finish", begun["assignment"]["token"], **at, outcome=outcome, **done)
     agent.close()
     view = ended(api, run["id"])
-    page = opened(chromium, server.url, theme)
+    page = opened(chromium, server.url)
     page.goto(f"/pipeline-runs/{run['id']}?step={view['steps'][0]['step']['id']}")
     page.get_by_text("on node-2, as the Kubernetes job").wait_for()
     page.get_by_text("ghcr.io/acme/steps:3").wait_for()
     tries = page.get_by_role("table", name="Attempts")
     assert tries.get_by_role("row").count() == 3 and tries.get_by_text(job).is_visible()
     assert complaints(page) == []
-    shot(page, f"elsewhere-{theme}")
+    shot(page, "elsewhere")
     page.context.close()

@@ -137,9 +137,8 @@ def test_two_runs_are_compared_against_one_of_them(page: Any, full: list[str]) -
     page.wait_for_selector(".unified .add >> text=depth = 3")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_run_and_comparison_pass_axe(chromium: Any, big: Big, full: list[str], theme: str) -> None:
-    page = opened(chromium, big.url, theme)
+def test_run_and_comparison_pass_axe(chromium: Any, big: Big, full: list[str]) -> None:
+    page = opened(chromium, big.url)
     found = []
     for place, ready in (
         (f"/runs/{full[0]}", ".uplot canvas"), (f"/runs/{full[0]}?tab=console", ".console"), (f"/runs/{full[0]}?tab=code", ".unified"),

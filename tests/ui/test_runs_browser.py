@@ -266,9 +266,8 @@ def test_a_run_that_changes_is_read_again_alone(page: Any, big: Big) -> None:
     page.wait_for_selector(f"{ROWS} >> text=just now", state="detached")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_table_and_its_tools_pass_axe(chromium: Any, big: Big, theme: str) -> None:
-    page = opened(chromium, big.url, theme)
+def test_the_table_and_its_tools_pass_axe(chromium: Any, big: Big) -> None:
+    page = opened(chromium, big.url)
     at(
         page,
         big,

@@ -50,9 +50,9 @@ def seed(url: str) -> None:
             http.post("/runs/update", json={"run_id": run, "status": "FAILED" if i % 9 == 0 else "FINISHED"})
 
 
-@pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest, chromium: Any, server: str) -> Iterator[Any]:
-    page = opened(chromium, server, request.param)
+@pytest.fixture
+def page(chromium: Any, server: str) -> Iterator[Any]:
+    page = opened(chromium, server)
     yield page
     page.context.close()
 

@@ -28,9 +28,9 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest, chromium: Any, traced: str) -> Iterator[Any]:
-    page = opened(chromium, traced, request.param)
+@pytest.fixture
+def page(chromium: Any, traced: str) -> Iterator[Any]:
+    page = opened(chromium, traced)
     yield page
     page.context.close()
 
