@@ -14,7 +14,7 @@ import pytest
 from noria.serving.model import RevisionConfig
 from tests.serving.conftest import COLUMNS, Plane, _save, _slow, features, fitted
 
-pytestmark = [pytest.mark.protocol, pytest.mark.slow]
+pytestmark = [pytest.mark.protocol, pytest.mark.slow, pytest.mark.usefixtures("passing")]
 ONNX = RevisionConfig(engine="onnx")
 
 

@@ -18,7 +18,7 @@ from noria.kernel.errors import Invalid
 from noria.serving.model import RevisionConfig
 from tests.serving.conftest import COLUMNS, Plane, features, fitted, v2
 
-pytestmark = pytest.mark.protocol
+pytestmark = [pytest.mark.protocol, pytest.mark.usefixtures("passing")]
 
 
 @pytest.fixture(scope="module", autouse=True)
