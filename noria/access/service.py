@@ -54,6 +54,7 @@ SWEEP_S = 600.0  # between two looks for tokens that expired
 CREDENTIAL_CACHE_S = 10.0
 NOTHING = Limit(frozenset({"nothing"}))  # of a token that is gone: no action has this name
 HASHES_AT_ONCE = 2  # argon2 takes 19 MiB and 35 ms each; a flood of sign-ins must not eat the memory
+HASH_WAIT_S = 5.0  # for a place among them
 
 
 class Access:
@@ -267,7 +268,7 @@ class Access:
                 assert principal is not None
                 return principal
         self._attempts.check(name[:200], address)
-        if not self._hashing.acquire(timeout=5.0):
+        if not self._hashing.acquire(timeout=HASH_WAIT_S):
             raise TooMuch("Too many sign-ins at once.", retry_after_s=5)
         try:
             is_right = passwords.is_right(found[1] if found else None, password)

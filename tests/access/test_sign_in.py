@@ -220,6 +220,7 @@ def test_the_command_signs_a_machine_in_and_out(
     from noria.http.asgi import asgi
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("noria.access.oauth.POLL_S", 1)  # the command waits as long as it is told between two questions
     runner = uvicorn.Server(uvicorn.Config(asgi(noria.app), host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=runner.run, daemon=True)
     thread.start()
