@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ ENTRY_POINTS = re.compile(
 )
 
 
-def calls(tree: ast.AST) -> set[str]:
+@cache
+def calls(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             found.add(f"{node.value.id}.{node.attr}")
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -35,7 +37,7 @@ def calls(tree: ast.AST) -> set[str]:
 def test_only_its_own_module_does(what: str) -> None:
     wrong = []
     for name, path in modules().items():
-        found = calls(ast.parse(path.read_text()))
+        found = calls(path)
         is_process = re.search(
             r"\.(node|worker|recorder|zygote|steps|gateway|sync|elsewhere|ray_app)$", name
         ) or name.startswith(("noria.client", "noria.cli", "noria.pipelines.worker"))
