@@ -30,12 +30,14 @@ import noria.monitoring.http
 import noria.pipelines.elsewhere_http
 import noria.pipelines.http
 import noria.registry.http
+import noria.reports.http
 import noria.serving.http
 import noria.serving.scoring_http
 import noria.tracking.http
 import noria.tracking.traces_http
 import noria.tracking.views.http
 from noria.access.oidc import OidcSettings
+from noria.access.onlooker import Onlooker
 from noria.access.service import Access
 from noria.compliance.proofs import StandingProofs
 from noria.compliance.service import Compliance
@@ -96,6 +98,9 @@ from noria.pipelines.transitions import Transitions
 from noria.pipelines.triggers import Triggers
 from noria.pipelines.work import Work
 from noria.registry.service import Registry
+from noria.reports.panels import Panels
+from noria.reports.service import Reports
+from noria.reports.sharing import Sharing
 from noria.repository.repository import open_repository
 from noria.serving.scoring import Scorings
 from noria.serving.service import Serving
@@ -154,6 +159,8 @@ class App(Struct, frozen=True, kw_only=True):
     descriptions: Descriptions
     mlflow_hooks: MlflowHooks
     loops: Loops
+    reports: Reports
+    sharing: Sharing
     conversations: Conversations
     inboxes: Inboxes
     compliance: Compliance
@@ -197,6 +204,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.governance.keys_http.routes(self.keys, self.forgetting),
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
+            *noria.reports.http.routes(self.reports, self.sharing),
             *noria.conversations.http.routes(self.conversations, self.inboxes),
             *noria.compliance.http.routes(self.compliance),
         ]
@@ -255,7 +263,13 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     hooks = PolicyHooks(db, webhooks)
     jobs.register(POLICY_JOB_KIND, hooks.run)
     loops = Loops(db, ops, pipelines, registry, serving, monitoring, approvals)
-    subjects = Subjects(datasets, tracking, registry, pipelines, serving, monitoring, approvals, loops)
+    panels = Panels(tracking, registry, datasets, monitoring, serving)
+    reports = Reports(db, access, panels)
+    sharing = Sharing(
+        db, ops, Ops(clock, Onlooker(access), policies), access, reports, panels, url=config.browser_url,
+        is_public_allowed=config.public_reports,
+    )  # fmt: skip
+    subjects = Subjects(datasets, tracking, registry, pipelines, serving, monitoring, approvals, loops, reports)
     conversations = Conversations(db, ops, access, subjects)
     inboxes = Inboxes(db, ops, access, conversations)
     standing = Standing(db, blobs, config.home, parse_anchors(config.anchors))
@@ -304,7 +318,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         approvals=approvals, notices=Notices(db), audit=audit, keys=Keys(db, config.home, audit),
         forgetting=Forgetting(db), webhooks=webhooks, channels=channels,
         scans=scans, provenances=provenances, descriptions=descriptions, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
-        conversations=conversations, inboxes=inboxes, compliance=compliance, manual=Manual(),
+        reports=reports, sharing=sharing, conversations=conversations, inboxes=inboxes, compliance=compliance,
+        manual=Manual(),
     )  # fmt: skip
 
 

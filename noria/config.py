@@ -130,6 +130,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "public_url", "Where browsers reach the server, such as https://noria.example.org; empty: where it listens.", ""
     ),
+    Setting("public_reports", "yes or no: reports may be shared with whoever has the link, signed in or not.", False, bool),
     Setting("step_up_minutes", "How recent a sign-in dangerous acts in a browser want, in minutes; 0: any.", 15.0, float),
     Setting("oidc_issuer", "The OpenID Connect provider to sign in with, such as https://id.example.org; empty: none.", ""),
     Setting("oidc_client_id", "What this server is called at the provider.", ""),
@@ -193,6 +194,7 @@ class Config(Struct, frozen=True, kw_only=True):
     price_per_hour: float = 0.0
     read_cache_mb: int = 64
     public_url: str = ""
+    public_reports: bool = False
     step_up_minutes: float = 15.0
     oidc_issuer: str = ""
     oidc_client_id: str = ""

@@ -11,7 +11,7 @@ from noria.kernel import things
 READ = frozenset({
     "event.read", "experiment.read", "run.read", "dataset.read", "model.read", "pipeline.read", "endpoint.read",
     "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read", "view.read", "comment.read",
-    "compliance.read",
+    "compliance.read", "report.read",
 })  # fmt: skip
 BYTES = frozenset(
     {"artifact.read", "blob.read", "inference.read"}
@@ -22,9 +22,12 @@ MODEL = frozenset({"model.create", "model.tag", "model.evaluate"})
 PIPELINE = frozenset({"pipeline.register", "pipeline.run", "pipeline.cancel", "pipeline.report", "pipeline.attempt"})
 USE = frozenset({"endpoint.predict", "endpoint.truth", "model.score"})
 ASK = frozenset({"approval.request"})
+REPORT = frozenset({"report.write", "report.share"})
 DEPLOY = frozenset({"endpoint.deploy", "model.promote"})
 DECIDE = frozenset({"approval.decide"})
-REMOVE = frozenset({"experiment.delete", "run.delete", "run.purge", "dataset.delete", "model.delete", "endpoint.delete"})
+REMOVE = frozenset(
+    {"experiment.delete", "run.delete", "run.purge", "dataset.delete", "model.delete", "endpoint.delete", "report.delete"}
+)
 IMPORT = frozenset({"run.import", "model.import"})  # with the ids and times they had elsewhere
 WATCH = frozenset(
     {
@@ -58,16 +61,16 @@ INTERNAL = frozenset({"pipeline.work", "endpoint.serve"})  # Noria's own process
 ROLES: dict[str, frozenset[str]] = {
     "viewer": READ | VIEWS | TALK | BYTES | OWN,
     "predictor": USE | OWN,
-    "contributor": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK,
+    "contributor": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | REPORT,
     "approver": READ | VIEWS | TALK | BYTES | OWN | DECIDE,
     "deployer": READ | VIEWS | TALK | BYTES | OWN | ASK | DEPLOY | USE,
     "maintainer": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | REMOVE
-    | IMPORT | WATCH,
+    | REPORT | IMPORT | WATCH,
     "agent": WORK | OWN,
     "node": SERVE | OWN,
     "auditor": READ | VIEWS | TALK | OWN | INSPECT,
     "admin": READ | SECRETS | VIEWS | TALK | BYTES | OWN | EXPERIMENT | DATA | MODEL | PIPELINE | USE | ASK | DEPLOY | DECIDE | REMOVE
-    | IMPORT | WATCH | INSPECT | GOVERN,
+    | REPORT | IMPORT | WATCH | INSPECT | GOVERN,
 }  # fmt: skip
 
 # About the workspace itself, not about things in it: somebody from whom a thing is hidden may still do them. Every other action on
@@ -80,6 +83,7 @@ _KINDS: dict[str, tuple[str, ...]] = {  # on what kind of thing an action of thi
     "experiment": ("experiment",), "run": ("experiment",), "artifact": ("experiment", "model"), "dataset": ("dataset",),
     "blob": ("dataset",), "model": ("model",), "pipeline": ("pipeline",), "trigger": ("pipeline",), "endpoint": ("endpoint",),
     "inference": ("endpoint",), "monitor": ("monitor", "endpoint"), "loop": ("loop",), "compliance": ("system",), "secret": ("project",),
+    "report": ("report",),
 }  # fmt: skip
 
 

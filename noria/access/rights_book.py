@@ -63,13 +63,20 @@ class RightsBook:
 
     def labels_of(self, ref: str) -> list[str]:
         """The restricting labels that `ref` carries, itself or by what it lies in."""
+        return self._labels().get(ref, [])
+
+    def restricted(self) -> frozenset[str]:
+        """Everything that carries one."""
+        return frozenset(self._labels())
+
+    def _labels(self) -> dict[str, list[str]]:
         now_s, found = self._clock.monotonic_s(), self._restricted
         if found is None or now_s - found[0] >= RIGHTS_CACHE_S:
             with self._db.read() as tx:
                 epoch = rights_store.epoch(tx)
                 labels = found[2] if found and found[1] == epoch else rights_store.restricted(tx)
             found = self._restricted = (now_s, epoch, labels)
-        return found[2].get(ref, [])
+        return found[2]
 
     def forget(self) -> None:
         self._kept.clear()

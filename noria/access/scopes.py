@@ -69,6 +69,15 @@ class Scopes:
             tx.emit("thing.placed", ref, project=name, was=was.removeprefix("project:"))
         self._book.forget()
 
+    def place_new(self, tx: Write, op: Op, name: str, ref: Ref) -> None:
+        """Put a thing that is being made into a project, in the transaction that makes it. Raises NotFound.
+
+        The caller has asked for the right to make it there, and drops what is remembered of rights afterwards.
+        """
+        rights_store.bump_epoch(tx)
+        scopes_store.place(tx, str(ref), self._project(tx, name), op.at_ms)
+        tx.emit("thing.placed", ref, project=name, was="")
+
     def take(self, op: Op, name: str, thing: str) -> None:
         """Take a thing out of a project. Raises NotFound."""
         op.require("access.write")

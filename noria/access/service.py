@@ -70,10 +70,10 @@ class Access:
         self._db = db
         self._clock = clock or SystemClock()
         self._is_loopback = is_loopback
-        self._book = RightsBook(db, self._clock)
-        self.groups, self.scopes, self.explaining = Groups(db, self._book), Scopes(db, self._book), Explain(db, self._book)
+        self.book = RightsBook(db, self._clock)
+        self.groups, self.scopes, self.explaining = Groups(db, self.book), Scopes(db, self.book), Explain(db, self.book)
         self.sessions = Sessions(db, self._clock, step_up_minutes)
-        self.identities = Identities(db, self.groups, self._book, mapped or {})
+        self.identities = Identities(db, self.groups, self.book, mapped or {})
         self.oidc = Oidc(db, self._clock, oidc, self.identities, self.sessions) if oidc else None
         self.scim = Scim(db, self.groups, self.forget_caches)
         self.vault = Vault(db, keys)
@@ -95,18 +95,18 @@ class Access:
     def allows(self, actor: Actor, workspace: str, action: str, on: Ref | None) -> bool:
         """May the actor do `action` on `on`, or without it on the whole workspace? See rights.py."""
         assert action in ACTIONS or action == PUBLIC, f"{action} is not in access/policy.py"
-        return self._rights_of(actor).allow(action, on)
+        return self.rights_of(actor).allow(action, on)
 
     def visible(self, actor: Actor, workspace: str, action: str) -> list[str] | None:
         """The refs on which the actor may do `action`; None means everywhere."""
-        return self._book.visible(self._rights_of(actor), action, workspace)
+        return self.book.visible(self.rights_of(actor), action, workspace)
 
     def note_read(self, op: Op, action: str, on: Ref) -> None:
         """Record that somebody is about to be shown what is in a thing with a restricting label; else nothing.
 
         Before they are: if it cannot be recorded, it is not shown.
         """
-        labels = self._book.labels_of(str(on))
+        labels = self.book.labels_of(str(on))
         if not labels:
             return
         key, minute = (op.actor.id, action, str(on)), op.at_ms // 60_000
@@ -137,7 +137,7 @@ class Access:
         if actor.kind in ("nobody", "system"):
             return True
         if principal_id != LOCAL_ADMIN:
-            return self._book.knows(principal_id, self._limit_of(actor))
+            return self.book.knows(principal_id, self._limit_of(actor))
         found = self._has_accounts
         return found is not None and self._clock.monotonic_s() - found[0] < RIGHTS_CACHE_S
 
@@ -146,7 +146,8 @@ class Access:
         if op.actor.kind != "system" and op.visible(action) == []:
             op.require(action)
 
-    def _rights_of(self, actor: Actor) -> Rights:
+    def rights_of(self, actor: Actor) -> Rights:
+        """What somebody may do, within the limit of the token they came with."""
         if actor.kind == "nobody":
             return NO_RIGHTS
         principal_id, limit = actor.on_behalf_of or actor.id, self._limit_of(actor)
@@ -154,7 +155,7 @@ class Access:
             return NO_RIGHTS
         if principal_id == LOCAL_ADMIN and limit == NO_LIMIT:
             return ALL_RIGHTS
-        return self._book.of(principal_id, limit)
+        return self.book.of(principal_id, limit)
 
     def _limit_of(self, actor: Actor) -> Limit:
         """What the actor's token narrows. One that did not sign in here is looked up: a limit is never forgotten."""
@@ -175,7 +176,7 @@ class Access:
 
     def forget_caches(self) -> None:
         """After a change of rights in this process, or in tests."""
-        self._book.forget()
+        self.book.forget()
         self._tokens.clear()
         self._limits.clear()
         self._has_accounts = None
@@ -316,7 +317,7 @@ class Access:
 
     def me(self, op: Op) -> Me:
         op.require("me.read")
-        rights = self._rights_of(op.actor)
+        rights = self.rights_of(op.actor)
         principal_id = op.actor.on_behalf_of or op.actor.id
         return Me(
             kind=op.actor.kind, id=op.actor.id, name=op.actor.name, actions=sorted(rights.everywhere),
@@ -617,8 +618,8 @@ class Access:
             actor = Actor(kind="service", id=row.principal_id, name=row.actor_name, on_behalf_of=row.on_behalf_of or None)
             owner = actor.on_behalf_of or actor.id
             is_over = owner == LOCAL_ADMIN and self.has_accounts()
-            rights = NO_RIGHTS if is_over else self._book.of(owner, _limit(row))
-            scopes = {a: self._book.visible(rights, a, DEFAULT_WORKSPACE) for a in actions}
+            rights = NO_RIGHTS if is_over else self.book.of(owner, _limit(row))
+            scopes = {a: self.book.visible(rights, a, DEFAULT_WORKSPACE) for a in actions}
             if any(s is None or s for s in scopes.values()):
                 found.append(TokenScope(
                     token_id=row.id, secret_sha256=row.secret_sha256, expires_at_ms=row.expires_at_ms, scopes=scopes,

@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[str, str]] = {  # name: (module, one line of help)
     "monitor": ("noria.cli.monitor", "Monitors and alerts."),
     "channel": ("noria.cli.channel", "Chat, mail and pagers that are told of alerts."),
     "loop": ("noria.cli.loop", "The closed loop: list, run, stop."),
+    "report": ("noria.cli.report", "Reports: list, export, save, share."),
     "approval": ("noria.cli.approval", "Approvals: list, approve, reject."),
     "policy": ("noria.cli.policy", "Policies: list, show, try on past decisions."),
     "system": ("noria.cli.system", "AI systems: register, describe, technical file, evidence."),

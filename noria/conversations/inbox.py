@@ -34,7 +34,7 @@ WORTH = frozenset({
     "comment.added", "run.finished", "pipeline_run.failed", "pipeline_run.succeeded", "dataset_version.committed",
     "dataset_commit.refused", "model_version.created", "model_version.promoted", "alert.opened", "alert.resolved",
     "approval.requested", "approval.granted", "approval.rejected", "approval.overridden", "revision.failed", "canary.promoted",
-    "canary.rolled_back", "loop.turn_started", "loop.stopped",
+    "canary.rolled_back", "loop.turn_started", "loop.stopped", "report.saved",
 })  # fmt: skip
 # … and what whoever made it should know without following it.
 NEEDED = frozenset({

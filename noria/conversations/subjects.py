@@ -12,12 +12,13 @@ from noria.loops.service import Loops
 from noria.monitoring.service import Monitoring
 from noria.pipelines.service import Pipelines
 from noria.registry.service import Registry
+from noria.reports.service import Reports
 from noria.serving.service import Serving
 from noria.tracking.service import Tracking
 
 KINDS = (
     "run", "experiment", "dataset", "dataset_version", "model", "model_version", "pipeline", "pipeline_run", "endpoint",
-    "monitor", "alert", "approval", "loop",
+    "monitor", "alert", "approval", "loop", "report",
 )  # fmt: skip
 
 
@@ -26,10 +27,16 @@ class Subjects:
 
     def __init__(
         self, datasets: Datasets, tracking: Tracking, registry: Registry, pipelines: Pipelines, serving: Serving,
-        monitoring: Monitoring, approvals: Approvals, loops: Loops,
+        monitoring: Monitoring, approvals: Approvals, loops: Loops, reports: Reports,
     ) -> None:  # fmt: skip
         self._datasets, self._tracking, self._registry, self._pipelines = datasets, tracking, registry, pipelines
-        self._serving, self._monitoring, self._approvals, self._loops = serving, monitoring, approvals, loops
+        self._serving, self._monitoring, self._approvals, self._loops, self._reports = (
+            serving,
+            monitoring,
+            approvals,
+            loops,
+            reports,
+        )
 
     def find(self, op: Op, text: str) -> Subject:
         """The thing; versions also as `model_version:fraud@7`. Raises Invalid for a kind that is not talked about, NotFound."""
@@ -103,6 +110,10 @@ class Subjects:
 
     def _loop(self, op: Op, name: str) -> Subject:
         return _named("loop", self._loops.loop(op, name).name)
+
+    def _report(self, op: Op, report_id: str) -> Subject:
+        found = self._reports.summary(op, report_id)
+        return Subject(ref=found.ref, on=found.ref, title=found.title)
 
 
 def _named(kind: str, name: str) -> Subject:

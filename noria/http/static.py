@@ -37,7 +37,7 @@ UI = Path(__file__).parent.parent / "ui"
 YEAR_S = 31_536_000
 FORM_BYTES_MAX = 16_384
 NOT_PAGES = ("api/", "ajax-api/", "static/", "mlflow/", "get-artifact")  # addresses that are never pages of the UI
-SHEETS = ("tokens", "base", "layout", "components", "runs", "run", "charts")
+SHEETS = ("tokens", "base", "layout", "components", "runs", "run", "charts", "reports")
 STYLES = "styles/all.css"
 _ROUTE = re.compile(r"\{ pattern: '([^']+)',[^\n]*?import\('\./pages/([\w-]+)\.js'\)(?:, first: \[([^\]]*)\])? \}")
 _TEXT = re.compile(r"'([^']+)'")
@@ -99,6 +99,12 @@ class Site:
         links = (f'<link rel="preload" as="fetch" crossorigin href="{html.escape(a)}">' for a in self.first(path, query))
         return (before + "\n    ".join(links) + after).encode()
 
+    @cached_property
+    def shared(self) -> bytes:
+        """The page of a report that is shared by a link: a program of its own, for whoever has the link."""
+        text = self._text_of("shared.js", ["shared.js"])
+        return text.replace("<!--first-->", '<meta name="robots" content="noindex, nofollow">').encode()
+
     def first(self, path: str, query: str) -> list[str]:
         """The answers of the API that the page at an address asks for first, as it asks for them."""
         page, parts = self._at(path)
@@ -120,12 +126,16 @@ class Site:
 
     def _filled(self, page: Page) -> str:
         if page not in self._texts:
-            names = dict.fromkeys([*self.modules("app.js"), *self.modules(page.module)])
-            links = "\n    ".join(f'<link rel="modulepreload" href="{self.base}/{name}">' for name in names)
-            text = self.files["index.html"].content.decode()
-            text = text.replace("<!--importmap-->", f'<script type="importmap">{self.import_map}</script>')
-            self._texts[page] = text.replace("<!--preload-->", links).replace("{{static}}", self.base)
+            self._texts[page] = self._text_of("app.js", ["app.js", page.module])
         return self._texts[page]
+
+    def _text_of(self, program: str, modules: list[str]) -> str:
+        """index.html for a program, with its modules; only what is asked `first` is left open."""
+        names = dict.fromkeys(name for module in modules for name in self.modules(module))
+        links = "\n    ".join(f'<link rel="modulepreload" href="{self.base}/{name}">' for name in names)
+        text = self.files["index.html"].content.decode().replace("{{static}}/app.js", f"{{{{static}}}}/{program}")
+        text = text.replace("<!--importmap-->", f'<script type="importmap">{self.import_map}</script>')
+        return text.replace("<!--preload-->", links).replace("{{static}}", self.base)
 
     def _styles(self) -> str:
         """The styles of the program in their order, each where it belongs, as one text."""
@@ -201,6 +211,14 @@ def routes(access: Access, site: Site | None = None) -> Routes:
         index = site.index(request.url.path, request.scope["query_string"].decode("latin-1"))
         return Response(index, media_type="text/html; charset=utf-8", headers=headers)
 
+    @get("/shared", action=PUBLIC, include_in_schema=False)
+    async def shared_page() -> Response[bytes]:
+        """The page of a report that is shared; it holds nothing of it, and no search engine lists it."""
+        headers = {
+            "content-security-policy": site.policy, "cache-control": "no-store", "x-robots-tag": "noindex, nofollow, noarchive",
+        }  # fmt: skip
+        return Response(site.shared, media_type="text/html; charset=utf-8", headers=headers)
+
     @get("/login", action=PUBLIC, include_in_schema=False)
     async def login_page(where: Annotated[str, QueryParameter(name="next")] = "/") -> Response[bytes]:
         """The sign-in form."""
@@ -235,7 +253,7 @@ def routes(access: Access, site: Site | None = None) -> Routes:
             return _form(site, "Make the first administrator", "/setup", _fields(setup.code), "Make account", error=error)
         return Response(b"", status_code=303, headers={"location": "/login"})
 
-    return [read_static, read_page, login_page, login, setup_page, set_up_by_form]
+    return [read_static, read_page, shared_page, login_page, login, setup_page, set_up_by_form]
 
 
 def _provider(access: Access, next_path: str) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,8 @@ from noria.datasets import manifest
 from noria.datasets.manifest import Manifest
 from noria.datasets.model import EXECUTABLE_MODE, FILE_MODE, FILES_PER_VERSION, SMALL_FILE_BYTES, VersionFile, check_path
 from noria.kernel.errors import Conflict, Invalid, TooLarge
-from noria.repository.beside import Reading, Small
 from noria.repository.chunks import Squeeze, store_stream
 from noria.repository.packs import RECIPE, Payload, encode_recipe
-from noria.repository.reader import OPEN_FLAGS, small_file
 from noria.repository.repository import Writing
 from noria.repository.scan import Source, StatCache, known_digests, now_ns, place_of, row_of, scan
 from noria.repository.walker import Row
@@ -34,7 +30,8 @@ FILES_AT_ONCE = 1024  # read before it is asked which of them are stored; at mos
 WAITING_BYTES = 16 << 20
 TRIES = 3  # of reading a file that changes meanwhile
 Say = Callable[[str], None]
-BESIDE_FILES = 4_000  # from here on another process reads some of them
+# Not blocking: something may have put a pipe there since the folder was looked at.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Gathered(Struct, frozen=True):
@@ -67,8 +64,11 @@ def gather(
     _forget_what_is_not_stored(writing, digests, base or {})
     reader = _Reader(writing, source, base or {}, say)
     to_read = [i for i, digest in enumerate(digests) if digest is None]
-    for at, row, digest in reader.read_all([(i, rows[i]) for i in to_read]):
-        rows[at], digests[at] = row, digest
+    for done in range(0, len(to_read), FILES_AT_ONCE):
+        say(f"{done:,} of {len(to_read):,} changed files read")
+        part = to_read[done : done + FILES_AT_ONCE]
+        for i, (row, digest) in zip(part, reader.read([rows[i] for i in part]), strict=True):
+            rows[i], digests[i] = row, digest
     files = _manifest(rows, digests, base or {})
     root = manifest.root_digest(files)
     if cache:
@@ -137,56 +137,45 @@ class _Reader:
         self._squeeze = Squeeze()
         self.read_bytes = 0
 
-    def read_all(self, rows: list[tuple[int, Row]]) -> Iterator[tuple[int, Row, str]]:
-        """Store these files; yields the number of each with its row as it was when read, and its digest. Raises Conflict, Invalid."""
-        parts, done = deque(_parts(rows)), 0
-        beside = None
-        if self._folder and len(rows) >= BESIDE_FILES:
-            beside = Reading(self._folder, slot_bytes=WAITING_BYTES, small_bytes=SMALL_FILE_BYTES)
-        asked = deque[tuple[list[tuple[int, Row]], int, Future[list[Small | None]]]]()
-        try:
-            while parts or asked:
-                self._say(f"{done:,} of {len(rows):,} changed files read")
-                while beside and len(parts) > 1 and beside.can_read():
-                    part = parts.popleft()
-                    asked.append((part, *beside.read([row for _, row in part])))
-                if asked and (not parts or asked[0][2].done()):
-                    part, slot, small = asked.popleft()
-                    found = self._store_all(part, small.result())
-                    assert beside is not None
-                    beside.release(slot)
-                else:
-                    part = parts.popleft()
-                    found = self._store_all(part, map(self._small, part))
-                yield from found
-                done += len(part)
-        finally:
-            if beside:
-                beside.end()
-
-    def _store_all(self, part: list[tuple[int, Row]], found: Iterable[Small | None]) -> list[tuple[int, Row, str]]:
-        """Store files of which some are read already."""
-        done = list[tuple[int, Row, str]]()
-        waiting = list[Small]()
-        for (number, row), small in zip(part, found, strict=True):
-            if small is not None:
-                self.read_bytes += row[1]
-                waiting.append(small)
-                done.append((number, row, small[0].hex()))
-                continue
-            new, digest, data = self._read(row)
+    def read(self, rows: list[Row]) -> list[tuple[Row, str]]:
+        """Store these files; returns the row of each as it was when read, and its digest. Raises Conflict, Invalid."""
+        found: list[tuple[Row, str]] = []
+        waiting: list[tuple[bytes, bytes]] = []
+        size = 0
+        for row in rows:
+            if size + row[1] > WAITING_BYTES:
+                self._store(waiting)
+                waiting, size = [], 0
+            new, digest, data = self._read_quickly(row) or self._read(row)
             if data is not None:
                 waiting.append((digest, data))
-            done.append((number, new, digest.hex()))
+                size += len(data)
+            found.append((new, digest.hex()))
         self._store(waiting)
-        return done
+        return found
 
-    def _small(self, numbered: tuple[int, Row]) -> Small | None:
-        row = numbered[1]
-        if row[1] > SMALL_FILE_BYTES or not self._folder:
+    def _read_quickly(self, row: Row) -> tuple[Row, bytes, bytes] | None:
+        """A small file that is, after it was read, as it was when the folder was looked at; None for every other."""
+        path, size, written_ns, changed_ns, inode, is_program = row
+        if size > SMALL_FILE_BYTES or not self._folder:
             return None
-        data = small_file(self._folder + row[0], row)
-        return None if data is None else (blake3(data).digest(), data)
+        try:
+            descriptor = os.open(self._folder + path, _FLAGS)
+        except OSError:
+            return None
+        try:
+            data, now = os.read(descriptor, size + 1), os.fstat(descriptor)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        if (
+            len(data) != size or now.st_mtime_ns != written_ns or now.st_ctime_ns != changed_ns or now.st_ino != inode
+            or bool(now.st_mode & stat.S_IXUSR) != is_program
+        ):  # fmt: skip
+            return None
+        self.read_bytes += size
+        return row, blake3(data).digest(), data
 
     def _read(self, row: Row) -> tuple[Row, bytes, bytes | None]:
         """Row, digest, and the bytes of a small file; a big one is stored already."""
@@ -211,26 +200,12 @@ class _Reader:
             self._writing.writer.add(whole, encode_recipe(chunks), kind=RECIPE)
         return whole
 
-    def _store(self, waiting: list[Small]) -> None:
+    def _store(self, waiting: list[tuple[bytes, bytes]]) -> None:
         known, new = self._writing.has_many([digest for digest, _ in waiting]), list[Payload]()
         for (digest, data), is_known in zip(waiting, known, strict=True):
             if not is_known:
                 new.append(self._squeeze.payload(digest, data))
         self._writing.writer.add_many(new)
-
-
-def _parts(rows: list[tuple[int, Row]]) -> Iterator[list[tuple[int, Row]]]:
-    """In pieces of FILES_AT_ONCE files and WAITING_BYTES of small files at most."""
-    part, size = list[tuple[int, Row]](), 0
-    for numbered in rows:
-        small = numbered[1][1] if numbered[1][1] <= SMALL_FILE_BYTES else 0
-        if part and (len(part) == FILES_AT_ONCE or size + small > WAITING_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(numbered)
-        size += small
-    if part:
-        yield part
 
 
 def store_blob(writing: Writing, digest: bytes, data: Any) -> None:
@@ -273,7 +248,7 @@ class _Opened:
 
 def _opened(place: str) -> _Opened:
     try:
-        return _Opened(place, os.open(place, OPEN_FLAGS))
+        return _Opened(place, os.open(place, _FLAGS))
     except FileNotFoundError as cause:
         raise Conflict(f"{place} vanished while the folder was read.", hint="Commit again.") from cause
     except OSError as cause:

@@ -12,10 +12,12 @@ import marshal
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from operator import eq, itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from blake3 import blake3
@@ -23,13 +25,17 @@ from msgspec import Struct
 
 from noria.datasets.model import check_path
 from noria.kernel.errors import Conflict, Invalid
-from noria.repository import beside, walker
+from noria.repository import walker
 from noria.repository.walker import Row, plain_folder
 
 BESIDE_FILES, BESIDE_FOLDERS = 4_000, 8  # from here on another process looks at half of the folders
 TICK_NS = 20_000_000  # kernels stamp files with a clock that moves every 1 to 10 ms
 COARSE_TICK_NS = 2_000_000_000  # FAT: two seconds; others: one. Told by times without a fraction
 _CACHE_FORMAT = 1
+
+
+if TYPE_CHECKING:
+    import subprocess
 
 Source = Path | Mapping[str, Path]  # a file or folder, or files by the path they shall have
 
@@ -66,11 +72,11 @@ def _scan(root: Path) -> Iterator[Row]:
     if not stat.S_ISDIR(top.st_mode):
         raise Invalid(f"{root} is neither a file nor a folder.", where="path")
     folder, prefixes = os.fspath(root), [""]
-    count, helper = 0, None
+    count, beside = 0, None
     try:
         while prefixes:
-            if helper is None and count >= BESIDE_FILES and len(prefixes) >= BESIDE_FOLDERS:
-                helper, prefixes = _Beside(folder, prefixes[::2]), prefixes[1::2]
+            if beside is None and count >= BESIDE_FILES and len(prefixes) >= BESIDE_FOLDERS:
+                beside, prefixes = _Beside(folder, prefixes[::2]), prefixes[1::2]
             prefix = prefixes.pop()
             found = plain_folder(folder, prefix)
             if found is None:
@@ -79,12 +85,12 @@ def _scan(root: Path) -> Iterator[Row]:
             count += len(found[0])
             yield from found[0]
             prefixes += found[1]
-            if not prefixes and helper is not None:
-                rows, prefixes = helper.result()
+            if not prefixes and beside is not None:
+                rows, prefixes = beside.result()
                 yield from rows
     finally:
-        if helper is not None:
-            helper.end()
+        if beside is not None:
+            beside.end()
 
 
 class _Beside:
@@ -92,12 +98,22 @@ class _Beside:
 
     def __init__(self, top: str, prefixes: list[str]) -> None:
         self._prefixes: list[str] = prefixes
-        self._process = beside.begin(walker)
-        if self._process is not None:
+        self._process: subprocess.Popen[bytes] | None = None
+        import subprocess
+
+        script = Path(walker.__file__)
+        if not Path(sys.executable or "").name.startswith("python") or not script.is_file():
+            return  # Python is part of another program here
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
             assert self._process.stdin is not None
-            with contextlib.suppress(OSError):  # it ended at once: all folders are left, as `result` says
-                self._process.stdin.write(marshal.dumps((top, prefixes)))
-                self._process.stdin.close()
+            self._process.stdin.write(marshal.dumps((top, prefixes)))
+            self._process.stdin.close()
 
     def result(self) -> tuple[list[Row], list[str]]:
         """What it found, and the folders that are left to look at: all of them if it failed."""
@@ -117,7 +133,8 @@ class _Beside:
     def end(self) -> None:
         """Nobody will ask."""
         if self._process is not None:
-            beside.end(self._process)
+            self._process.kill()
+            self.result()
 
 
 def _folder(top: str, prefix: str, folders: list[str]) -> Iterator[Row]:

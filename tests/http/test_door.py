@@ -126,6 +126,7 @@ def test_the_public_routes_are_few(noria: Noria) -> None:
         "/", "/{path:path}", "/{path}", "/health", "/metrics", "/login", "/setup", "/static/{digest}/{path}",
         "/api/v1/sessions", "/api/v1/sessions/current", "/api/v1/setup", "/version", "/docs", "/docs/{path}",
         "/login/oidc", "/login/oidc/callback", "/device", "/oauth/device", "/oauth/token",
+        "/shared", "/api/v1/shared", "/api/v1/shared/panels/{block_id}",
         *(f"/scim/v2/{name}" for name in ("ServiceProviderConfig", "ResourceTypes", "ResourceTypes/{name}", "Schemas", "Schemas/{name}")),
     }  # fmt: skip
     refusing = [h for h in noria.app.routes() if h.opt.get("unserved")]

@@ -35,7 +35,9 @@ def flights(noria: Noria) -> Noria:
     }
     http.put("/api/v1/policies/flights-gate", json=policy).raise_for_status()
     http.put("/api/v1/projects/flights-project", json={"description": ""}).raise_for_status()
-    http.post("/api/v1/views", json={"name": "flights at night", "page": "runs", "spec": {"q": "x"}, "is_shared": False}).raise_for_status()
+    http.post(
+        "/api/v1/views", json={"name": "flights at night", "page": "runs", "spec": {"q": "x"}, "is_shared": False}
+    ).raise_for_status()
     http.post("/api/v1/groups", json={"name": "flights-team", "roles": []}).raise_for_status()
     noria.app.access.create_principal(noria.system(), NewPrincipal(name="flights-bot", kind="service", roles=["viewer"]))
     return noria

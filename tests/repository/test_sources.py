@@ -7,18 +7,14 @@ import socket
 import threading
 import time
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
-from noria.datasets.model import EXECUTABLE_MODE
 from noria.kernel.errors import Conflict, Invalid, NoriaError
-from noria.repository import beside, ingest, reader
 from noria.repository.checkout import checkout
 from noria.repository.ingest import gather, look
 from noria.repository.repository import Repository
 from noria.repository.scan import StatCache, row_of, scan
-from noria.repository.walker import Row
 from tests.repository.conftest import commit_files, commit_folder, content, write_files
 
 
@@ -207,54 +203,3 @@ def test_of_many_files_none_is_missed_and_what_is_odd_is_refused(repository: Rep
         with pytest.raises(Invalid, match=f"d{i:02d}/odd"):
             scan(source)
         odd.unlink()
-
-
-BROKEN = {
-    "never answers": "import sys; sys.exit(1)",
-    "dies after the first answer": """
-import marshal, sys
-sys.path.append(sys.argv[2])
-from noria_reader import serve
-n, load = 0, marshal.load
-def once(file):
-    global n
-    n += 1
-    if n > 1: sys.exit(1)
-    return load(file)
-marshal.load = once
-serve(int(sys.argv[1]), sys.argv[2])
-""",
-}
-
-
-@pytest.mark.parametrize("broken", [None, *BROKEN])
-def test_a_process_beside_reads_some_of_many_files_and_none_is_missed_if_it_dies(
-    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str | None
-) -> None:
-    monkeypatch.setattr(ingest, "BESIDE_FILES", 100)
-    monkeypatch.setattr(ingest, "FILES_AT_ONCE", 8)
-    if broken:
-        script = tmp_path / "python" / "reader.py"
-        script.parent.mkdir()
-        (script.parent / "noria_reader.py").write_text(Path(reader.__file__).read_text())
-        script.write_text(BROKEN[broken].replace("sys.argv[2])\nfrom", f"{str(script.parent)!r})\nfrom", 1))
-        monkeypatch.setattr(reader, "__file__", str(script))
-    answers, processes = list[int](), list[Popen[bytes] | None]()
-    kept = beside.Reading._read
-
-    def counted(self: beside.Reading, slot: int, rows: list[Row]) -> list[beside.Small | None]:
-        found = kept(self, slot, rows)
-        processes.append(self._process)
-        answers.append(sum(small is not None for small in found))
-        return found
-
-    monkeypatch.setattr(beside.Reading, "_read", counted)
-    files = {f"d{i % 7}/{i:03}": b"%d " % i * (i % 5 * 100) for i in range(300)}
-    files["d0/big"] = os.urandom(300_000)
-    source = write_files(tmp_path / "source", files)
-    (source / "d1" / "001").chmod(0o755)
-    version = commit_folder(repository, "d", source)
-    assert content(repository, version) == files
-    assert repository.manifest(version.commit.root)["d1/001"].mode == EXECUTABLE_MODE
-    assert (sum(answers) > 8) is (broken is None) and (sum(answers) > 0) is (broken != "never answers")
-    assert processes and all(process is not None and process.returncode is not None for process in processes)

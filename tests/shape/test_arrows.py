@@ -16,6 +16,7 @@ SLICES = [
     "monitoring",
     "governance",
     "loops",
+    "reports",
     "conversations",
     "compliance",
     "declare",

@@ -58,6 +58,11 @@ const PHRASES = {
   'loop.turn_advanced': (f, d) => html`moved <${RefLink} to=${`loop:${d.loop}`} /> from ${String(d.was ?? '').replaceAll('_', ' ')} to <b>${String(d.state ?? '').replaceAll('_', ' ')}</b>${d.reason ? `: ${d.reason}` : ''}`,
   'segment.written': (f, d) => html`sealed ${count(d.rows)} inferences${d.endpoint ? html` of <${RefLink} to=${`endpoint:${d.endpoint}`} />` : ''}`,
   'pipeline_run.submitted': (f, d, t) => html`submitted ${t}${d.pipeline ? html` of <${RefLink} to=${`pipeline:${d.pipeline}`} />` : ''}`,
+  'report.created': (f, d) => html`began the report <${RefLink} to=${refText(f.subject)} label=${d.title} />`,
+  'report.saved': (f, d) => html`saved version ${d.version} of the report <${RefLink} to=${refText(f.subject)} label=${d.title} />${d.restored_from ? `, as version ${d.restored_from} was` : ''}`,
+  'report.shared': (f, d) => html`shared version ${d.version} of the report <${RefLink} to=${refText(f.subject)} label=${d.title} /> ${d.audience === 'public' ? 'with whoever has the link' : 'with whoever is signed in'}`,
+  'report.link_revoked': (f, d) => html`revoked a link to the report <${RefLink} to=${refText(f.subject)} label=${d.title} />`,
+  'report.deleted': (f, d) => html`deleted the report ${d.title}`,
   'access.refused': (f, d) => html`was refused ${d.action ?? ''}`,
 };
 

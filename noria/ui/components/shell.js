@@ -15,7 +15,7 @@ import { density, inboxReads, me, online, openAlerts, railClosed, theme, zone } 
 /** @type {[string, string, string, string][]} name of the page, title, address, icon */
 export const PLACES = [
   ['home', 'Home', '/', 'house'], ['inbox', 'Inbox', '/inbox', 'bell'], ['runs', 'Runs', '/runs', 'activity'], ['datasets', 'Datasets', '/datasets', 'database'], ['models', 'Models', '/models', 'box'], ['pipelines', 'Pipelines', '/pipelines', 'workflow'],
-  ['endpoints', 'Endpoints', '/endpoints', 'radio-tower'], ['monitors', 'Monitors', '/monitors', 'gauge'], ['loops', 'Loops', '/loops', 'iteration-cw'],
+  ['endpoints', 'Endpoints', '/endpoints', 'radio-tower'], ['monitors', 'Monitors', '/monitors', 'gauge'], ['loops', 'Loops', '/loops', 'iteration-cw'], ['reports', 'Reports', '/reports', 'file-text'],
   ['audit', 'Audit', '/audit', 'scroll-text'], ['compliance', 'Compliance', '/compliance', 'shield-check'], ['settings', 'Settings', '/settings', 'settings'],
 ];
 /** @type {[string, string, string][]} tab, title, icon */

@@ -2,6 +2,7 @@
 /** Hooks: a resource that stays true, a command a page offers, whether something is in view, how large it is. */
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { signal } from '@preact/signals';
 import { api } from '../lib/api.js';
 import { concerns } from '../lib/live.js';
 import { offer } from '../lib/commands.js';
@@ -79,6 +80,9 @@ export function useCommands(list) {
 const watched = new WeakMap();
 const eye = new IntersectionObserver((entries) => { for (const e of entries) watched.get(e.target)?.(e.isIntersecting); }, { rootMargin: '200px' });
 
+/** Everything is drawn, in view or not: for paper. */
+export const eager = signal(false);
+
 /** True from the first time the element came near the window: no chart mounts before. @param {{current: Element | null}} ref */
 export function useSeen(ref) {
   const [seen, set] = useState(false);
@@ -89,7 +93,7 @@ export function useSeen(ref) {
     eye.observe(el);
     return () => eye.unobserve(el);
   }, [seen]);
-  return seen;
+  return seen || eager.value;
 }
 
 /** The size of an element, followed. @param {{current: Element | null}} ref */

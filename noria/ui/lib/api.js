@@ -17,13 +17,13 @@ export class ApiError extends Error {
   }
 }
 
-/** @template T @param {string} path under /api/v1 @param {{method?: string, body?: unknown, signal?: AbortSignal}} [options] @returns {Promise<T>} */
-export async function api(path, { method = 'GET', body, signal } = {}) {
+/** @template T @param {string} path under /api/v1 @param {{method?: string, body?: unknown, signal?: AbortSignal, headers?: Record<string, string>}} [options] @returns {Promise<T>} */
+export async function api(path, { method = 'GET', body, signal, headers = {} } = {}) {
   let answer;
   try {
     answer = await fetch(ROOT + path, {
       method, signal, credentials: 'same-origin',
-      headers: { accept: 'application/json', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+      headers: { ...headers, accept: 'application/json', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (cause) {

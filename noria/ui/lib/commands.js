@@ -47,6 +47,7 @@ export const KEYS = [
   ['g e', 'go.endpoints', 'Endpoints'],
   ['g o', 'go.monitors', 'Monitors'],
   ['g l', 'go.loops', 'Loops'],
+  ['g t', 'go.reports', 'Reports'],
   ['g a', 'go.audit', 'Audit'],
   ['g c', 'go.compliance', 'Compliance'],
   ['g v', 'go.approvals', 'Approvals'],

@@ -10,7 +10,7 @@ import { short } from './format.js';
 
 /** @type {Map<string, import('@preact/signals-core').Signal<Named | null>>} */
 const known = new Map();
-const RESOLVED = new Set(['run', 'dataset_version', 'model_version', 'revision', 'pipeline_run', 'alert', 'experiment', 'step_run', 'approval', 'turn', 'principal', 'logged_model']);
+const RESOLVED = new Set(['run', 'dataset_version', 'model_version', 'revision', 'pipeline_run', 'alert', 'experiment', 'step_run', 'approval', 'turn', 'principal', 'logged_model', 'report']);
 
 /** The name and page of a ref, or null until they are known. Reading it subscribes. @param {any} ref @returns {Named | null} */
 export function named(ref) {
@@ -45,6 +45,7 @@ export function nameFromFacts(key, facts) {
     case 'alert': return data.monitor ? { label: `alert of ${data.monitor}`, href: `/alerts/${id}` } : null;
     case 'turn': return data.loop ? { label: `turn${data.number ? ` ${data.number}` : ''} of ${data.loop}`, href: `/loops/${e(data.loop)}` } : null;
     case 'logged_model': return data.name ? { label: data.name, href: data.run_id ? `/runs/${data.run_id}?tab=files` : null } : null;
+    case 'report': return data.title ? { label: data.title, href: `/reports/${id}` } : null;
     case 'approval': return data.action ? { label: `approval of ${String(data.action).replace('.', ' ')}`, href: '/approvals' } : null;
     default: return data.name ? { label: data.name, href: null } : null;
   }

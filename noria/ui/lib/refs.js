@@ -18,7 +18,7 @@ const ICONS = {
   run: 'activity', experiment: 'layers', dataset: 'database', dataset_version: 'database', model: 'box', model_version: 'box', pipeline: 'workflow',
   pipeline_run: 'workflow', step_run: 'square', endpoint: 'radio-tower', revision: 'git-branch', canary: 'git-branch', monitor: 'gauge', alert: 'bell', window: 'chart-line',
   loop: 'iteration-cw', turn: 'iteration-cw', approval: 'shield-check', policy: 'shield-check', principal: 'user', user: 'user', token: 'key-round', job: 'server',
-  segment: 'file', alias: 'crown', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock', system: 'shield-check', waiver: 'hand', legal_hold: 'lock', access_review: 'users', erasure: 'trash-2', incident: 'flag', group: 'users', webhook: 'rocket', channel: 'radio-tower', secret: 'lock', view: 'table', project: 'layers', manual: 'book-open', passport: 'fingerprint',
+  segment: 'file', alias: 'crown', inference: 'fingerprint', checkpoint: 'lock', trigger: 'rocket', schedule: 'clock', system: 'shield-check', waiver: 'hand', legal_hold: 'lock', access_review: 'users', erasure: 'trash-2', incident: 'flag', group: 'users', webhook: 'rocket', channel: 'radio-tower', secret: 'lock', view: 'table', project: 'layers', manual: 'book-open', passport: 'fingerprint', report: 'file-text',
 };
 /** @param {string} kind */
 export const iconOf = (kind) => ICONS[kind] ?? 'link';
@@ -42,6 +42,7 @@ export function pageOf(ref) {
     case 'endpoint': return `/endpoints/${e(id)}`;
     case 'monitor': return `/monitors/${e(id)}`;
     case 'alert': return `/alerts/${e(id)}`;
+    case 'report': return `/reports/${e(id)}`;
     case 'loop': return `/loops/${e(id)}`;
     case 'inference': case 'prediction': return `/passports/${e(id)}`;
     case 'system': return `/compliance/${e(id)}`;

@@ -16,7 +16,7 @@ export function threadsOf(comments) {
 }
 
 /** Beginnings of the kinds of facts that people are told of; see WORTH in noria/conversations/inbox.py. */
-export const TOLD = ['comment.', 'run.finished', 'pipeline_run.', 'dataset_version.', 'dataset_commit.', 'model_version.', 'alert.', 'approval.', 'revision.', 'canary.', 'loop.'];
+export const TOLD = ['comment.', 'run.finished', 'pipeline_run.', 'dataset_version.', 'dataset_commit.', 'model_version.', 'alert.', 'approval.', 'revision.', 'canary.', 'loop.', 'report.'];
 
 /** Why somebody is told, in words. @param {string} reason */
 export const reasonWord = (reason) => ({ mention: 'You were spoken to', reply: 'An answer', yours: 'Yours', follow: 'You follow it' }[reason] ?? reason);
