@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +31,15 @@ def gpus() -> tuple[Gpu, ...]:
         return tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
     except pynvml.NVMLError:
         return ()
+
+
+def visible() -> list[str]:
+    """What CUDA calls the devices that this process may use: numbers, or ids where CUDA_VISIBLE_DEVICES says ids."""
+    said = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if said is None:
+        return [str(gpu.index) for gpu in gpus()]
+    names = [name.strip() for name in said.split(",")]
+    return list(itertools.takewhile(lambda name: name and name != "-1", names))  # so CUDA reads it
 
 
 def _gpu(nvml: Any, index: int) -> Gpu:

@@ -24,9 +24,10 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from noria.client.api import Api, connect
 
 PATIENCE_S = 120.0
 LEASE_S = 3.0
+GPU_STEPS = 5
 QUIET_S = 2.0  # a step that gives no sign for this long is gone; each gives five a second
 TOKEN = "internal-token-of-the-contract"  # noqa: S105  # of a server that lives for a minute, on loopback
 
@@ -124,6 +126,20 @@ def contract(at: str, size: int = 100_000):
     return {"used": use(told, thing), "spoke": speak(at)}
 
 
+@noria.step(gpu=1)
+def compute(item: int) -> dict:
+    began = time.time()
+    time.sleep(0.7)
+    # What CUDA goes by; in a container the device plugin of Kubernetes says it under the other name.
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("NVIDIA_VISIBLE_DEVICES", "every one"))
+    return {"seen": seen, "began": began, "ended": time.time()}
+
+
+@noria.pipeline(name="contract-gpus")
+def contract_gpus(items: list):
+    return compute.map(items)
+
+
 @noria.pipeline(name="contract-again")
 def contract_again(at: str):
     return {"attempt": again(at)}
@@ -139,6 +155,8 @@ class Played:
         self.heard_early = False  # a step's line was there while the step went on
         self.cancelled_silent_s = 0.0
         self.lost: dict[str, Any] = {}  # the step whose agent was killed
+        self.gpus: set[str] = set()  # what `play` was told
+        self.computed: dict[str, Any] = {}  # the run whose steps took one each
 
     def attempts(self, step: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.steps[step]["attempts"]
@@ -167,6 +185,17 @@ class ExecutorContract:
 
     def test_processors_that_were_asked_for_reach_the_libraries(self, played: Played) -> None:
         assert played.steps["speak"]["step"]["outputs"]["value"] == "1"
+
+    def test_a_gpu_belongs_to_one_step_at_a_time(self, played: Played) -> None:
+        if not played.gpus:
+            return  # `play` was not told of any
+        assert played.computed["run"]["state"] == "succeeded", played.computed
+        found = [s["step"]["outputs"]["value"] for s in played.computed["steps"] if s["step"]["parent_id"]]
+        assert len(found) == GPU_STEPS and {each["seen"] for each in found} <= played.gpus, found
+        found.sort(key=lambda each: each["began"])
+        for gpu in played.gpus:
+            here = [each for each in found if each["seen"] == gpu]
+            assert all(one["ended"] <= other["began"] for one, other in pairwise(here)), found
 
     def test_a_step_that_raises_is_tried_again_and_says_why(self, played: Played) -> None:
         assert [a["state"] for a in played.attempts("fail")] == ["failed", "failed"]
@@ -249,9 +278,13 @@ class Signs:
 
 @contextmanager
 def play(
-    executor: str, folder: Path, *, settings: Mapping[str, str] | None = None, options: tuple[str, ...] = ()
-) -> Iterator[Played]:
-    """Play the contract's runs with an executor; `settings` are variables of its agent. What was started is stopped."""
+    executor: str, folder: Path, *, settings: Mapping[str, str] | None = None, options: tuple[str, ...] = (),
+    gpus: Collection[str] = (),
+) -> Iterator[Played]:  # fmt: skip
+    """Play the contract's runs with an executor; `settings` are variables of its agent. What was started is stopped.
+
+    `gpus`: what CUDA calls the GPUs that the executor gives out, of which no step uses any; without, that part is not played.
+    """
     signs = Signs()
     code = folder / "code"
     code.mkdir(parents=True)
@@ -259,13 +292,14 @@ def play(
     (code / "note.txt").write_text("a file beside the pipeline")
     with _server(folder / "home") as url, connect(url) as api:
         try:
-            yield _play(executor, folder, code, url, api, signs, {**(settings or {})}, options)
+            yield _play(executor, folder, code, url, api, signs, {**(settings or {})}, options, set(gpus))
         finally:
             signs.close()
 
 
 def _play(
-    executor: str, folder: Path, code: Path, url: str, api: Api, signs: Signs, settings: dict[str, str], options: tuple[str, ...]
+    executor: str, folder: Path, code: Path, url: str, api: Api, signs: Signs, settings: dict[str, str], options: tuple[str, ...],
+    gpus: set[str],
 ) -> Played:  # fmt: skip
     steps = _imported(code / "contract_steps.py")
 
@@ -290,6 +324,8 @@ def _play(
     with agent("contract"), agent("again") as doomed:
         lossy = steps.contract_again.submit(at=signs.url, api=api, queues={"*": "again"})
         run = steps.contract.submit(at=signs.url, api=api, queues={"*": "contract"})
+        items = list(range(GPU_STEPS))
+        computed = steps.contract_gpus.submit(items=items, api=api, queues={"*": "contract"}) if gpus else None
         _until(lambda: signs.came("again"))
         doomed.kill()
         doomed.wait()
@@ -308,7 +344,10 @@ def _play(
         }
         played = Played(executor, found, logs, signs)
         played.heard_early, played.cancelled_silent_s = early, signs.silent_s("stay")
-        played.lost = view(lossy)["steps"][0]
+        played.lost, played.gpus = view(lossy)["steps"][0], gpus
+        if computed:
+            _until(lambda: is_over(computed))
+            played.computed = view(computed)
     return played
 
 

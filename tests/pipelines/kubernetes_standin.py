@@ -28,6 +28,8 @@ from lightkube.models import batch_v1
 
 ROOT = Path(__file__).parents[2]
 CPUS = 64.0
+GPUS = ("GPU-0", "GPU-1")  # as the device plugin of NVIDIA names them
+GPU = "nvidia.com/gpu"
 TOKEN = "token-of-the-standin"
 _JOBS = re.compile(r"^/apis/batch/v1/namespaces/([^/]+)/jobs(?:/([^/]+))?\Z")
 _PODS = re.compile(r"^/api/v1/namespaces/([^/]+)/pods(?:/([^/]+))?(/log)?\Z")
@@ -65,7 +67,7 @@ def check(model: Any, body: Any, where: str) -> None:
 class Pod:
     """A pod and the process that is its container."""
 
-    def __init__(self, job: dict[str, Any], folder: Path) -> None:
+    def __init__(self, job: dict[str, Any], folder: Path, plane: ControlPlane) -> None:
         name = f"{job['metadata']['name']}-{secrets.token_hex(3)[:5]}"
         template = job["spec"]["template"]
         self.spec = template["spec"]
@@ -73,16 +75,19 @@ class Pod:
         self.log = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.reason = ""
+        self._plane, self._gpus, self.is_over = plane, list[str](), False
         self.labels = {**template.get("metadata", {}).get("labels", {}), "job-name": job["metadata"]["name"]}
         self.name, self.made = name, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def start(self) -> None:
-        if self.trouble() or self.has_no_room():
+        if self.process or self.is_over or self.trouble() or self.has_no_room():
             return
+        self._gpus = self._plane.free_gpus()[: self.gpus_count]
         program, *args = self.container["command"]
         command = [sys.executable if program.startswith("python") else program, *args]
         env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT)}
         env |= {each["name"]: each.get("value", "") for each in self.container.get("env", [])}
+        env |= {"NVIDIA_VISIBLE_DEVICES": ",".join(self._gpus)} if self._gpus else {}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
@@ -99,10 +104,20 @@ class Pod:
         return "ImagePullBackOff" if image.startswith("missing/") else ""
 
     def has_no_room(self) -> bool:
-        return float(self.container.get("resources", {}).get("requests", {}).get("cpu", 0)) > CPUS
+        asked = float(self.container.get("resources", {}).get("requests", {}).get("cpu", 0))
+        return asked > CPUS or (self.process is None and self.gpus_count > len(self._plane.free_gpus()))
+
+    @property
+    def gpus_count(self) -> int:
+        return int(self.container.get("resources", {}).get("limits", {}).get(GPU, 0))
+
+    @property
+    def gpus(self) -> list[str]:
+        """Those that it has now."""
+        return self._gpus if self.process and self.process.poll() is None else []
 
     def end(self, *, grace_s: float, reason: str = "") -> None:
-        process = self.process
+        self.is_over, process = True, self.process
         if process is None or process.poll() is not None:
             return
         self.reason = reason
@@ -197,6 +212,8 @@ class ControlPlane:
         parts = urlsplit(path)
         asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
         with self._lock:
+            for pod in self.pods.values():  # those that waited for a GPU
+                pod.start()
             if found := _JOBS.match(parts.path):
                 return self._jobs(verb, found[1], found[2], body, asked)
             if found := _PODS.match(parts.path):
@@ -238,7 +255,7 @@ class ControlPlane:
             raise Refused(409, "AlreadyExists", f'jobs.batch "{name}" already exists')
         self.jobs[namespace, name] = job
         self.seen.append(job)
-        pod = Pod(job, self._folder)
+        pod = Pod(job, self._folder, self)
         self.pods[pod.name] = pod
         pod.start()
         return job
@@ -264,6 +281,10 @@ class ControlPlane:
 
     def _of(self, job: str) -> list[Pod]:
         return [pod for pod in self.pods.values() if pod.labels["job-name"] == job]
+
+    def free_gpus(self) -> list[str]:
+        taken = {gpu for pod in self.pods.values() for gpu in pod.gpus}
+        return [gpu for gpu in GPUS if gpu not in taken]
 
     def kill_pods(self, reason: str) -> None:
         """A node that goes, or a kernel that takes memory back: every container ends at once."""

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 SBATCH = (
-    "--job-name", "--output", "--open-mode", "--cpus-per-task", "--ntasks", "--chdir", "--comment", "--mem", "--gpus", "--time",
+    "--job-name", "--output", "--open-mode", "--cpus-per-task", "--ntasks", "--chdir", "--comment", "--mem", "--gres", "--time",
     "--partition",
 )  # fmt: skip
 KILL_WAIT_S = 5.0
+GPUS = 2
 
 
 def install(folder: Path) -> dict[str, str]:
@@ -75,17 +76,42 @@ def run(folder: Path, id: str, script: str, asked: dict[str, str]) -> None:
     path = folder / f"{id}.sh"
     path.write_text(script)
     path.chmod(0o700)
+    gpus = wait_for_gpus(folder, int(asked.get("--gres", "gpu:0").removeprefix("gpu:")))
     output = asked["--output"].replace("%x", asked["--job-name"]).replace("%j", id)
     with open(output, "ab") as log:
         process = subprocess.Popen(
-            [str(path)], cwd=asked["--chdir"], env={**os.environ, "SLURM_JOB_ID": id}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
+            [str(path)], cwd=asked["--chdir"], env={**os.environ, "SLURM_JOB_ID": id, **visible(gpus)}, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     save(folder, id, {"state": "RUNNING", "options": asked, "pid": process.pid})
     code = process.wait()
+    for gpu in gpus:
+        (folder / f"gpu-{gpu}").rmdir()
     stopped = (folder / f"{id}.cancelled").exists()
     state = "CANCELLED" if stopped else "FAILED" if code else "COMPLETED"
     save(folder, id, {"state": state, "options": asked, "pid": 0})
+
+
+def wait_for_gpus(folder: Path, count: int) -> list[int]:
+    """So many of the node's, which no other job has until it ended."""
+    while count:
+        taken: list[int] = []
+        for gpu in range(GPUS):
+            try:
+                (folder / f"gpu-{gpu}").mkdir()
+            except FileExistsError:
+                continue
+            taken.append(gpu)
+            if len(taken) == count:
+                return taken
+        for gpu in taken:
+            (folder / f"gpu-{gpu}").rmdir()
+        time.sleep(0.1)
+    return []
+
+
+def visible(gpus: list[int]) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
 
 
 def squeue(folder: Path, args: list[str]) -> None:

@@ -40,7 +40,7 @@ def settings(plane: ControlPlane) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def played(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    with play("kubernetes", tmp_path_factory.mktemp("played"), settings=settings(plane)) as played:
+    with play("kubernetes", tmp_path_factory.mktemp("played"), settings=settings(plane), gpus=("GPU-0", "GPU-1")) as played:
         yield played
 
 
@@ -78,6 +78,8 @@ def test_what_a_step_asks_for_is_what_its_job_asks_for(played: Played, plane: Co
         == devour["resources"]["requests"]["memory"]
         == str(200_000_000 + (256 << 20))
     )
+    (compute,) = next(spec for step, spec in specs.items() if step.startswith("compute["))["containers"]
+    assert compute["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
     assert specs["overstay"]["activeDeadlineSeconds"] == 6 + 1800 and "activeDeadlineSeconds" not in specs["speak"]
     assert all(spec["restartPolicy"] == "Never" and not spec["automountServiceAccountToken"] for spec in specs.values())
     assert all(job["spec"]["backoffLimit"] == 0 for job in plane.seen)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.protocol
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    with play("local", tmp_path_factory.mktemp("local"), options=("--cpus", "4")) as played:
+    with play("local", tmp_path_factory.mktemp("local"), options=("--cpus", "4", "--gpus", "2"), gpus=("0", "1")) as played:
         yield played
 
 

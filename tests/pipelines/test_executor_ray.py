@@ -46,7 +46,7 @@ def address() -> Iterator[str]:
         "--node-ip-address=127.0.0.1",
         f"--port={free_port()}",
     ]
-    args += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--num-cpus=16"]
+    args += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--num-cpus=16", "--num-gpus=2"]
     args += [
         f"--ray-client-server-port={free_port()}",
         f"--dashboard-agent-listen-port={free_port()}",
@@ -88,7 +88,7 @@ def settings_of(address: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def played(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     settings = settings_of(address)
-    with play("ray", tmp_path_factory.mktemp("played"), settings=settings) as played:
+    with play("ray", tmp_path_factory.mktemp("played"), settings=settings, gpus=("0", "1")) as played:
         yield played
 
 

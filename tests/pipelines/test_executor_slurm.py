@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def played(commands: dict[str, str], folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     settings = {**commands, "NORIA_SLURM_FOLDER": str(folder)}
-    with play("slurm", tmp_path_factory.mktemp("played"), settings=settings) as played:
+    with play("slurm", tmp_path_factory.mktemp("played"), settings=settings, gpus=("0", "1")) as played:
         yield played
 
 

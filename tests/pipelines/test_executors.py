@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 
 from noria.kernel.errors import Invalid
+from noria.pipelines.model.work import Claim
+from noria.pipelines.worker.attempt import Attempt, Attempts
 from noria.pipelines.worker.executors import Setup, make, names
+from noria.pipelines.worker.server import Broken
 from noria.pipelines.worker.slurm import state_of
 from tests.pipelines.processes import ROOT, free_port
 
@@ -90,3 +94,35 @@ def test_what_slurm_says_is_understood(word: str, phase: str, out_of_memory: boo
     state = state_of(word, "Resources")
     assert (state.phase, state.out_of_memory) == (phase, out_of_memory)
     assert word != "PENDING" or "Resources" in state.why
+
+
+def test_the_gpus_of_a_try_are_free_before_the_server_hears_of_its_end() -> None:
+    """Or it would give the room to a step that finds none, and sees every GPU of the machine."""
+    heard: list[str] = []
+
+    class Telling:
+        async def post(self, what: str, body: Any, **_: Any) -> bytes:
+            heard.append(f"{what} {body.outcome}")
+            return b"{}"
+
+    class Refusing:
+        async def start(self, attempt: Attempt) -> None:
+            raise Broken("no")
+
+    class Quiet:
+        redactor = SimpleNamespace(mask=lambda text: text)
+
+        def write(self, text: str) -> None:
+            """Nobody reads it."""
+
+        async def close(self) -> tuple[int, str]:
+            return 0, ""
+
+    async def play() -> None:
+        given: Any = SimpleNamespace(step_run_id="s", attempt=1, timeout_s=None)
+        attempt = Attempt(given, Path("nowhere"), Quiet(), worker="w", gpus=["0"])  # type: ignore[arg-type]
+        attempt.let_go = lambda: heard.append("free")
+        await Attempts(Telling(), Refusing(), worker="w").do(attempt, Claim(worker="w"))  # type: ignore[arg-type]
+
+    asyncio.run(play())
+    assert heard == ["free", "finish failed"]

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from blake3 import blake3
 
-from noria.client.gpus import gpus
+from noria.client.gpus import visible
 from noria.kernel.errors import NoriaError
 from noria.logs import set_up_logging
 from noria.pipelines.model.queues import DEFAULT_QUEUE
@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--home", default=environ.get("NORIA_HOME", "./noria-home"))
     parser.add_argument("--slots", type=int, default=int(environ.get("NORIA_WORKERS") or 2), help="Steps at once.")
     parser.add_argument("--cpus", type=float, default=cpus(), help="Processors that steps with cpu= may use together.")
-    parser.add_argument("--gpus", type=int, default=len(gpus()), help="GPUs that steps with gpu= may use.")
+    parser.add_argument(
+        "--gpus", type=int, default=None, help="GPUs that steps with gpu= may use. Default: those that it sees."
+    )
     parser.add_argument("--name", default="", help="A worker of the same name takes over at once what this one held.")
     parser.add_argument(
         "--no-cgroups", action="store_true", help="Watch the memory of steps instead of using control groups."
@@ -81,7 +83,7 @@ def main() -> None:
     offer = Offer(  # what a cluster has room for is the cluster's to decide
         slots=max(1, options.slots),
         cpus=options.cpus if is_local else 0.0,
-        gpus=options.gpus if is_local else 0,
+        gpus=gpus_of(options.gpus) if is_local else [],
         memory_bytes=psutil.virtual_memory().total if is_local else 0,
         queues=list(dict.fromkeys(options.queue)) or [DEFAULT_QUEUE if is_local else options.executor],
     )
@@ -102,6 +104,14 @@ def main() -> None:
 def cpus() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else os.cpu_count() or 1
+
+
+def gpus_of(count: int | None) -> list[str]:
+    """The GPUs to give out: the first `count` of those that this process may use, or all. More than it sees are numbered on."""
+    seen = visible()
+    if count is None:
+        return seen
+    return [*seen, *(str(i) for i in range(len(seen), count))][:count]
 
 
 def _guard(*, has_parent: bool) -> None:

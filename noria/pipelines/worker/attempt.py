@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ class Attempt:
     """One try in progress, and the ways to stop it."""
 
     def __init__(
-        self, given: Assignment, folder: Path, output: Output, *, worker: str, gpus: list[int] | None = None
+        self, given: Assignment, folder: Path, output: Output, *, worker: str, gpus: list[str] | None = None
     ) -> None:  # fmt: skip
         self.given, self.folder, self.output, self.worker, self.gpus = given, folder, output, worker, gpus or []
         self.timeout_s = given.timeout_s  # an executor that keeps the time itself, or has more to do, makes it longer
@@ -39,6 +40,7 @@ class Attempt:
         self.error = ""
         self.stop = asyncio.Event()
         self.is_given_back = False  # the worker's own trouble kept it from running
+        self.let_go: Callable[[], None] = lambda: None  # of what it was given, once its processes are gone
 
     def end(self, why: Outcome, error: str = "") -> None:
         """Stop it; the first reason counts."""
@@ -112,6 +114,8 @@ class Attempts:
             log.exception("step %s could not be run; giving it back", attempt.key)
             done = msgspec.structs.replace(done, error=f"the worker could not run it: {error}"[:1000])
             attempt.is_given_back = True
+        # Before the server hears of the end, and gives the room to another step.
+        attempt.let_go()
         try:
             done = msgspec.structs.replace(done, error=attempt.output.redactor.mask(done.error))
             offset, printed = await attempt.output.close()

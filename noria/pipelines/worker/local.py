@@ -191,7 +191,7 @@ def _write_job(attempt: Attempt, code: Path, blobs: Path, url: str, environment:
         "NORIA_SOURCE_DIFF_DIGEST": info.diff_digest, "NORIA_ENVIRONMENT_DIGEST": environment,
         "NORIA_ARGV": json.dumps(["noria", "pipeline", given.pipeline, given.step]),
         "TMPDIR": str(scratch), **threads(given.cpu),
-        **({"CUDA_VISIBLE_DEVICES": ",".join(map(str, attempt.gpus))} if attempt.gpus else {}),
+        **({"CUDA_VISIBLE_DEVICES": ",".join(attempt.gpus)} if attempt.gpus else {}),
     }  # fmt: skip
     path = folder / "job.json"
     job = {

@@ -33,7 +33,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 2
     cpus: float = 1.0
     memory_bytes: int = 0
-    gpus: int = 0
+    gpus: list[str] = msgspec.field(default_factory=list)  # as CUDA_VISIBLE_DEVICES names them
     queues: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_QUEUE])
 
 
@@ -51,7 +51,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._free = asyncio.Semaphore(offer.slots)
-        self._free_gpus = list(range(offer.gpus))
+        self._free_gpus = list(offer.gpus)
         self._lease_s = 30.0
         self._open_wish: Claim | None = None  # one that nobody answered yet
 
@@ -107,15 +107,21 @@ class Worker:
         key = f"{given.step_run_id}-{given.attempt}"
         gpus = [self._free_gpus.pop(0) for _ in range(min(given.gpu, len(self._free_gpus)))]
         attempt = Attempt(given, self._home.tries / key, Output(self._server, given, self.id), worker=self.id, gpus=gpus)
+        attempt.let_go = lambda: self._let_go(attempt)
         self._running[key] = attempt
         try:
             return await self._attempts.do(attempt, self._wish())
         finally:
             self._running.pop(key, None)
-            self._free_gpus = sorted([*self._free_gpus, *gpus])
+            self._let_go(attempt)
             if attempt.is_given_back:  # a full disk, say: another worker takes the step meanwhile
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), TROUBLE_WAIT_S)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        """Its GPUs are free again."""
+        freed, attempt.gpus = attempt.gpus, []
+        self._free_gpus = [gpu for gpu in self._offer.gpus if gpu in (*self._free_gpus, *freed)]
 
     def _wish(self, wait_s: float = 0.0) -> Claim:
         """Asking for a step. Said again, since the answer was lost, it is the same wish and gets the same step."""
@@ -124,7 +130,7 @@ class Worker:
     async def _say_hello(self) -> None:
         hello = Hello(
             worker=self.id, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._offer.slots,
-            cpus=self._offer.cpus, memory_bytes=self._offer.memory_bytes, gpus=self._offer.gpus,
+            cpus=self._offer.cpus, memory_bytes=self._offer.memory_bytes, gpus=len(self._offer.gpus),
             queues=self._offer.queues,
         )  # fmt: skip
         while True:

@@ -88,7 +88,7 @@ class Slurm:
         if job.memory_bytes:
             args.append(f"--mem={math.ceil((job.memory_bytes + JOB_BYTES) / (1 << 20))}M")
         if job.gpu:
-            args.append(f"--gpus={job.gpu}")
+            args.append(f"--gres=gpu:{job.gpu}")  # on one node; unlike --gpus, every way of selecting nodes knows it
         if job.time_limit_s is not None:
             args.append(f"--time={max(1, math.ceil(job.time_limit_s / 60))}")
         found = ""
