@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "step": "noria.client.pipeline",
     "pipeline": "noria.client.pipeline",
+    "materialiser": "noria.client.materialisers",
     "seed": "noria.client.seeds",
     "uv": "noria.client.packages",
     "when": "noria.client.flow",

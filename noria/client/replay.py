@@ -18,7 +18,7 @@ from blake3 import blake3
 from noria.client.api import Api
 from noria.kernel.errors import Invalid
 from noria.pipelines.model.runs import Replay
-from noria.pipelines.model.values import pickles
+from noria.pipelines.model.values import stored
 
 
 def replay(api: Api, given: Replay, url: str, folder: Path, *, debug: bool) -> Any:
@@ -32,13 +32,13 @@ def replay(api: Api, given: Replay, url: str, folder: Path, *, debug: bool) -> A
     code.mkdir()
     blobs.mkdir()
     _unpack(_blob(api, given.code.archive_digest), code)
-    for pickle in [found for value in given.inputs.values() for found in pickles(value)]:
-        (blobs / pickle.digest).write_bytes(_blob(api, pickle.digest))
+    for kept in [found for value in given.inputs.values() for found in stored(value)]:
+        _fetch(api, kept.digest, blobs / kept.digest)
     _look_like_the_step(given, url, folder)
     os.chdir(code)
     load(code, given.entry)
     function = find(given.function)
-    args, kwargs = arguments(function, decoded(given.inputs, blobs))
+    args, kwargs = arguments(function, decoded(given.inputs, blobs, folder / "values"))
     return _debugged(function, args, kwargs) if debug else function(*args, **kwargs)
 
 
@@ -61,6 +61,17 @@ def _blob(api: Api, digest: str) -> bytes:
     if blake3(body).hexdigest() != digest:
         raise Invalid(f"The blob {digest[:12]} arrived damaged.", hint="Try again.")
     return body
+
+
+def _fetch(api: Api, digest: str, path: Path) -> None:
+    """A value, which may be larger than memory."""
+    seen = blake3()
+    with path.open("wb") as file:
+        for piece in api.get_bytes(f"/blobs/{digest}"):
+            seen.update(piece)
+            file.write(piece)
+    if seen.hexdigest() != digest:
+        raise Invalid(f"The blob {digest[:12]} arrived damaged.", hint="Try again.")
 
 
 def _unpack(archive: bytes, target: Path) -> None:

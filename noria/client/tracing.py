@@ -9,6 +9,7 @@ import contextvars
 import inspect
 import math
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from noria.pipelines.model.conditions import Compare, Every, Not, Some, Test, Tr
 from noria.pipelines.model.limits import INLINE_BYTES_MAX
 from noria.pipelines.model.sources import FromBlob, FromDict, FromFirst, FromList, FromParam, FromStep, FromValue, Source
 from noria.pipelines.model.spec import StepSpec
+from noria.pipelines.model.values import Saved
 from noria.pipelines.space import SweepSpec
 
 if TYPE_CHECKING:
@@ -344,12 +346,28 @@ class Trace:
             return FromDict({str(key): self.source(item) for key, item in value.items()})
         if is_json(value):
             return FromValue(value)
+        saved = self._saved(value)
+        if saved is not None:
+            return FromBlob(saved.digest, saved.size_bytes, saved)
         import cloudpickle
 
         body = cloudpickle.dumps(value)
         digest = blake3(body).hexdigest()
         self.blobs[digest] = body
         return FromBlob(digest, len(body))
+
+    def _saved(self, value: Any) -> Saved | None:
+        """A value for which there is a materialiser, as it keeps it."""
+        from noria.client.materialisers import chosen
+        from noria.client.saving import save
+
+        if chosen(value) is None:
+            return None
+        with tempfile.TemporaryDirectory(prefix="noria-value-") as folder:
+            saved = save(value, Path(folder))
+            if saved is not None:
+                self.blobs[saved.digest] = Path(folder, saved.digest).read_bytes()
+            return saved
 
     def name(self, wanted: str) -> str:
         """A name that no step has yet."""

@@ -1,6 +1,6 @@
-"""Values between steps, in the step's own process: plain JSON as it is, everything else pickled into a file.
+"""Values between steps, in the step's own process: plain JSON as it is; else in files, by the materialiser of its type; else pickled.
 
-Only step processes unpickle, and only what steps of the same code pickled. The server stores digests.
+Only step processes load and unpickle, and only what steps of the same code kept. The server stores digests.
 """
 
 from __future__ import annotations
@@ -11,22 +11,29 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
+from noria.client.materialisers import chosen
+from noria.client.saving import load, save, type_of
 from noria.client.tracing import is_json
 from noria.pipelines.model.limits import STEPS_MAX
-from noria.pipelines.model.values import Json, Many, Named, Part, Pickle, Value
+from noria.pipelines.model.values import Json, Many, Named, Part, Pickle, Saved, Value
 
 PARTS_BYTES_MIN = 1 << 20  # a list larger than this is kept by its items, so that a step that is given one loads only that
 
 
 def encode(value: Any, folder: Path) -> Value:
-    """`value` as data; what is pickled lies in `folder` under its digest. A tuple, a dict by text, and a large list
-    keep their parts."""
+    """`value` as data; what is stored lies in `folder` under its digest. A tuple, a dict by text, and a list that is large or
+    holds what a materialiser saves keep their parts."""
     if is_json(value):
         return Json(value)
+    saved = save(value, folder)
+    if saved is not None:
+        return saved
     if type(value) is tuple:
         return Many([encode(item, folder) for item in value], "tuple")
     if type(value) is dict and value and all(type(key) is str for key in value):
         return Named({key: encode(item, folder) for key, item in value.items()})
+    if type(value) is list and len(value) <= STEPS_MAX and any(chosen(item) for item in value):
+        return Many([encode(item, folder) for item in value])
     import cloudpickle
 
     body = cloudpickle.dumps(value)
@@ -40,24 +47,25 @@ def encode(value: Any, folder: Path) -> Value:
 def _kept(value: Any, body: bytes, folder: Path) -> Pickle:
     digest = blake3(body).hexdigest()
     (folder / digest).write_bytes(body)
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    return Pickle(digest, len(body), kind, len(value) if type(value) is list else None)
+    return Pickle(digest, len(body), type_of(value), len(value) if type(value) is list else None)
 
 
-def decode(value: Value, folder: Path) -> Any:
-    """What `encode` made; pickled parts are read from `folder`."""
+def decode(value: Value, folder: Path, scratch: Path) -> Any:
+    """What `encode` made; stored parts are read from `folder`, and files unpacked in `scratch`."""
     if isinstance(value, Json):
         return value.value
     if isinstance(value, Many):
-        items = [decode(item, folder) for item in value.items]
+        items = [decode(item, folder, scratch) for item in value.items]
         return tuple(items) if value.kind == "tuple" else items
     if isinstance(value, Named):
-        return {key: decode(item, folder) for key, item in value.items.items()}
+        return {key: decode(item, folder, scratch) for key, item in value.items.items()}
     if isinstance(value, Part):
-        found = decode(value.value, folder)
+        found = decode(value.value, folder, scratch)
         for key in value.path:
             found = found[key]
         return found
+    if isinstance(value, Saved):
+        return load(value, folder, scratch)
     import cloudpickle
 
     with (folder / value.digest).open("rb") as file:

@@ -328,7 +328,7 @@ def do(job_path: str, output: int) -> NoReturn:
 def run(job: Job) -> Result:
     """Call the step's function; a raised error is a result too, with its traceback in the output."""
     try:
-        inputs = decoded(job.inputs, Path(job.blobs))
+        inputs = decoded(job.inputs, Path(job.blobs), Path(job.folder, ".values"))
         function = find(job.function)
         _fresh_randomness()
         returned = call(function, inputs)
@@ -339,9 +339,9 @@ def run(job: Job) -> Result:
         return Result(ok=False, error=_one_line(error))
 
 
-def decoded(inputs: dict[str, Value], blobs: Path) -> dict[str, Any]:
-    """The inputs as the step takes them."""
-    return {name: decode(value, blobs) for name, value in inputs.items()}
+def decoded(inputs: dict[str, Value], blobs: Path, scratch: Path) -> dict[str, Any]:
+    """The inputs as the step takes them; those that are files lie in `scratch`."""
+    return {name: decode(value, blobs, scratch) for name, value in inputs.items()}
 
 
 def call(function: Any, inputs: dict[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from noria.pipelines.elsewhere_store import Handed
 from noria.pipelines.model.elsewhere import AskingHow, Begin, Begun, Handing, Ticket, Told
 from noria.pipelines.model.runs import PipelineRun
 from noria.pipelines.model.steps import StepRun
-from noria.pipelines.model.values import pickles
+from noria.pipelines.model.values import stored
 from noria.pipelines.model.work import Finish, Held, LogChunk, Orders
 from noria.pipelines.service import Pipelines
 from noria.pipelines.work import STEP_ACTIONS, TOKEN_LIFETIME_S, TOKEN_MARGIN_S, Work
@@ -155,7 +155,7 @@ class Elsewhere:
         spec = plan.spec_of(step)
         with self._db.read() as tx:
             inputs = self._work.inputs(tx, run, step)
-        allowed = {plan.spec.code.archive_digest, *(p.digest for value in inputs.values() for p in pickles(value))}
+        allowed = {plan.spec.code.archive_digest, *(p.digest for value in inputs.values() for p in stored(value))}
         allowed |= {spec.env.lock_digest} if spec.env else set()
 
         def opened(digest: str) -> Any:

@@ -29,7 +29,7 @@ from noria.pipelines.model.queues import DEFAULT_QUEUE
 from noria.pipelines.model.sources import FromBlob, FromDict, FromFirst, FromList, FromParam, FromStep, FromValue, Source
 from noria.pipelines.model.spec import RESERVED_NAMES, PipelineSpec, StepSpec
 from noria.pipelines.model.steps import StepRun
-from noria.pipelines.model.values import Json, Many, Named, Part, Pickle, Value
+from noria.pipelines.model.values import Json, Many, Named, Part, Pickle, Saved, Value
 from noria.pipelines.space import SweepSpec, check_sweep
 
 IMAGE_LENGTH_MAX = 500
@@ -250,10 +250,10 @@ def _length(step: str, name: str, value: Value) -> int:
         return value.length
     if isinstance(value, Part):
         raise Invalid(
-            f"{step} cannot be spread over {name}: it lies inside a pickled {value.value.type or 'value'}.",
+            f"{step} cannot be spread over {name}: it lies inside a stored {value.value.type or 'value'}.",
             hint="Return the list itself, or in a tuple or dict.",
         )
-    kind = type(value.value).__name__ if isinstance(value, Json) else value.type if isinstance(value, Pickle) else "dict"
+    kind = type(value.value).__name__ if isinstance(value, Json) else getattr(value, "type", "dict")
     raise Invalid(f"{step} is spread over {name}, which is no list but of type {kind}.")
 
 
@@ -342,7 +342,7 @@ def resolve(
     if isinstance(source, FromValue):
         return Json(source.value)
     if isinstance(source, FromBlob):
-        return Pickle(source.digest, source.size_bytes)
+        return source.saved or Pickle(source.digest, source.size_bytes)
     if isinstance(source, FromList):
         return simplify(Many([resolve(item, params, outputs, absent) for item in source.items]))
     if isinstance(source, FromDict):
@@ -357,9 +357,9 @@ def resolve(
 
 
 def pick(value: Value, path: list[str | int], *, step: str = "") -> Value:
-    """The part of `value` at `path`. Raises Invalid when it is not there; what is pickled is looked up by the step."""
+    """The part of `value` at `path`. Raises Invalid when it is not there; what lies in a blob is looked up by the step."""
     for at, key in enumerate(path):
-        if isinstance(value, Pickle):
+        if isinstance(value, Pickle | Saved):
             return Part(value, path[at:])
         if isinstance(value, Part):
             return Part(value.value, [*value.path, *path[at:]])
@@ -385,7 +385,7 @@ def simplify(value: Value) -> Value:
 
 
 def plain(value: Value | None) -> Any:
-    """A value as a person reads it: JSON as it is, anything pickled by type and digest."""
+    """A value as a person reads it: JSON as it is, anything stored by type and digest."""
     if value is None:
         return None
     if isinstance(value, Json):
@@ -394,8 +394,8 @@ def plain(value: Value | None) -> Any:
         return [plain(item) for item in value.items]
     if isinstance(value, Named):
         return {key: plain(item) for key, item in value.items.items()}
-    pickle = value.value if isinstance(value, Part) else value
-    return {"type": pickle.type, "digest": pickle.digest, "size_bytes": pickle.size_bytes}
+    kept = value.value if isinstance(value, Part) else value
+    return {"type": kept.type, "digest": kept.digest, "size_bytes": kept.size_bytes}
 
 
 class CacheKey(Struct, frozen=True):
@@ -437,8 +437,10 @@ def _identity(value: Value) -> Any:
         return ["json", value.value]
     if isinstance(value, Pickle):
         return ["pickle", value.digest]
+    if isinstance(value, Saved):  # the same bytes are another value to another materialiser, or under another name
+        return ["saved", value.materialiser, value.version, value.name, value.digest]
     if isinstance(value, Part):
-        return ["part", value.value.digest, value.path]
+        return ["part", value.value.digest if isinstance(value.value, Pickle) else _identity(value.value), value.path]
     if isinstance(value, Many):
         return [value.kind, [_identity(item) for item in value.items]]
     return ["named", {key: _identity(item) for key, item in value.items.items()}]

@@ -194,7 +194,7 @@ VALUES = st.recursive(LEAVES, nested, max_leaves=8)
 @given(value=VALUES)
 def test_values_come_back_as_they_were(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
-    back = decode(encode(value, folder), folder)
+    back = decode(encode(value, folder), folder, folder)
     assert back == value and type(back) is type(value)
 
 

@@ -1,7 +1,7 @@
 import test from 'node:test';
 import assert from 'node:assert/strict';
 import { conditionsOf, ruleOf } from '../../noria/ui/lib/starts.js';
-import { bestSoFar, grouped, isOpen, kindOf, rowsOf, trialTable, typed } from '../../noria/ui/lib/steps.js';
+import { bestSoFar, grouped, isOpen, keptOf, kindOf, rowsOf, trialTable, typed } from '../../noria/ui/lib/steps.js';
 
 const view = (id, more = {}) => ({ step: { id, name: id, parent_id: '', kind: 'call', item: -1, ...more }, attempts: [] });
 const many = (count) => [view('load'), view('fit', { kind: 'map' }), ...Array.from({ length: count }, (_, i) => view(`fit[${count - 1 - i}]`, { parent_id: 'fit', item: count - 1 - i }))];
@@ -41,4 +41,10 @@ test('a rule is said in words, and conditions are read as they are typed', () =>
   assert.deepEqual(conditionsOf("data.name = flights and data.rows >= 10 AND subject like model:*"), [{ field: 'data.name', op: '=', value: 'flights' }, { field: 'data.rows', op: '>=', value: 10 }, { field: 'subject', op: 'like', value: 'model:*' }]);
   assert.deepEqual(conditionsOf(''), []);
   assert.throws(() => conditionsOf('nonsense'), /no condition/);
+});
+test('the values that are in files are found wherever they are', () => {
+  const saved = { as: 'saved', type: 'pandas.DataFrame', materialiser: 'noria.pandas', version: 1, digest: 'd1', size_bytes: 9, name: 'frame.arrow' };
+  const value = { as: 'named', items: { frame: saved, rest: { as: 'many', items: [{ as: 'json', value: 1 }, { as: 'pickle', digest: 'd2', size_bytes: 3, type: '' }] }, dir: { ...saved, name: '' } } };
+  assert.deepEqual(keptOf(value, 'result').map((k) => [k.part, k.by, k.file]), [['result.frame', 'noria.pandas 1', 'frame.arrow'], ['result.rest[1]', 'pickle', ''], ['result.dir', 'noria.pandas 1', 'files.tar']]);
+  assert.deepEqual(keptOf({ as: 'json', value: 3 }), []);
 });

@@ -31,6 +31,18 @@ def far() -> int:
 @noria.pipeline
 def elsewhere():
     return {"n": far()}
+
+@noria.step
+def table():
+    import pandas
+    from pathlib import Path
+    Path("plots").mkdir()
+    Path("plots", "roc.svg").write_text("<svg/>")
+    return {"frame": pandas.DataFrame({"x": [1, 2]}), "plots": Path("plots"), "odd": {1, 2}, "n": 3}
+
+@noria.pipeline
+def filed():
+    return {"all": table()}
 """
 
 pytestmark = [
@@ -224,4 +236,24 @@ def test_a_step_says_where_it_ran(chromium: Any, server: Server, api: Api, flow:
     assert tries.get_by_role("row").count() == 3 and tries.get_by_text(job).is_visible()
     assert complaints(page) == []
     shot(page, "elsewhere")
+    page.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_values_in_files_are_listed_and_downloaded(
+    chromium: Any, server: Server, api: Api, flow: ModuleType, theme: str
+) -> None:
+    view = ended(api, flow.filed.submit(api=api)["id"])
+    page = opened(chromium, server.url, theme)
+    page.goto(f"/pipeline-runs/{view['run']['id']}")
+    table = page.get_by_role("table", name="Values in files").last
+    table.wait_for()
+    for said in ("all.frame", "noria.pandas 1", "all.plots", "noria.files 1", "all.odd", "pickle"):
+        assert table.get_by_text(said, exact=True).count() == 1, said
+    with page.expect_download() as came:
+        table.get_by_role("link", name="Download all.frame").click()
+    assert came.value.suggested_filename == "frame.arrow"
+    assert Path(came.value.path()).read_bytes().startswith(b"ARROW1")
+    assert complaints(page) == []
+    shot(page, f"values-{theme}")
     page.context.close()

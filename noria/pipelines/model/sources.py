@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from noria.pipelines.model.values import Saved
+
 
 class FromParam(Struct, frozen=True, tag="param", tag_field="from"):
     """A parameter of the pipeline, or the part of it at `path`."""
@@ -28,10 +30,11 @@ class FromValue(Struct, frozen=True, tag="value", tag_field="from"):
 
 
 class FromBlob(Struct, frozen=True, tag="blob", tag_field="from"):
-    """A value written in the pipeline that is not JSON: pickled when the pipeline was traced."""
+    """A value written in the pipeline that is not JSON: kept when the pipeline was traced; pickled, unless it says how."""
 
     digest: str
     size_bytes: int
+    saved: Saved | None = None
 
 
 class FromList(Struct, frozen=True, tag="list", tag_field="from"):

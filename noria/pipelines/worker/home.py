@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from noria.client.environment import unpack_code
-from noria.pipelines.model.values import Value, pickles
+from noria.pipelines.model.values import Value, stored
 from noria.pipelines.model.work import Assignment
 from noria.pipelines.worker.server import Server
 
@@ -47,17 +47,16 @@ class Home:
         return target
 
     async def inputs(self, given: Assignment) -> None:
-        """Fetch the pickled values that a step takes."""
+        """Fetch the stored values that a step takes."""
         for value in given.inputs.values():
-            for pickle in pickles(value):
-                await self._server.get_blob(pickle.digest, self.blobs / pickle.digest)
+            for kept in stored(value):
+                await self._server.get_blob(kept.digest, self.blobs / kept.digest)
 
     async def outputs(self, value: Value, folder: Path) -> None:
-        """Store the pickled values that a step left in `folder`."""
-        for pickle in pickles(value):
-            body = await asyncio.to_thread((folder / pickle.digest).read_bytes)
-            await self._server.put_blob(pickle.digest, body)
-            (folder / pickle.digest).rename(self.blobs / pickle.digest)
+        """Store the values that a step left in `folder`. One that is there twice is one blob."""
+        for digest in dict.fromkeys(kept.digest for kept in stored(value)):
+            await self._server.put_file(digest, folder / digest)
+            (folder / digest).rename(self.blobs / digest)
 
     async def prune(self) -> None:
         """Remove the values that were used longest ago, until the rest fits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from blake3 import blake3
 
 REQUEST_TIMEOUT_S = 60.0
 AWAY_WAIT_S = 0.5  # a server that is not there costs nothing to ask; once it is back, work goes on within a second
+PIECE_BYTES = 1 << 20  # of a value that is too large to be held whole
 RESULT_RETRY_S = 900.0  # how long a result is offered to a server that does not answer
 
 
@@ -39,26 +40,59 @@ class Server:
     async def post(self, what: str, body: Any, *, retry_s: float = 30.0) -> bytes:
         """POST to the work routes. Raises Lost when the step is another worker's, and httpx.HTTPError when patience ends."""
         content = msgspec.json.encode(body)
-        return await self._patiently(
-            lambda: self._http.post(f"{self.work}/{what}", content=content, headers={"content-type": "application/json"}),
-            retry_s,
+        headers = {"content-type": "application/json"}
+        answer = await self._patiently(
+            lambda: self._http.post(f"{self.work}/{what}", content=content, headers=headers), retry_s
         )
+        return answer.content
 
     async def get_blob(self, digest: str, path: Path) -> None:
         """Fetch a blob into `path`; checked against its digest."""
         if touched(path):
             return
-        body = await self._patiently(lambda: self._http.get(f"{self.blobs}/{digest}"), 60.0)
-        if blake3(body).hexdigest() != digest:
-            raise Broken(f"The blob {digest[:12]} arrived damaged.")
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        part.write_bytes(body)
-        part.rename(path)
+        try:
+            await self._patiently(lambda: self._download(digest, part), 60.0)
+            part.rename(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def _download(self, digest: str, part: Path) -> httpx.Response:
+        """Into `part` as it comes: a value may be larger than memory. Raises Broken when it is not what was asked for."""
+        async with self._http.stream("GET", f"{self.blobs}/{digest}") as answer:
+            if answer.is_success:
+                seen = blake3()
+                with part.open("wb") as file:
+                    async for piece in answer.aiter_bytes(PIECE_BYTES):
+                        seen.update(piece)
+                        file.write(piece)
+                if seen.hexdigest() != digest:
+                    raise Broken(f"The blob {digest[:12]} arrived damaged.")
+            else:
+                await answer.aread()
+        return answer
 
     async def put_blob(self, digest: str, body: bytes) -> None:
         await self._patiently(lambda: self._http.put(f"{self.blobs}/{digest}", content=body), RESULT_RETRY_S)
 
-    async def _patiently(self, ask: Callable[[], Awaitable[httpx.Response]], retry_s: float) -> bytes:
+    async def put_file(self, digest: str, path: Path) -> None:
+        """Store a file under its digest; a large one is sent as it is read."""
+        size_bytes = (await asyncio.to_thread(path.stat)).st_size
+        if size_bytes <= PIECE_BYTES:
+            await self.put_blob(digest, await asyncio.to_thread(path.read_bytes))
+            return
+
+        async def pieces() -> AsyncIterator[bytes]:
+            with path.open("rb") as file:
+                while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+                    yield piece
+
+        headers = {"content-length": str(size_bytes)}
+        await self._patiently(
+            lambda: self._http.put(f"{self.blobs}/{digest}", content=pieces(), headers=headers), RESULT_RETRY_S
+        )
+
+    async def _patiently(self, ask: Callable[[], Awaitable[httpx.Response]], retry_s: float) -> httpx.Response:
         loop = asyncio.get_running_loop()
         until_s, wait_s = loop.time() + retry_s, 0.1
         while True:
@@ -67,8 +101,7 @@ class Server:
                 if answer.status_code == 409:
                     raise Lost(answer.text[:300])
                 if answer.status_code < 500 and answer.status_code != 429:
-                    answer.raise_for_status()
-                    return answer.content
+                    return answer.raise_for_status()
                 failure: Exception = httpx.HTTPStatusError(answer.text[:300], request=answer.request, response=answer)
             except httpx.TransportError as error:
                 failure, wait_s = error, min(wait_s, AWAY_WAIT_S)

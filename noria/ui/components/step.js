@@ -15,8 +15,9 @@ import { Sweep } from './sweep.js';
 import { Table } from './table.js';
 import { Id, Kv, RefLink } from './values.js';
 import { useResource } from './use.js';
-import { api, enc, post } from '../lib/api.js';
+import { api, enc, href, post } from '../lib/api.js';
 import { bytes, duration, num, short } from '../lib/format.js';
+import { keptOf } from '../lib/steps.js';
 import { now, sayError } from '../lib/store.js';
 
 const LIVE = ['running', 'ready', 'waiting', 'asking'];
@@ -75,13 +76,17 @@ function Evidence({ approval }) {
 }
 
 /** @param {any} props */
-export function Outputs({ of }) { return html`<${JsonView} value=${Object.fromEntries(Object.entries(of).map(([k, v]) => [k, plain(v)]))} />`; }
+export function Outputs({ of }) {
+  const kept = Object.entries(of).flatMap(([k, v]) => keptOf(v, k));
+  return html`<div class="stack"><${JsonView} value=${Object.fromEntries(Object.entries(of).map(([k, v]) => [k, plain(v)]))} />
+    ${kept.length > 0 && html`<${Table} label="Values in files" rows=${kept} rowKey=${(/** @type {import('../lib/steps.js').Kept} */ r) => r.part} columns=${[{ key: 'p', label: 'Value', cell: (r) => html`<code>${r.part}</code>` }, { key: 't', label: 'Type', cell: (r) => html`<code>${r.type}</code>` }, { key: 'b', label: 'Kept by', cell: (r) => html`<code>${r.by}</code>` }, { key: 's', label: 'Size', num: true, cell: (r) => bytes(r.size) }, { key: 'd', label: 'Digest', cell: (r) => html`<${Id} value=${r.digest} />` }, { key: 'f', label: '', cell: (r) => r.file && html`<a class="button small" data-external download=${r.file} aria-label=${`Download ${r.part}`} href=${href(`/blobs/${r.digest}`)}><${Icon} name="download" small />${r.file}</a>` }]} />`}</div>`;
+}
 
-/** A value as it can be shown: JSON in full, pickles by type and digest. @param {any} v @returns {any} */
+/** A value as it can be shown: JSON in full, what is in files by type and digest. @param {any} v @returns {any} */
 function plain(v) {
   switch (v?.as) {
     case 'json': return v.value;
-    case 'pickle': return `${v.type || 'object'}, ${v.size_bytes} bytes, ${short(v.digest)}`;
+    case 'pickle': case 'saved': return `${v.type || 'object'}, ${bytes(v.size_bytes)}, ${short(v.digest)}`;
     case 'many': return v.items.map(plain);
     case 'named': return Object.fromEntries(Object.entries(v.items).map(([k, x]) => [k, plain(x)]));
     case 'part': return `part ${JSON.stringify(v.path)} of ${short(v.value.digest)}`;

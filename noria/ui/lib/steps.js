@@ -51,3 +51,17 @@ export function trialTable(trials, names, metric) {
 
 /** A parameter as typed: JSON where it is JSON, else the words themselves. @param {string} text */
 export function typed(text) { try { return JSON.parse(text); } catch { return text; } }
+
+/** @typedef {{part: string, type: string, by: string, digest: string, size: number, file: string}} Kept */
+
+/** The parts of a value that are kept in files, each with where it is in the value and what keeps it. @param {any} v @param {string} [part] @returns {Kept[]} */
+export function keptOf(v, part = '') {
+  switch (v?.as) {
+    case 'pickle': return [{ part, type: v.type || 'object', by: 'pickle', digest: v.digest, size: v.size_bytes, file: '' }];
+    case 'saved': return [{ part, type: v.type || 'object', by: `${v.materialiser} ${v.version}`, digest: v.digest, size: v.size_bytes, file: v.name || 'files.tar' }];
+    case 'many': return v.items.flatMap((/** @type {any} */ x, /** @type {number} */ i) => keptOf(x, `${part}[${i}]`));
+    case 'named': return Object.entries(v.items).flatMap(([k, x]) => keptOf(x, part ? `${part}.${k}` : k));
+    case 'part': return keptOf(v.value, part);
+    default: return [];
+  }
+}
