@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 import uvicorn
 
@@ -10,6 +11,7 @@ from noria.app import build
 from noria.config import load_config
 from noria.http.asgi import asgi
 from noria.http.patience import patient
+from noria.kernel.errors import NoriaError
 from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
 
@@ -18,7 +20,12 @@ def main() -> None:
     die_with_parent()
     config = load_config()
     set_up_logging("control", config.log_level)
-    app = build(config)
+    try:
+        app = build(config)
+    except (
+        NoriaError
+    ) as error:  # a setting, a database that is away, a schema that is newer: a sentence says it, not a trace
+        sys.exit(f"The control plane cannot start: {error.message} {error.hint}".rstrip())
     collect_seldom()
     uvicorn.run(
         asgi(app), host=config.host, port=config.port, log_config=None, access_log=False, server_header=False,

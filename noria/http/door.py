@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +45,7 @@ UPLOAD_MARKS = (
     "/artifacts",
     "/upload-artifact",
 )  # routes that take files, not requests
+NO_HEADERS: Mapping[str, str] = {}
 WORKSPACES = (b"", b"default")  # MLflow's name for the one workspace there is
 
 
@@ -88,8 +89,7 @@ class Door:
             scope["noria_actor"], scope["noria_by_cookie"] = await self._who(headers, str((scope.get("client") or ("",))[0]))
             await self._app(scope, counted.receive, answer)
         except NoriaError as error:
-            status, content = errors.body(scope["path"], error, op_id)
-            await _reply(answer, status, content)
+            await _reply(answer, *errors.answer(scope["method"], scope["path"], op_id, error))
 
     def _limit(self, path: str) -> int:
         mib = self._config.upload_limit_mb if any(mark in path for mark in UPLOAD_MARKS) else self._config.body_limit_mb
@@ -229,9 +229,10 @@ _SECURITY_HEADERS = (
 )
 
 
-async def _reply(send: Send, status: int, content: dict[str, Any]) -> None:
+async def _reply(send: Send, status: int, content: dict[str, Any], headers: Mapping[str, str] = NO_HEADERS) -> None:
     body = msgspec.json.encode(content)
     head = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    head += [(name.encode(), value.encode()) for name, value in headers.items()]
     if status == 401:
         head.append((b"www-authenticate", b'Bearer realm="noria"'))
     await send({"type": "http.response.start", "status": status, "headers": head})

@@ -16,7 +16,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
-from noria.kernel.errors import Invalid, NoriaError, NotFound, StorageFull
+from noria.kernel.errors import Invalid, NoriaError, NotFound, StorageFull, Unavailable
 
 log = logging.getLogger("noria.http")
 
@@ -81,6 +81,11 @@ def translate(error: Exception) -> NoriaError | None:
         return StorageFull(
             "A disk of the server is full; nothing was changed.", retry_after_s=60,
             hint="Reading goes on. Free space where TMPDIR points to, and on the home, then try again.",
+        )  # fmt: skip
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return Unavailable(
+            "The server can open no more files now, or has no memory left.", retry_after_s=2,
+            hint="Try again in a moment. If it stays so: raise the limit of open files (ulimit -n) of the server.",
         )  # fmt: skip
     if isinstance(error, NotFoundException):
         return NotFound("There is nothing at this address.", hint="The API is described at /api/openapi.json.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -132,6 +134,46 @@ def test_two_hundred_slow_clients_hold_up_nobody(control: Control, http: httpx.C
         point = {"key": "m", "value": 1.0, "timestamp": 1, "step": step}
         http.post(path, json={"run_id": run, "metrics": [point]}, timeout=10).raise_for_status()
     assert {answer(connection)[0] for connection in slow} == {400}
+
+
+# Eight who ask for as much as is allowed, all the time, until their input ends.
+FLOOD = """
+import sys, threading, httpx
+url, run, is_over = sys.argv[1], sys.argv[2], threading.Event()
+def flood(number):
+    with httpx.Client(base_url=url, timeout=60) as http:
+        while not is_over.is_set():
+            points = [{"key": f"m{number}", "value": i / 7, "timestamp": 1, "step": i} for i in range(1000)]
+            http.post("/api/2.0/mlflow/runs/log-batch", json={"run_id": run, "metrics": points})
+            http.get("/api/v1/runs", params={"limit": 1000})
+            print(number, flush=True)
+threads = [threading.Thread(target=flood, args=(number,)) for number in range(8)]
+for thread in threads:
+    thread.start()
+sys.stdin.read()
+is_over.set()
+"""
+
+
+def test_one_who_floods_holds_up_nobody_for_long(control: Control, http: httpx.Client) -> None:
+    mine, took = new_run(http), []
+    flood = subprocess.Popen(
+        [sys.executable, "-c", FLOOD, control.url, new_run(http)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert flood.stdin is not None and flood.stdout is not None
+    try:
+        for _ in range(8):
+            assert flood.stdout.readline(), "it is under way"
+        for step in range(50):
+            began = time.monotonic()
+            point = {"key": "m", "value": 1.0, "timestamp": 1, "step": step}
+            http.post("/api/2.0/mlflow/runs/log-batch", json={"run_id": mine, "metrics": [point]}).raise_for_status()
+            took.append(time.monotonic() - began)
+    finally:
+        flood.stdin.close()
+        went_on = len(flood.stdout.read().splitlines())
+        flood.wait(60)
+    assert went_on > 8 and max(took) < 5, (went_on, sorted(took)[-5:])
 
 
 def test_a_slow_body_that_goes_on_is_taken(control: Control, http: httpx.Client) -> None:

@@ -58,3 +58,20 @@ def hostile(attempts: dict[str, list[Any]]) -> Any:
             return numpy.array(["\n".join(said)] * len(given), dtype=object)
 
     return Hostile()
+
+
+def poisoned() -> Any:
+    """An estimator that ends its process for a row with a large number in it."""
+    from sklearn.base import BaseEstimator
+
+    class Poisoned(BaseEstimator):  # type: ignore[misc]
+        def predict(self, given: Any) -> Any:
+            import os
+
+            import numpy
+
+            if float(numpy.asarray(given, dtype=float).max()) > 1e6:
+                os.abort()
+            return numpy.zeros(len(given))
+
+    return Poisoned()

@@ -20,7 +20,7 @@ from noria.serving.frames import recorder_socket
 from noria.serving.model import Replica, RevisionConfig
 from noria.serving.requirements import differences, read_needs
 from tests.serving.conftest import Plane, _save, features
-from tests.serving.hostile_model import hostile
+from tests.serving.hostile_model import hostile, poisoned
 
 CLIENT = Path(__file__).parents[2] / ".venv" / "clients" / "autolog" / "bin" / "python"
 is_confined = pytest.mark.skipif(not confine.offers()[0], reason=confine.offers()[1])
@@ -193,6 +193,21 @@ def test_a_port_that_was_granted_is_reached_and_no_other(plane: Plane, listening
     said = dict(line.split(": ", 1) for line in ask(plane, "granted")[0].splitlines())
     assert said["service"] == "got through"
     assert (said["control plane"], said["recorder"], said["database"]) == ("Permission denied",) * 3
+
+
+@pytest.mark.protocol
+def test_a_request_that_ends_a_model_ends_that_model_only(plane: Plane, tmp_path: Path) -> None:
+    _save(poisoned(), tmp_path / "poisoned", features(2))
+    plane.registry.add("poisoned", tmp_path / "poisoned")
+    plane.deploy("poisoned", "poisoned@1")
+    assert ask(plane, "poisoned") == [0.0]
+    others, (row,) = plane.worker_pid("flights"), features(1).to_numpy().tolist()
+    poison = {"inputs": [[1e9, *row[1:]]]}
+    refused = plane.http.post("/endpoints/poisoned/invocations", json=poison)
+    assert refused.status_code == 503 and "stopped twice with this request" in refused.text, "not tried for ever"
+    ask(plane, "flights")
+    assert plane.worker_pid("flights") == others
+    plane.until(lambda: _answered(plane, "poisoned", {"inputs": [row]}) is not None, "it is started again")
 
 
 @is_confined
