@@ -33,6 +33,20 @@ settings.load_profile("noria")
 DATABASES = [d for d in os.environ.get("NORIA_TEST_DATABASES", "sqlite,postgresql").split(",") if d]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What asks no database runs on the first of them alone."""
+    again = [
+        item
+        for item in items
+        if item.get_closest_marker("one_database")
+        and getattr(item, "callspec", None)
+        and item.callspec.params.get("database_url") in DATABASES[1:]  # type: ignore[attr-defined]
+    ]
+    if again:
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if item not in set(again)]
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A real PostgreSQL server for the whole session; yields its URL without a database name."""

@@ -42,7 +42,7 @@ RULES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=["server", "local"])
+@pytest.fixture(params=["server", pytest.param("local", marks=pytest.mark.one_database)])
 def flights(request: pytest.FixtureRequest, data: Dataset, tmp_path: Path) -> Dataset:
     if request.param == "server":
         return data

@@ -41,7 +41,7 @@ def edited(old: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([new.drop(index=9), pd.DataFrame({"id": [90_000], "x": [1.0], "origin": ["EWR"], "n": [1]})])
 
 
-@pytest.fixture(params=["server", "alone"])
+@pytest.fixture(params=["server", pytest.param("alone", marks=pytest.mark.one_database)])
 def flights(
     request: pytest.FixtureRequest, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Dataset]:
