@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from noria.access.model import Clearance, Grant, LabelWish, NewGroup, NewPrincipal, ProjectWish, RoleWish, TokenRequest
 from noria.kernel.errors import NoriaError
 from tests.conftest import Noria
+from tests.examples import examples
 
 USERS, GROUPS, PROJECTS, MODELS, LABELS = ("u0", "u1"), ("g0", "g1"), ("p0", "p1"), ("m0", "m1"), ("pii", "eu")
 READING = ("viewer", "looker")  # the second is a role of one's own; a predictor reads nothing
@@ -208,7 +209,7 @@ def _new_model(name: str) -> Any:
 
 
 @given(before=BEFORE, steps=STEPS)
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_listed_is_what_may_be_looked_at(
     noria: Noria, before: list[tuple[Any, ...]], steps: list[tuple[Any, ...]]
 ) -> None:

@@ -25,6 +25,7 @@ from noria.pipelines.model.sources import FromStep
 from noria.pipelines.model.spec import CodeInfo, PipelineSpec, Question, StepSpec
 from noria.pipelines.model.values import Json
 from noria.pipelines.model.work import Assignment, Beat, Claim, Finish, Held, Hello
+from tests.examples import examples
 
 LEASE_S = 3.0
 WORKERS = ["w1", "w2"]
@@ -462,6 +463,6 @@ def expected_open(model: Model) -> list[tuple[str, str]]:
 
 
 Scheduler.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(15), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestScheduler = Scheduler.TestCase

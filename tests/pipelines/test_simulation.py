@@ -14,9 +14,10 @@ from noria.kernel.op import Op
 from noria.pipelines import claim_store, step_store
 from noria.pipelines.model.work import Beat, Claimed, Finish, Held, Orders
 from noria.pipelines.work import Work
+from tests.examples import examples
 from tests.pipelines.simulation import Broken, Site, play
 
-HISTORIES = int(os.environ.get("NORIA_HISTORIES") or 200)
+HISTORIES = int(os.environ.get("NORIA_HISTORIES") or examples(120))
 PARTS = 8  # so that a failure says where, and several processes can share the work
 
 

@@ -32,6 +32,7 @@ from noria.repository.tables.rows import digest
 from noria.repository.tables.table import Table
 from noria.repository.tables.writing import Written, compact, write_table
 from noria.repository.transfer import pull
+from tests.examples import examples
 
 PATH = "data.parquet"
 SCALE = 4096  # fragments of 16 to 128 rows, so that a few hundred rows are many of them
@@ -241,7 +242,9 @@ class Rows(RuleBasedStateMachine):
 def test_rows_are_those_of_a_dictionary() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Rows,
-        settings=settings(max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)),
+        settings=settings(
+            max_examples=examples(15), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )
 
 
