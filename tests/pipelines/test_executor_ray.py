@@ -19,6 +19,8 @@ from noria.testing.executor_contract import ExecutorContract, Played, play
 from scripts.mlflow_clients import python_of
 from tests.pipelines.processes import ROOT, Server, ended, free_port, imported, logs, until
 
+# A worker for each processor that it believes it has, before anybody asks: on two real ones they cost half a minute.
+NO_IDLE_WORKERS = {"RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
 TOKEN = "token-of-the-tests-of-ray-0123456789abcdef"
 
 IS_ALL = os.environ.get("NORIA_RAY") == "all"
@@ -34,7 +36,7 @@ def address() -> Iterator[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("NORIA_", "MLFLOW_", "RAY_"))}
     env = {
         **plain, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN,
-        "PATH": f"{python.parent}:{os.environ['PATH']}",
+        "PATH": f"{python.parent}:{os.environ['PATH']}", **NO_IDLE_WORKERS,
     }  # fmt: skip
     args = [
         str(python),
