@@ -48,7 +48,8 @@ def token(plane: Plane) -> str:
 
 def environment(token: str, home: Path) -> dict[str, str]:
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("NORIA_", "MLFLOW_"))}
-    return plain | {"NORIA_TOKEN": token, "NORIA_HOME": str(home), "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    ours = {"NORIA_TOKEN": token, "NORIA_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return plain | ours | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0"}
 
 
 @contextlib.contextmanager
