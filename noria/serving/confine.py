@@ -45,6 +45,7 @@ TCP_FROM, SCOPES_FROM = 4, 6
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_FILTER = 38, 22, 2
 CAPABILITY_VERSION = 0x20080522
 AF_INET, AF_INET6, SOCK_STREAM = 2, 10, 1
+PROTOCOLS = (0, 6, 17)  # the usual one, TCP, UDP; Landlock's ports do not bind others, such as MPTCP
 # Per architecture: its name for seccomp, and the numbers of the system calls that are looked at.
 CALLS: dict[str, tuple[int, dict[str, int]]] = {
     "x86_64": (0xC000003E, {
@@ -68,7 +69,7 @@ MACHINE = (
     "/proc/filesystems", "/proc/version", "/proc/loadavg", "/proc/sys/kernel", "/proc/sys/vm", "/proc/driver/nvidia",
     "/sys/devices/system", "/sys/fs/cgroup", "/sys/bus/pci", "/sys/class/drm", "/sys/class/kfd", "/sys/module/nvidia",
 )  # fmt: skip
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/dri", "/dev/kfd")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/dri", "/dev/kfd")
 GPU_DEVICES = "nvidia"  # /dev/nvidia0, /dev/nvidiactl, …
 
 
@@ -182,13 +183,14 @@ def _seccomp(libc: Any, architecture: int, calls: dict[str, int], *, has_network
         if name not in ("socket", "socketpair"):
             refusal = errno.ENOSYS if name == "io_uring_setup" else errno.EPERM
             program += [(equal, 0, 1, number), (give, 0, 0, REFUSE | refusal)]
-    # A pair of datagram sockets is no pair: either end can be connected elsewhere. 16 and 24: the lower halves of two arguments.
+    # A pair of datagram sockets is no pair: either end can be connected elsewhere. 16, 24, 32: the lower halves of arguments.
     program += [(equal, 0, 5, calls["socketpair"]), (load, 0, 0, 24), (mask, 0, 0, 0xF)]
     program += [(equal, 0, 1, SOCK_STREAM), (give, 0, 0, ALLOW), (give, 0, 0, REFUSE | errno.EACCES)]
     program += [(equal, 1, 0, calls["socket"]), (give, 0, 0, ALLOW), (load, 0, 0, 16)]
     if has_network:
-        for family in (AF_INET, AF_INET6):
-            program += [(equal, 0, 1, family), (give, 0, 0, ALLOW)]
+        program += [(equal, 2, 0, AF_INET), (equal, 1, 0, AF_INET6), (give, 0, 0, REFUSE | errno.EACCES), (load, 0, 0, 32)]
+        for protocol in PROTOCOLS:
+            program += [(equal, 0, 1, protocol), (give, 0, 0, ALLOW)]
     program.append((give, 0, 0, REFUSE | errno.EACCES))
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     holder = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))

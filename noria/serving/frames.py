@@ -25,6 +25,7 @@ HELLO = -1  # The id of a worker's first frame: its body is a `Hello`.
 # At the door: a worker asks for a connection to the recorder; it gets one, or hears that the recorder is away.
 RECORDER_WANTED, RECORDER_HERE, RECORDER_AWAY = b"r", b"y", b"n"
 
+BOUND_MARK = 0x92  # The first byte of a `Bound`; a `Block` begins with that of a map.
 FLOW_MARK = 0x92  # The first byte of a header of two fields: a `Flow` and nothing else has two.
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -119,6 +120,13 @@ class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
     values: list[list[object]] = []  # the features by column, when they are not one matrix
     predictions: list[object] = []  # when they are text
     layout: list[tuple[str, int, int]] = []  # (name, rows, columns) of each float64 array in the body
+
+
+class Bound(Struct, array_like=True, frozen=True):
+    """The node's first word to the recorder on a connection that a worker gets: only records of this revision come on it."""
+
+    endpoint: str
+    revision_id: str
 
 
 class Written(Struct, array_like=True, frozen=True):

@@ -24,7 +24,7 @@ import msgspec
 from noria.kernel.errors import Invalid, Unavailable
 from noria.serving.environments import Prepared
 from noria.serving.fetched import fetch_model
-from noria.serving.frames import RECORDER_AWAY, RECORDER_HERE, Hello, Spec
+from noria.serving.frames import RECORDER_AWAY, RECORDER_HERE, Bound, Hello, Spec, pack
 from noria.serving.lanes import Lane, Link
 from noria.serving.launch import Wish
 from noria.serving.logs import open_log, tail
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("noria.node")
 
 WATCH_S = 0.05
-CONVERT_TIMEOUT_S = 120.0
-PRIME_TIMEOUT_S = 180.0
 START_TIMEOUT_S = 180.0
 STARTS_MAX = 3  # of a revision that was never ready; then it has failed
 RESTART_WAIT_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -45,8 +43,6 @@ STEADY_S = 30.0
 DRAIN_S = 30.0
 SCALE_S = 0.25  # how often the requests in flight are looked at
 LEVEL_SHARE = 0.25  # of the newest look in the level that decides; a spike of one look starts nothing
-LOG_BYTES_MAX = 1 << 20
-TAIL_BYTES = 4_000
 
 
 class Keeper:
@@ -217,9 +213,12 @@ class Seat:
                     self.engine = "as it was saved: it runs in an environment of its own, which has no converter."
                 self._note("loading the model\n")
                 await self._run(folder, onnx, self.environment)
-            except (httpx.HTTPError, OSError, Invalid, Unavailable) as error:
-                self.error = f"{error} {error.hint}".strip() if isinstance(error, Invalid | Unavailable) else str(error)
-                log.warning("revision %s of %s: %s", revision.id[:8], revision.endpoint, error)
+            except Exception as error:  # a model's files may be wrong in ways that nobody thought of; its owner must read it
+                self.error = _words(error)
+                is_known = isinstance(error, httpx.HTTPError | OSError | Invalid | Unavailable)
+                log.warning(
+                    "revision %s of %s: %s", revision.id[:8], revision.endpoint, error, exc_info=None if is_known else error
+                )
             lived_s = self._node.clock.monotonic_s() - began_s
             tries = 0 if self.has_been_ready and lived_s > STEADY_S else tries + 1
             if not keeper.has_been_ready and not keeper.is_routed and tries >= (1 if self._said.is_set() else STARTS_MAX):
@@ -255,6 +254,7 @@ class Seat:
     async def _run(self, folder: Path, onnx: str, environment: Prepared) -> None:
         """One life of a worker."""
         self._said.clear()
+        self.error = ""
         gateway, its_gateway = socket.socketpair()
         door, its_door = socket.socketpair()
         with its_gateway, door, its_door:
@@ -303,7 +303,7 @@ class Seat:
             )  # fmt: skip
 
     def _hand_over(self, door: socket.socket) -> None:
-        """The worker asks for a connection to the recorder, which it may not make itself."""
+        """The worker asks for a connection to the recorder, which it may not make itself; it gets one for its records alone."""
         try:
             if not door.recv(1):
                 raise ConnectionError
@@ -315,6 +315,7 @@ class Seat:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made, contextlib.suppress(OSError):
             try:
                 made.connect(str(self._node.recorder_path))
+                made.sendall(pack(Bound(self._revision.endpoint, self._revision.id)))
             except OSError:
                 door.send(RECORDER_AWAY)
             else:
@@ -363,3 +364,12 @@ class Seat:
             self._process.kill()
             self._process.wait()
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+
+
+def _words(error: Exception) -> str:
+    """What the endpoint's owner reads of it."""
+    if isinstance(error, Invalid | Unavailable):
+        return f"{error} {error.hint}".strip()
+    if isinstance(error, httpx.HTTPError | OSError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -9,6 +9,9 @@ stay on disk until the control plane has registered them.
 Invariant: after a crash at any point, each acknowledged block is in exactly one segment. A journal that was being sealed is sealed
 again to the same bytes, hence the same digest, which registers once; `marks.json` remembers the last seq of each source, so a
 block that is sent again is dropped.
+
+A worker runs a model's code, so what it says is looked at: its connection is bound to its revision by the node's first frame, and a block
+of another, or one that is not whole, ends the connection. What still cannot be sealed is put aside, in `refused`.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from noria.kernel.clock import SystemClock
 from noria.kernel.errors import Invalid
 from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
-from noria.serving.frames import Block, Unpacker, Written, pack, recorder_socket
+from noria.serving.frames import BOUND_MARK, Block, Bound, Unpacker, Written, pack, recorder_socket
 from noria.serving.model import SegmentInfo
 from noria.serving.recording import Policies, recorded
 
@@ -51,8 +54,11 @@ READ_BYTES = 1 << 20
 UPLOAD_RETRY_MAX_S = 30.0
 SOURCES_KEPT = 1_000
 _CRC = 4
+_BOUND = bytes([BOUND_MARK])
+_PER_ROW = ("ids", "at_ms", "event_at_ms", "keys", "roles", "latency_ms", "status")
 
 _block = msgspec.msgpack.Decoder(Block).decode
+_bound = msgspec.msgpack.Decoder(Bound).decode
 
 
 class Peer:
@@ -62,6 +68,18 @@ class Peer:
         self.connection = connection
         self.frames = Unpacker()
         self.unsynced: dict[str, int] = {}  # source → seq to acknowledge after the next fsync
+        self.bound: Bound | None = None  # a worker's; None: the gateway's
+        self.has_spoken = False
+
+    def require_own(self, block: Block) -> None:
+        """Raises Invalid for a record of something else than this connection was made for."""
+        if self.bound is None:
+            return
+        if block.kind != "inference" or (block.endpoint, block.revision_id) != (self.bound.endpoint, self.bound.revision_id):
+            raise Invalid(
+                f"A worker of {self.bound.endpoint} (revision {self.bound.revision_id[:8]}) brings {block.kind[:20]} "
+                f"of {block.endpoint[:100]} (revision {block.revision_id[:8]})."
+            )
 
 
 class Journal:
@@ -153,16 +171,34 @@ class Sealer:
                 try:
                     self._seal(journal, marks)
                     break
-                except OSError:
+                except (OSError, MemoryError):
                     log.exception("the journal %s cannot be sealed; trying again in 5 s", journal.path.name)
                     self._stop.wait(5.0)
 
     def _seal(self, journal: Journal, marks: dict[str, int]) -> None:
         for i, group in enumerate(_groups(journal.blocks)):
-            write_segment(self._folder / "sealed", f"{journal.path.stem}-{i:03d}", group, self._clock.now_ms())
+            self._write(f"{journal.path.stem}-{i:03d}", group)
         _write_durably(self._folder / "marks.json", msgspec.json.encode(Marks(marks)))
         journal.path.unlink()
         self._fresh.set()
+
+    def _write(self, name: str, blocks: list[tuple[Block, bytes]]) -> None:
+        """A segment of the blocks; around one that breaks it, several, and that one is put aside. The same each time."""
+        try:
+            write_segment(self._folder / "sealed", name, blocks, self._clock.now_ms())
+        except (OSError, MemoryError):  # not the blocks' fault
+            raise
+        except Exception as error:  # pyarrow has many kinds
+            if len(blocks) > 1:
+                half = len(blocks) // 2
+                self._write(f"{name}a", blocks[:half])
+                self._write(f"{name}b", blocks[half:])
+                return
+            block, body = blocks[0]
+            aside = self._folder / "refused"
+            aside.mkdir(exist_ok=True)
+            log.error("a block of %s cannot be sealed (%s); it is kept in %s", block.endpoint, error, aside, exc_info=error)
+            _write_durably(aside / f"{name}.block", pack(block, body))
 
     def _upload_all(self) -> None:
         wait_s = 0.5
@@ -205,6 +241,21 @@ class Sealer:
         registered.raise_for_status()
         file.unlink()
         note.unlink()
+
+
+def require_whole(block: Block, body: bytes) -> None:
+    """Raises Invalid for a block whose lists and bytes are not those of its rows; what else may be wrong, sealing finds."""
+    if block.kind == "truth":
+        return
+    wrong = [name for name in _PER_ROW if len(getattr(block, name)) != block.rows]
+    if any(rows < 0 or width < 0 for _, rows, width in block.layout):
+        wrong.append("layout")
+    elif sum(rows * width * 8 for _, rows, width in block.layout) > len(body):
+        wrong.append("body")
+    if block.kind != "inference" or wrong:
+        raise Invalid(
+            f"A block of {block.rows} rows and {len(body)} bytes is not whole: {', '.join(wrong) or block.kind[:20]}."
+        )
 
 
 def _groups(blocks: list[tuple[Block, bytes]]) -> list[list[tuple[Block, bytes]]]:
@@ -331,13 +382,25 @@ class Recorder:
         try:
             for head, body in peer.frames.feed(data):
                 waits |= self._append(peer, head, body)
-        except (msgspec.DecodeError, Invalid):
-            log.exception("a peer sends damaged frames; its connection is closed")
+        except OSError:  # of the journal
+            raise
+        except Exception as error:  # a model's code may send anything
+            is_known = isinstance(error, msgspec.DecodeError | Invalid)
+            log.warning(
+                "a peer sends what is no record of its own, and its connection is closed: %s", error,
+                exc_info=None if is_known else error,
+            )  # fmt: skip
             self._drop(peer)
         return waits
 
     def _append(self, peer: Peer, head: bytes, body: bytes) -> bool:
+        is_first, peer.has_spoken = not peer.has_spoken, True
+        if is_first and head[:1] == _BOUND:
+            peer.bound = _bound(head)
+            return False
         block = _block(head)
+        peer.require_own(block)
+        require_whole(block, body)
         if self._marks.is_new(block):
             self._write(block, head, body)
             self._marks.note(block)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pickle
 import shutil
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 from noria.kernel.errors import Invalid
 from noria.serving import confine
 from noria.serving.frames import recorder_socket
+from noria.serving.keeper import STARTS_MAX
 from noria.serving.model import Replica, RevisionConfig
 from noria.serving.requirements import differences, read_needs
 from tests.serving.conftest import Plane, _save, features
@@ -95,6 +99,36 @@ def test_an_environment_that_cannot_be_built_fails_the_revision_and_the_old_one_
     assert len(ask(plane, "flights", 3)) == 3
     plane.deploy("flights", "flights@2", config=RevisionConfig(environment="server"))
     assert replica(plane, "flights").environment
+
+
+@pytest.mark.protocol
+def test_a_model_whose_files_nobody_thought_of_fails_with_the_reason(
+    plane: Plane, models: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(models["two"], tmp_path / "model")
+    (tmp_path / "model" / "conda.yaml").write_text("dependencies: 5\n")
+    plane.registry.add("odd", tmp_path / "model")
+    with pytest.raises(Invalid, match="TypeError: 'int' object is not iterable"):
+        plane.deploy("odd", "odd@1")
+
+
+class Dies:
+    """What ends the process that reads it, after a word."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("import os; print('dying as', os.getpid(), flush=True); os._exit(3)",)
+
+
+@pytest.mark.protocol
+def test_the_reason_is_that_of_the_last_try(plane: Plane, models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["one"], tmp_path / "model")
+    (tmp_path / "model" / "model.pkl").write_bytes(pickle.dumps(Dies()))
+    plane.registry.add("mortal", tmp_path / "model")
+    with pytest.raises(Invalid) as told:
+        plane.deploy("mortal", "mortal@1")
+    logs = [p.read_text().splitlines() for p in (plane.config.home / "serving" / "logs").glob("*.log")]
+    words = [line for lines in logs for line in lines if line.startswith("dying")]
+    assert len(words) == STARTS_MAX and str(told.value).endswith(words[-1])
 
 
 @pytest.mark.parametrize(
@@ -220,3 +254,32 @@ def test_it_can_be_required_of_the_machine_and_holds_for_children(tmp_path: Path
     assert b"Permission denied" in subprocess.run(command, capture_output=True, check=False).stderr
     command[-2:] = [str(Path(sys.executable).resolve()), "-c", child]
     assert b"Permission denied" in subprocess.run(command, capture_output=True, check=True).stdout
+
+
+@is_confined
+def test_other_protocols_are_refused_even_with_a_port_and_no_terminal_is_reached(tmp_path: Path) -> None:
+    python = str(Path(sys.executable).resolve())
+    rules = {"read": [sys.prefix, str(Path(python).parents[1])], "list": [], "write": [str(tmp_path)], "ports": [443]}
+    deeds = """
+import socket
+for protocol in (0, 6, 262, 132):
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol).close()
+        print(protocol, "made")
+    except OSError as error:
+        print(protocol, error.strerror)
+socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, 17).close()
+try:
+    print(open("/dev/tty", "w"))
+except OSError as error:
+    print(error.strerror)
+"""
+    ours, theirs = os.openpty()
+    with open(ours, "rb"), open(theirs, "rb") as terminal:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(confine.__file__), json.dumps(rules), python, "-c", deeds], stdin=terminal,
+            stdout=subprocess.PIPE, text=True, check=True, start_new_session=True, timeout=60,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+    refused = "Permission denied"
+    assert done.stdout.splitlines() == ["0 made", "6 made", f"262 {refused}", f"132 {refused}", refused]
