@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -63,6 +64,7 @@ REPORT_S = 2.0
 PRUNE_S = 3600.0
 REPLICAS_S = 10.0  # how often replicas are told even when nothing changed
 TRUTHS_WAITING_MAX = 10_000
+TORN_S = 60.0  # a file that is being written for longer has lost its writer
 
 _written = msgspec.msgpack.Decoder(Written).decode
 
@@ -171,12 +173,12 @@ class Node:
         loop = asyncio.get_running_loop()
         known = await asyncio.to_thread(read_desired, self.home)
         if known is not None:
-            self.apply(known)
+            self.apply(narrowed(known, self.config.serve_only))  # another node may have written it: they share a home
         if self._rpc is not None:
             await self._rpc.start()
             log.info("gRPC on port %d", self.config.grpc_port)
         for work in (self._sync, self._report, self._recorder.keep, self.gateway.expire_forever, self._scale):
-            self._tasks.append(loop.create_task(_go_on(work)))
+            self._tasks.append(loop.create_task(go_on(work)))
 
     def keeper(self, revision: DesiredRevision) -> Keeper:
         """What keeps the workers of a revision."""
@@ -236,8 +238,12 @@ class Node:
                     self._is_away = False
                 is_first, wait_s = False, 0.2
                 if desired is not None:
-                    await asyncio.to_thread(write_desired, self.home, desired)
-                    self.apply(desired)
+                    await self._take(desired)
+
+    async def _take(self, desired: Desired) -> None:
+        """Keep what is wanted, then follow it: the recorder knows a policy before a worker can answer."""
+        await asyncio.to_thread(write_desired, self.home, desired)
+        self.apply(desired)
 
     async def _ask(self, control: httpx.AsyncClient, is_first: bool) -> Desired | None:
         known = self._desired
@@ -363,7 +369,7 @@ class Node:
                     del self._unsent[key]
 
 
-async def _go_on(work: Callable[[], Awaitable[None]]) -> None:
+async def go_on(work: Callable[[], Awaitable[None]]) -> None:
     """Do work that has no end. A defect in it is said and it begins again: the node goes on serving."""
     while True:
         try:
@@ -400,13 +406,17 @@ def read_desired(home: Path) -> Desired | None:
 def write_desired(home: Path, desired: Desired) -> None:
     """Keep it, whole or not at all, for this user's eyes only: it has hashes of tokens."""
     path = home / "serving" / "desired.json"
-    temporary = path.with_suffix(".tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(msgspec.json.encode(desired))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f"desired.{new_id()}.tmp")  # on Ray several processes share a home
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(msgspec.json.encode(desired))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def tidy(home: Path) -> None:
@@ -414,6 +424,10 @@ def tidy(home: Path) -> None:
     for left in (home / "serving" / "scratch").glob("*"):
         if not Path(f"/proc/{left.name}").exists():
             shutil.rmtree(left, ignore_errors=True)
+    for torn in (home / "serving").glob("desired.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - torn.stat().st_mtime > TORN_S:
+                torn.unlink()
     for folder in (Path(noria.__file__).parent / "serving", Path(noria.__file__).parent / "kernel"):
         compileall.compile_dir(folder, quiet=2, maxlevels=0)
 

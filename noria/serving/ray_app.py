@@ -32,16 +32,17 @@ from starlette.responses import Response
 
 from noria.config import Config, load_config
 from noria.kernel.clock import Clock
-from noria.kernel.errors import Invalid, Unavailable
+from noria.kernel.errors import Invalid
 from noria.logs import set_up_logging
 from noria.serving.answers import error_body
 from noria.serving.elsewhere import RecorderProcess
 from noria.serving.frames import Answer, Ask, Hello
-from noria.serving.keeper import START_TIMEOUT_S, WATCH_S, Keeper
+from noria.serving.keeper import WATCH_S, Keeper
 from noria.serving.lanes import Lane, Waiting
-from noria.serving.model import Desired, DesiredAuth, DesiredRevision
+from noria.serving.model import DesiredRevision
 from noria.serving.model import Replica as ReplicaRow
-from noria.serving.node import Node, tidy
+from noria.serving.node import Node
+from noria.serving.replica import ReplicaNode
 
 log = logging.getLogger("noria.node")
 
@@ -196,27 +197,6 @@ class RayNode(Node):
 
     def keeper(self, revision: DesiredRevision) -> Keeper:
         return RayKeeper(self, RayLane(revision, self.clock))
-
-
-class ReplicaNode(Node):
-    """What keeps one revision's worker inside a replica: it is told nothing and tells nothing; the door does."""
-
-    async def start_with(self, revision: DesiredRevision) -> Lane:
-        """The lane to its worker, once the model is loaded. Raises Unavailable with the worker's words."""
-        for name in ("models", "logs"):
-            (self.home / "serving" / name).mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(tidy, self.home)
-        auth = DesiredAuth(version="", is_open=False)
-        self.apply(Desired(generation=0, endpoints=[], revisions=[revision], auth=auth))
-        keeper, until_s = self._keepers[revision.id], self.clock.monotonic_s() + START_TIMEOUT_S
-        while not keeper.lane.is_ready:
-            if keeper.has_failed or self.clock.monotonic_s() > until_s:
-                raise Unavailable(
-                    f"{revision.model}@{revision.model_version} cannot be loaded: {keeper.replicas(0)[0].error}"
-                )
-            await asyncio.sleep(WATCH_S)
-        self._tasks.append(asyncio.get_running_loop().create_task(self.gateway.expire_forever()))
-        return keeper.lane
 
 
 class Replica:

@@ -26,6 +26,10 @@ def configuration(detail: EndpointDetail, *, url: str, hosts: list[str]) -> Expo
             instead="Set NORIA_TOKEN where Ray's nodes run: that of a service account with the role node.",
         ),
         LeftOut(
+            field="stream", why="A replica gives its answer as a whole; a request for one bit by bit is refused with 400.",
+            instead="The whole answer on Ray; streams on a node of Noria's.",
+        ),
+        LeftOut(
             field="gRPC", why="Ray Serve speaks gRPC for services that are compiled in.",
             instead="V2 and /invocations over HTTP; gRPC on a node of Noria's.",
         ),

@@ -4,12 +4,13 @@ The recorder reads the policies where the node keeps what the control plane want
 started). Sampling goes by a hash of the prediction id, so that a shadow's answer is kept where the champion's is. Hashes are keyed
 with a secret of the endpoint: equal values stay equal, and nobody finds them out by trying.
 
-Invariant: with a policy that cannot be read, inputs are not written at all.
+Invariant: with a policy that cannot be read, or before the first is there, neither inputs nor keys are written.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Policies:
         self._seen: tuple[int, int] | None = None
         self._looked_s = -LOOK_S
         self._is_blind = False
+        self._unknown_salt = secrets.token_hex()  # nobody ever learns it: a key that is hashed with it says nothing
 
     def of(self, endpoint: str) -> RecordingPolicy | None:
         """The policy of an endpoint; None when everything is written."""
@@ -55,7 +57,9 @@ class Policies:
             self._look()
         found = self._known.get(endpoint)
         if found is None and self._is_blind:
-            return RecordingPolicy(endpoint=endpoint, recording=Recording(inputs="none"), salt="")
+            return RecordingPolicy(
+                endpoint=endpoint, recording=Recording(inputs="none", key="hash"), salt=self._unknown_salt
+            )
         return found
 
     def _look(self) -> None:
@@ -65,11 +69,11 @@ class Policies:
             if mark == self._seen:
                 return
             told = msgspec.json.decode(self._path.read_bytes(), type=_Told)
-        except FileNotFoundError:
-            return
         except (OSError, msgspec.DecodeError) as error:
             if not self._is_blind:
-                log.error("policies of recording cannot be read (%s): until they can, no inputs are written", error)
+                log.error(
+                    "policies of recording cannot be read (%s): until they can, neither inputs nor keys are written", error
+                )
             self._is_blind = True
             return
         self._seen, self._is_blind = mark, False
@@ -87,8 +91,7 @@ def is_kept(prediction_id: str, sample: float) -> bool:
 def hashed(value: object, salt: str) -> str:
     """A keyed hash of a value, as text; the same for 1, 1.0 and True."""
     if isinstance(value, bool | int | float):
-        value = float(value)
-        value = int(value) if value.is_integer() else value
+        value = int(value) if not isinstance(value, float) or value.is_integer() else value
     key = blake3(salt.encode()).digest()
     return blake3(str(value).encode("utf-8", "surrogatepass"), key=key).hexdigest()[:HASH_HEX]
 

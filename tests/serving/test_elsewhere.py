@@ -5,6 +5,7 @@ Both are asked what Noria's own data plane is asked, and must give the same answ
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -20,6 +21,10 @@ import httpx
 import pytest
 
 from noria.access.model import NewPrincipal, TokenRequest
+from noria.config import load_config
+from noria.serving.model import Recording
+from noria.serving.node import read_desired
+from noria.serving.replica import ReplicaNode
 from scripts.mlflow_clients import python_of
 from tests.serving.conftest import COLUMNS, Plane, features, free_port, v2
 
@@ -174,12 +179,41 @@ def test_a_node_without_rights_or_server_says_so(plane: Plane, tmp_path: Path) -
     assert done.returncode != 0 and "NORIA_TOKEN" in done.stderr
 
 
+def test_a_replica_keeps_the_policies_that_its_machines_recorder_needs(plane: Plane, token: str, tmp_path: Path) -> None:
+    revision = plane.serving.nodes.desired(plane.op()).revisions[0]
+    given = {"NORIA_TOKEN": token, "NORIA_URL": plane.config.control_url}
+    config = load_config(given, home=str(tmp_path / "ray"), grpc_port=0)
+
+    async def wanted(inputs: str) -> None:
+        while True:
+            told = await asyncio.to_thread(read_desired, config.home)
+            if told and [p.recording.inputs for p in told.recordings if p.endpoint == "flights"] == [inputs]:
+                return
+            await asyncio.sleep(0.05)
+
+    async def life() -> None:
+        plane.serving.recordings.change(plane.op(), "flights", Recording(inputs="none"))
+        node = ReplicaNode(config)
+        (config.home / "serving").mkdir(parents=True)
+        try:
+            lane = await node.start_with(revision)
+            await asyncio.wait_for(wanted("none"), 1)  # it was there before the worker
+            plane.serving.recordings.change(plane.op(), "flights", Recording())
+            await asyncio.wait_for(wanted("all"), 10)
+            assert lane.is_ready and not lane.is_lost, "what else is wanted is the door's to follow"
+        finally:
+            await node.stop()
+
+    asyncio.run(life())
+
+
 @pytest.mark.slow
 def test_ray_serve_answers_what_noria_answers_and_follows_the_endpoint(plane: Plane, token: str, tmp_path: Path) -> None:
     exported = httpx.get(
         f"{plane.config.control_url}/api/v1/endpoints/flights/export",
         params={"format": "ray", "url": plane.config.control_url},
     ).json()
+    assert {item["field"] for item in exported["left_out"]} == {"token", "stream", "gRPC"}
     home, port = tmp_path / "ray", free_port()
     args = [
         str(python_of("ray")),

@@ -84,22 +84,33 @@ def test_keys_of_answers_and_truth_are_hashed_alike() -> None:
     assert (rows[1]["key"], truths[1]["key"], truths[1]["value"]) == (None, None, 0.5)
 
 
+def test_large_integers_have_hashes_of_their_own() -> None:
+    assert hashed(2**53 + 1, "s") != hashed(2**53, "s")
+    assert hashed(1, "s") == hashed(1.0, "s") == hashed(True, "s") != hashed(1.5, "s")
+
+
 def test_policies_are_read_again_when_they_change_and_without_them_no_input_is_written(tmp_path: Path) -> None:
     clock, path = ManualClock(1_000_000), tmp_path / "serving" / "desired.json"
     path.parent.mkdir()
     policies = Policies(tmp_path, clock)
-    assert policies.of("e") is None
+    unknown = policies.of("e")
+    assert unknown is not None, "before the node was told anything"
+    found = recorded(*block_of(), unknown)
+    assert found is not None
+    rows = inference_table([found]).to_pylist()
+    assert not [n for n in rows[0] if n.startswith("in_")]
+    assert not {r["key"] for r in rows} & {"k", "j", hashed("k", ""), hashed("k", "salt")}
     path.write_bytes(msgspec.json.encode({"recordings": [{"endpoint": "e", "recording": {"sample": 0.5}, "salt": "s"}]}))
     clock.advance(LOOK_S)
-    found = policies.of("e")
-    assert found is not None
-    assert found.recording.sample == 0.5
+    known = policies.of("e")
+    assert known is not None
+    assert known.recording.sample == 0.5
     path.write_bytes(b"{ torn")
     clock.advance(LOOK_S)
     other = policies.of("other")
     assert other is not None
     assert other.recording.inputs == "none"
-    assert policies.of("e") == found, "what is known stays"
+    assert policies.of("e") == known, "what is known stays"
     path.write_bytes(msgspec.json.encode({"recordings": []}))
     clock.advance(LOOK_S)
     assert policies.of("other") is None
