@@ -132,14 +132,17 @@ class Lane:
 
     def answered(self, answer: Answer, body: bytes) -> None:
         waiting = self.pending.get(answer.id) if answer.has_more else self._let_go(answer.id)
-        if waiting is None or waiting.reply is None:
+        if waiting is None:
+            return
+        if answer.has_more:
+            waiting.deadline_s = self._clock.monotonic_s() + self.timeout_s  # a stream may last; its pauses may not
+        if waiting.reply is None:
             return
         if answer.has_more and waiting.parts is None:
             waiting.parts = asyncio.Queue()
             if not waiting.reply.done():
                 waiting.reply.set_result((answer.status, body, 0))
         if waiting.parts is not None:
-            waiting.deadline_s = self._clock.monotonic_s() + self.timeout_s  # a stream may last; its pauses may not
             waiting.parts.put_nowait((body, answer.has_more, answer.status))
         elif not waiting.reply.done():
             waiting.reply.set_result((answer.status, body, answer.json_size))
@@ -192,10 +195,10 @@ class Lane:
 
     def _give_up(self, waiting: Waiting, status: int) -> None:
         self._let_go(waiting.head.id)
+        if status == 504 and waiting.link is not None:  # it may be a stream that has not begun; the worker knows what is one
+            waiting.link.write(pack(Flow(waiting.head.id, 0)))
         if waiting.parts is not None:
             waiting.parts.put_nowait((b"", False, status))
-            if status == 504 and waiting.link is not None:
-                waiting.link.write(pack(Flow(waiting.head.id, 0)))
         elif waiting.reply is not None and not waiting.reply.done():
             waiting.reply.set_result((status, b"", 0))
 

@@ -43,9 +43,14 @@ class Stream:
             self.credit -= 1
             if self._size < KEPT_CHARACTERS:
                 self._said.append(part)
-                self._size += len(part) if isinstance(part, str) else 64
+                self._size += max(len(part), 1) if isinstance(part, str) else 64
             return b"data: " + plain_json(self._form(part)) + b"\n\n"
         return None
+
+    @property
+    def is_kept_whole(self) -> bool:
+        """Is everything it said so far in its record?"""
+        return self._size < KEPT_CHARACTERS
 
     def _form(self, part: Any) -> Any:
         if self.ask.protocol != "generate_stream":

@@ -356,6 +356,10 @@ class Worker:
         elif ask.role != "shadow":
             stream.has_begun = True
             self._out.append(pack(Answer(ask.id, 200, stream.rows.n, 0, True), event))
+        elif stream.is_kept_whole:
+            self._out.append(pack(Answer(ask.id, 200, stream.rows.n, 0, True)))  # nobody listens; it goes on all the same
+        else:  # nothing more of it would be written
+            self._end(stream, 200, None)
 
     def _flow(self, flow: Flow) -> None:
         stream = self._streams.get(flow.id)

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.protocol
 
 
 def save_talker(path: Path) -> None:
-    """A pyfunc model that says a text word by word; '!' raises, 'for ever' does not end and tells a file that it was stopped."""
+    """A pyfunc model that says a text word by word; '!' raises, 'for ever' does not end and tells a file that it was stopped;
+    'too late' does not either, and is slow to begin; '-' takes its time."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -33,16 +34,19 @@ def save_talker(path: Path) -> None:
         def predict_stream(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             import os
             import pathlib
+            import time
 
             text = str(model_input["text"].iloc[0]) if hasattr(model_input, "columns") else model_input["text"]
             count = 0
             try:
-                while text == "for ever":
+                time.sleep(1 if text == "too late" else 0)
+                while text in ("for ever", "too late"):
                     count += 1
                     yield "x" * 50_000
                 for word in text.split():
                     if word == "!":
                         raise ValueError("no such word")
+                    time.sleep(0.4 if word == "-" else 0)
                     yield word.upper() + (params or {}).get("after", " ")
             finally:
                 (pathlib.Path(os.environ["TMPDIR"]) / "stopped").write_text(str(count))
@@ -122,6 +126,35 @@ def test_a_slow_reader_slows_the_model_and_one_who_leaves_stops_it(plane: Plane,
         lambda: next((r for r in plane.rows("talker") if r["prediction_id"] == prediction), None), "its record"
     )
     assert row["status"] == 499 and row["prediction"].startswith("xxx") and len(row["prediction"]) <= 65_536
+
+
+def test_a_stream_that_nobody_waited_for_any_longer_is_stopped(plane: Plane, talker: str) -> None:
+    made = plane.deploy("late", "talker@1", config=RevisionConfig(timeout_ms=300))
+    answer = plane.http.post("/endpoints/late/invocations", json=said("too late"))
+    assert answer.status_code == 504
+    (scratch,) = (plane.config.home / "serving" / "scratch").glob(f"*/{made.id}.*")
+    plane.until(lambda: (scratch / "stopped").exists(), "the end", 20)
+
+
+def test_a_shadow_says_all_that_is_recorded_of_it_and_no_more(plane: Plane, talker: str) -> None:
+    plane.serving.set_shadow(plane.op(), "talker", "talker@1")
+    shadow = next(r for r in plane.serving.endpoint(plane.op(), "talker").routes if r.role == "shadow")
+    plane.until(lambda: plane.serving.revision(plane.op(), shadow.revision_id).state == "ready", "the shadow")
+    short = {"x-noria-timeout-ms": "1000"}  # until the first part, and not for all of them
+    slow = plane.http.post("/endpoints/talker/invocations", json=said("a - - - - b"), headers=short)
+    assert events(slow)[-2:] == ["B ", "[DONE]"]
+
+    def recorded(prediction: str) -> dict[str, Any]:
+        mine = [r for r in plane.rows("talker") if (r["prediction_id"], r["role"]) == (prediction, "shadow")]
+        return mine[0] if mine else {}
+
+    row = plane.until(lambda: recorded(slow.headers["x-noria-prediction-id"]), "its record")
+    assert (row["prediction"], row["status"]) == ("A - - - - B ", 200)
+    with plane.http.stream("POST", "/endpoints/talker/invocations", json=said("for ever")) as answer:
+        next(answer.iter_raw(1 << 16))
+    row = plane.until(lambda: recorded(answer.headers["x-noria-prediction-id"]), "the end of what does not end")
+    assert (len(row["prediction"]), row["status"]) == (65_536, 200)
+    plane.serving.set_shadow(plane.op(), "talker", "")
 
 
 def test_a_stream_of_a_killed_worker_ends_with_the_reason(plane: Plane, talker: str) -> None:
