@@ -42,6 +42,8 @@ from noria.access.service import Access
 from noria.compliance.proofs import StandingProofs
 from noria.compliance.service import Compliance
 from noria.config import Config, load_config
+from noria.conversations.addresses import JOB_KIND as TELL_PERSON
+from noria.conversations.addresses import Addresses
 from noria.conversations.inbox import Inboxes
 from noria.conversations.service import Conversations
 from noria.conversations.subjects import Subjects
@@ -50,7 +52,7 @@ from noria.governance.anchors import parse_anchors
 from noria.governance.approvals import Approvals
 from noria.governance.audit import Audit
 from noria.governance.channels import JOB_KIND as TELL
-from noria.governance.channels import Channels
+from noria.governance.channels import Channels, speak
 from noria.governance.descriptions import Descriptions
 from noria.governance.digests import Sha256s
 from noria.governance.forgetting import Forgetting
@@ -163,6 +165,7 @@ class App(Struct, frozen=True, kw_only=True):
     sharing: Sharing
     conversations: Conversations
     inboxes: Inboxes
+    addresses: Addresses
     compliance: Compliance
     manual: Manual
 
@@ -205,7 +208,7 @@ class App(Struct, frozen=True, kw_only=True):
             *noria.governance.mlflow.routes(self.mlflow_hooks),
             *noria.loops.http.routes(self.loops),
             *noria.reports.http.routes(self.reports, self.sharing),
-            *noria.conversations.http.routes(self.conversations, self.inboxes),
+            *noria.conversations.http.routes(self.conversations, self.inboxes, self.addresses),
             *noria.compliance.http.routes(self.compliance),
         ]
 
@@ -271,7 +274,11 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
     )  # fmt: skip
     subjects = Subjects(datasets, tracking, registry, pipelines, serving, monitoring, approvals, loops, reports)
     conversations = Conversations(db, ops, access, subjects)
-    inboxes = Inboxes(db, ops, access, conversations)
+    addresses = Addresses(
+        db, ops, access, conversations, speak, url=config.browser_url, allow_private=config.persons_private
+    )  # fmt: skip
+    jobs.register(TELL_PERSON, addresses.tell)
+    inboxes = Inboxes(db, ops, access, conversations, addresses)
     standing = Standing(db, blobs, config.home, parse_anchors(config.anchors))
     proofs = StandingProofs(
         ops, datasets, registry, statement=standing.provenance, audit=standing.audit,
@@ -318,8 +325,8 @@ def build(config: Config, *, clock: Clock | None = None, blobs: BlobStore | None
         approvals=approvals, notices=Notices(db), audit=audit, keys=Keys(db, config.home, audit),
         forgetting=Forgetting(db), webhooks=webhooks, channels=channels,
         scans=scans, provenances=provenances, descriptions=descriptions, mlflow_hooks=MlflowHooks(db, webhooks), loops=loops,
-        reports=reports, sharing=sharing, conversations=conversations, inboxes=inboxes, compliance=compliance,
-        manual=Manual(),
+        reports=reports, sharing=sharing, conversations=conversations, inboxes=inboxes, addresses=addresses,
+        compliance=compliance, manual=Manual(),
     )  # fmt: skip
 
 

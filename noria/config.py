@@ -131,6 +131,12 @@ SETTINGS: tuple[Setting, ...] = (
         "public_url", "Where browsers reach the server, such as https://noria.example.org; empty: where it listens.", ""
     ),
     Setting("public_reports", "yes or no: reports may be shared with whoever has the link, signed in or not.", False, bool),
+    Setting(
+        "persons_private",
+        "Whether the addresses that persons give for their notifications may be private ones, such as a mail server inside.",
+        False,
+        bool,
+    ),
     Setting("step_up_minutes", "How recent a sign-in dangerous acts in a browser want, in minutes; 0: any.", 15.0, float),
     Setting("oidc_issuer", "The OpenID Connect provider to sign in with, such as https://id.example.org; empty: none.", ""),
     Setting("oidc_client_id", "What this server is called at the provider.", ""),
@@ -192,6 +198,7 @@ class Config(Struct, frozen=True, kw_only=True):
     journal_limit_mb: int = 1024
     system_interval_s: float = 10.0
     price_per_hour: float = 0.0
+    persons_private: bool = False
     read_cache_mb: int = 64
     public_url: str = ""
     public_reports: bool = False

@@ -1,4 +1,7 @@
-"""`make screenshots`: the fast demo and a team's week of runs; a picture of each page, in both themes, into docs/images/."""
+"""`make screenshots`: the fast demo and a team's week of runs; a picture of each page, in both themes, into docs/images/.
+
+Names after it take only those: `python scripts/screenshots.py project settings-told`.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ def pages(home: Path, story: Story) -> dict[str, str]:
     api = httpx.Client(base_url=URL + "/api/v1")
     run = api.get("/pipeline-runs").json()["items"][0]["id"]
     alert = api.get("/alerts").json()["items"][0]["id"]
+    report = api.get("/reports").json()["items"][0]["id"]
     prediction = json.loads((home / "demo.json").read_text())["prediction"]
     table, full, version = f"/runs?experiment={story.experiment}", f"/runs/{story.full}", "/models/churn/3"
     some, two = ",".join(story.runs[6:]), f"{story.full},{story.runs[4]}"
@@ -58,7 +62,63 @@ def pages(home: Path, story: Story) -> dict[str, str]:
         "pipeline-run": f"/pipeline-runs/{run}", "endpoint": "/endpoints/flights", "monitor": "/monitors/flights-calibration",
         "alert": f"/alerts/{alert}", "loop": "/loops/flights", "audit": "/audit", "approvals": "/approvals",
         "passport": f"/passports/{prediction}", "lineage": "/lineage/model:flights", "settings": "/settings",
+        **{f"settings-{tab}": f"/settings?tab={tab}" for tab in ("told", "tokens", "people", "projects", "roles", "sign-in", "secrets",
+                                                                "webhooks")},
+        "inbox": "/inbox?show=all", "reports": "/reports", "report": f"/reports/{report}",
+        "projects": "/projects", "project": "/projects/airport", "channels": "/channels",
+        "conversation": f"{full}?tab=conversation", "loops": "/loops", "compliance": "/compliance",
+        "compliance-system": "/compliance/airport", "compliance-reviews": "/compliance?tab=reviews",
+        "compliance-erasures": "/compliance?tab=erasures", "compliance-holds": "/compliance?tab=holds",
+        "passports": "/passports", "pipeline": "/pipelines/flights", "predictions": "/endpoints/flights/predictions",
+        "dataset-diff": "/datasets/flights/diff?a=19&b=20",
     }  # fmt: skip
+
+
+README = """Predicts **which flights will be late**, an hour before they leave.
+
+| Part | Where |
+|---|---|
+| Data | `dataset:flights`, from the warehouse, every week |
+| Asked by | the night shift |
+"""
+
+
+def arrange(story: Story) -> None:
+    """What the demo leaves out: a project, a channel, a secret, an AI system, a conversation."""
+    with httpx.Client(base_url=URL + "/api/v1", timeout=30) as api:
+        about = {"description": "Which flights will be late?"}
+        api.put("/projects/airport", json=about).raise_for_status()
+        things = ["model", "dataset", "pipeline", "endpoint", "loop"]
+        for thing in [*(f"{kind}:flights" for kind in things), f"experiment:{story.experiment}"]:
+            api.put(f"/projects/airport/things/{thing}").raise_for_status()
+        api.put("/projects/airport/readme", json={"content": README}).raise_for_status()
+        channel = {"url": "json://alerts.example.com/noria", "description": "the night shift"}
+        api.put("/channels/night-shift", json=channel).raise_for_status()
+        secret = {"value": "not a secret at all", "description": "the warehouse"}
+        api.put("/secrets/WAREHOUSE_PASSWORD", params={"project": "airport"}, json=secret).raise_for_status()
+        system = {
+            "title": "Late flights",
+            "purpose": "Warns the night shift.",
+            "members": ["model:flights", "endpoint:flights"],
+        }
+        api.put("/systems/airport", json=system).raise_for_status()
+        api.post("/compliance/airport/evaluate", json={}).raise_for_status()
+        blocks = [
+            {"kind": "text", "text": README},
+            {"kind": "curves", "experiment": story.experiment, "metrics": ["val/loss"]},
+        ]
+        api.post("/reports", json={"title": "Late flights, this week", "blocks": blocks}).raise_for_status()
+        first = {"subject": f"run:{story.full}", "body": "Why does the **validation loss** rise after step 600?"}
+        said = api.post("/comments", json=first | {"place": "metric:val/loss@600"}).raise_for_status().json()["comment"]
+        answer = {"subject": first["subject"], "body": "The learning rate does not decay.", "thread": said["id"]}
+        api.post("/comments", json=answer).raise_for_status()
+
+
+def _chosen(found: dict[str, str], names: list[str]) -> dict[str, str]:
+    """The pages of these names; without any, all."""
+    unknown = sorted(set(names) - set(found))
+    assert not unknown, f"there are no pages {unknown}; there are: {', '.join(sorted(found))}"
+    return {name: path for name, path in found.items() if not names or name in names}
 
 
 def main() -> None:
@@ -72,13 +132,14 @@ def main() -> None:
             if "keeps running" in line:
                 break
         story = tell(URL)
+        arrange(story)
         IMAGES.mkdir(parents=True, exist_ok=True)
         browser_path = shutil.which("chromium") or shutil.which("google-chrome")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=browser_path, args=ARGS)
             for theme in ("light", "dark"):
                 page = browser.new_page(color_scheme=theme, viewport={"width": 1280, "height": 800})  # type: ignore[arg-type]
-                for name, path in pages(home, story).items():
+                for name, path in _chosen(pages(home, story), sys.argv[1:]).items():
                     page.goto(URL + path)
                     page.wait_for_timeout(1500)
                     page.screenshot(path=IMAGES / f"{name}-{theme}.png")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from noria.access import groups_store, rights_store, scopes_store, store
-from noria.access.model import Explanation, Principal
-from noria.access.policy import ACTIONS, ROLES
+from noria.access.model import Explanation, MyActions, Principal
+from noria.access.policy import ACTIONS, INTERNAL, ROLES
+from noria.access.rights import Rights
 from noria.access.rights_book import RightsBook
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid, NotFound
 from noria.kernel.ids import Ref
 from noria.kernel.op import Op
+
+ASKED_MAX = 5  # names that are given to whoever may not do something
 
 
 class Explain:
@@ -33,6 +36,21 @@ class Explain:
             rights = rights_store.rights(tx, found.id, op.at_ms)
             why = _why(tx, found, action, on, op.at_ms)
         return Explanation(principal=principal, action=action, on=on, is_allowed=rights.allow(action, ref), why=why)
+
+    def mine(self, op: Op, rights: Rights, on: str) -> MyActions:
+        """What `rights`, the caller's, allow on `on`, and what it would take for the rest: one answer for a whole page."""
+        if not op.can("me.read") and op.actor.kind == "nobody":
+            op.require("me.read")  # a role on one thing only is enough to ask what it allows
+        ref = Ref.parse(on) if on else None
+        may = {action for action in ACTIONS if rights.allow(action, ref)}
+        with self._db.read() as tx:
+            roles = {**ROLES, **{role.name: frozenset(role.actions) for role in groups_store.roles(tx)}}
+            ask = store.who_has(tx, [n for n, a in roles.items() if "access.write" in a], op.at_ms, limit=ASKED_MAX)
+        rest = ACTIONS - may - INTERNAL
+        return MyActions(
+            on=on, may=sorted(may), ask=ask,
+            roles={a: sorted(name for name, actions in roles.items() if a in actions) for a in sorted(rest)},
+        )  # fmt: skip
 
 
 def _why(tx: Read, principal: Principal, action: str, on: str, at_ms: int) -> list[str]:

@@ -12,6 +12,7 @@ from noria.access.model import (
     Credentials,
     Grant,
     Me,
+    MyActions,
     NewPrincipal,
     NewToken,
     Principal,
@@ -46,6 +47,11 @@ def routes(access: Access) -> Routes:
     def read_me(op: Op) -> Me:
         """Who the caller is."""
         return access.me(op)
+
+    @get("/api/v1/me/actions", action="me.read")
+    def read_my_actions(op: Op, on: str = "") -> MyActions:
+        """What the caller may do on a thing such as `model:fraud`; for the rest, which roles would let them and whom to ask."""
+        return access.my_actions(op, on)
 
     @post("/api/v1/sessions", action=PUBLIC)
     def sign_in(op: Op, data: Credentials, request: Request) -> Response[dict[str, str]]:  # type: ignore[type-arg]
@@ -127,6 +133,7 @@ def routes(access: Access) -> Routes:
         access.revoke_token(op, token_id)
 
     return [
-        read_me, sign_in, list_sessions, revoke_session, sign_out, set_up, make_setup_link, list_principals, create_principal,
+        read_me, read_my_actions,
+        sign_in, list_sessions, revoke_session, sign_out, set_up, make_setup_link, list_principals, create_principal,
         disable_principal, add_grant, remove_grant, list_tokens, create_token, rotate_token, revoke_token,
     ]  # fmt: skip

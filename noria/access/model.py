@@ -113,6 +113,15 @@ class Me(Struct, frozen=True, kw_only=True):
     sign_out_url: str = ""  # where to sign out of the identity provider too
 
 
+class MyActions(Struct, frozen=True, kw_only=True):
+    """What the caller may do on one thing ('': on the workspace); for everything else which roles would let them, and whom to ask."""
+
+    on: str
+    may: list[str]
+    roles: dict[str, list[str]]  # of each action they may not do
+    ask: list[str]  # names of people who give roles; at most five
+
+
 class NewPrincipal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What it takes to make a principal. A user without a password can only sign in with a token."""
 
@@ -300,6 +309,25 @@ class ProjectWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     parent: str = ""
 
 
+class ProjectPage(Struct, frozen=True, kw_only=True):
+    """A project as whoever may read it sees it: what it says of itself, and everything in it that the caller may read."""
+
+    project: Project
+    things: list[str]  # refs, also of what lies in projects within
+    readme: str = ""  # Markdown
+    readme_html: str = ""  # sanitised
+    edit: int = 0  # of the readme: 0 before it was written, +1 per edit
+    actor: str = ""  # who wrote it last
+    at_ms: int | None = None
+
+
+class ReadmeWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a project is to say of itself, in Markdown. `expect`: the edit that was read; None overwrites."""
+
+    content: str
+    expect: int | None = None
+
+
 class Label(Struct, frozen=True, kw_only=True):
     """A word on things. One that restricts hides them from everybody without a clearance, whatever their roles."""
 
@@ -483,6 +511,14 @@ class ProjectChanged(Fact):
 
     name: str
     parent: str = ""
+
+
+@fact("project.described")
+class ProjectDescribed(Fact):
+    """A project says something else of itself; the words are not part of the record."""
+
+    name: str
+    edit: int
 
 
 @fact("project.deleted")

@@ -15,12 +15,15 @@ from noria.access.model import (
     LabelWish,
     NewGroup,
     Project,
+    ProjectPage,
     ProjectWish,
+    ReadmeWish,
     Role,
     RoleWish,
 )
 from noria.access.service import Access
 from noria.http.route import Routes, delete, get, post, put
+from noria.kernel.events import Event
 from noria.kernel.op import Op
 from noria.kernel.paging import Page
 
@@ -78,10 +81,25 @@ def routes(access: Access) -> Routes:
         """Who has which role on what."""
         return Page(access.groups.grants(op, principal=principal, scope=on))
 
-    @get("/api/v1/projects", action="access.read")
+    @get("/api/v1/projects", action="project.read")
     def list_projects(op: Op) -> Page[Project]:
-        """Projects with what lies in them."""
+        """Projects that the caller may read, with what lies in them."""
         return Page(access.scopes.projects(op))
+
+    @get("/api/v1/projects/{name:str}", action="project.read")
+    def read_project(op: Op, name: str) -> ProjectPage:
+        """One project: its readme, and everything in it that the caller may read."""
+        return access.scopes.page(op, name)
+
+    @put("/api/v1/projects/{name:str}/readme", action="project.write")
+    def set_readme(op: Op, name: str, data: ReadmeWish) -> ProjectPage:
+        """What a project says of itself, in Markdown."""
+        return access.scopes.set_readme(op, name, data)
+
+    @get("/api/v1/projects/{name:str}/activity", action="project.read")
+    def list_activity(op: Op, name: str, limit: int | None = None) -> Page[Event]:
+        """The newest facts about a project and what lies in it."""
+        return Page(access.scopes.activity(op, name, limit=limit))
 
     @put("/api/v1/projects/{name:str}", action="access.write")
     def set_project(op: Op, name: str, data: ProjectWish) -> Project:
@@ -145,6 +163,7 @@ def routes(access: Access) -> Routes:
 
     return [
         list_groups, create_group, read_group, delete_group, add_member, remove_member, list_roles, set_role, delete_role, list_grants,
-        list_projects, set_project, delete_project, place_thing, take_thing, list_labels, set_label, delete_label, put_label,
+        list_projects, read_project,
+        set_readme, list_activity, set_project, delete_project, place_thing, take_thing, list_labels, set_label, delete_label, put_label,
         take_label, add_clearance, remove_clearance, explain_access,
     ]  # fmt: skip

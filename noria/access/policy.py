@@ -11,12 +11,14 @@ from noria.kernel import things
 READ = frozenset({
     "event.read", "experiment.read", "run.read", "dataset.read", "model.read", "pipeline.read", "endpoint.read",
     "monitor.read", "loop.read", "approval.read", "policy.read", "lineage.read", "search.read", "view.read", "comment.read",
-    "compliance.read", "report.read",
+    "compliance.read", "report.read", "project.read",
 })  # fmt: skip
 BYTES = frozenset(
     {"artifact.read", "blob.read", "inference.read"}
 )  # contents, not descriptions: an auditor has no need of them
-EXPERIMENT = frozenset({"experiment.create", "experiment.update", "run.create", "run.log", "artifact.write", "blob.write"})
+EXPERIMENT = frozenset(
+    {"project.write", "experiment.create", "experiment.update", "run.create", "run.log", "artifact.write", "blob.write"}
+)
 DATA = frozenset({"dataset.commit", "dataset.alias"})
 MODEL = frozenset({"model.create", "model.tag", "model.evaluate"})
 PIPELINE = frozenset({"pipeline.register", "pipeline.run", "pipeline.cancel", "pipeline.report", "pipeline.attempt"})
@@ -51,7 +53,7 @@ SECRETS = frozenset(
 )  # their names, and having them given to one's own steps; never their values
 VIEWS = frozenset({"view.write"})  # whoever reads runs may name what they look at
 TALK = frozenset({"comment.write"})  # whoever may read a thing may say something about it
-OWN = frozenset({"me.read", "token.own"})  # everyone who is signed in: their own profile and tokens
+OWN = frozenset({"me.read", "token.own", "address.own"})  # everyone who is signed in: their own profile and tokens
 WORK = frozenset({"pipeline.work", "blob.read", "blob.write"})  # a worker elsewhere: steps, their code and values
 SERVE = frozenset(
     {"endpoint.serve", "blob.read", "blob.write"}
@@ -76,13 +78,26 @@ ROLES: dict[str, frozenset[str]] = {
 # About the workspace itself, not about things in it: somebody from whom a thing is hidden may still do them. Every other action on
 # "everywhere" – the whole log of facts, all lineage, any blob by its digest – is theirs on what they may see, one thing at a time.
 WORKSPACE_ACTIONS = (
-    OWN | VIEWS | GOVERN | INTERNAL | {"access.read", "webhook.read", "policy.read", "experiment.create", "approval.request"}
+    OWN
+    | VIEWS
+    | GOVERN
+    | INTERNAL
+    | {
+        "access.read",
+        "webhook.read",
+        "policy.read",
+        "experiment.create",
+        "approval.request",
+        "project.read",
+        "project.write",
+    }
 ) - {"audit.seal"}
 
 _KINDS: dict[str, tuple[str, ...]] = {  # on what kind of thing an action of this noun is asked for; any other noun: on any
     "experiment": ("experiment",), "run": ("experiment",), "artifact": ("experiment", "model"), "dataset": ("dataset",),
     "blob": ("dataset",), "model": ("model",), "pipeline": ("pipeline",), "trigger": ("pipeline",), "endpoint": ("endpoint",),
-    "inference": ("endpoint",), "monitor": ("monitor", "endpoint"), "loop": ("loop",), "compliance": ("system",), "secret": ("project",),
+    "inference": ("endpoint",), "monitor": ("monitor", "endpoint"), "loop": ("loop",), "compliance": ("system",),
+    "secret": ("project",), "project": ("project",),
     "report": ("report",),
 }  # fmt: skip
 

@@ -41,7 +41,7 @@ class Rights(Struct, frozen=True):
         if action in self.everywhere:
             if not self.hidden:
                 return True
-            if on is not None and on.kind in things.kinds():
+            if on is not None and (on.kind in things.kinds() or str(on) in self.hidden):
                 return str(on) not in self.hidden
             if action in WORKSPACE_ACTIONS:  # for any other, everywhere but somewhere is not everywhere
                 return True

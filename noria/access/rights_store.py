@@ -157,7 +157,7 @@ def all_things(tx: Read, kinds: Iterable[str], workspace: str) -> set[str]:
     """The refs of everything of these kinds that there is."""
     found: set[str] = set()
     for kind in kinds:
-        query = things.query_of(kind)
+        query = "select name from project" if kind == "project" else things.query_of(kind)
         params: dict[str, Any] = {"workspace": workspace} if ":workspace" in query else {}
         found.update(f"{kind}:{ident}" for ident in tx.column(query, **params))
     return found

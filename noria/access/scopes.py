@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from noria.access import rights_store, scopes_store
 from noria.access.groups import active
-from noria.access.model import Clearance, Label, LabelWish, Project, ProjectWish
+from noria.access.model import Clearance, Label, LabelWish, Project, ProjectPage, ProjectWish, ReadmeWish
 from noria.access.rights_book import RightsBook
 from noria.kernel import things
 from noria.kernel.db import Database, Write
-from noria.kernel.errors import Invalid, NotFound
+from noria.kernel.errors import Conflict, Invalid, NotFound
+from noria.kernel.events import Event, facts_about
 from noria.kernel.ids import Ref, check_name
 from noria.kernel.op import Op
+from noria.kernel.pages import html_of
+from noria.kernel.paging import check_limit
 
 DEPTH_MAX = 16
+FACTS_LOOKED_AT = 5_000
+README_LENGTH_MAX = 100_000
 LABELS_MAX = 1000
 
 
@@ -23,9 +30,51 @@ class Scopes:
         self._db, self._book = db, book
 
     def projects(self, op: Op) -> list[Project]:
-        op.require("access.read")
+        """The projects that the caller may read, with what they may read in them."""
+        if op.visible("project.read") == []:
+            op.require("project.read")
         with self._db.read() as tx:
-            return scopes_store.projects(tx)
+            found = scopes_store.projects(tx)
+        return [_shown(op, p) for p in found if op.can("project.read", Ref("project", p.name))]
+
+    def page(self, op: Op, name: str) -> ProjectPage:
+        """A project with its readme and everything in it that the caller may read. Raises NotFound."""
+        ref = Ref("project", name)
+        with self._db.read() as tx:
+            found, readme = scopes_store.projects(tx, name=name), scopes_store.readme(tx, name)
+            inside = rights_store.reach(tx, [str(ref)])
+        if not op.can("project.read", ref) or not found or readme is None:
+            raise NotFound(f"There is no project {name[:200]!r}.", hint="noria project list shows them.")
+        return ProjectPage(
+            project=_shown(op, found[0]), things=sorted(r for r in inside - {str(ref)} if _may_read(op, Ref.parse(r))),
+            readme=readme.content, readme_html=html_of(readme.content), edit=readme.edit, actor=readme.actor, at_ms=readme.at_ms,
+        )  # fmt: skip
+
+    def set_readme(self, op: Op, name: str, wish: ReadmeWish) -> ProjectPage:
+        """Let a project say something else of itself. Raises NotFound, Conflict (somebody else wrote it), Invalid, Forbidden."""
+        self.page(op, name)
+        op.require("project.write", Ref("project", name))
+        if len(wish.content) > README_LENGTH_MAX:
+            raise Invalid(f"A readme has at most {README_LENGTH_MAX:,} characters.", where="content")
+        with self._db.write(op) as tx:
+            was = scopes_store.readme(tx, name)
+            if was is None:
+                raise NotFound(f"There is no project {name}.", hint="noria project list shows them.")
+            edit = (was.edit if wish.expect is None else wish.expect) + 1
+            if not scopes_store.set_readme(tx, name, wish.content, edit=edit, actor=op.actor.label, at_ms=op.at_ms):
+                raise Conflict(
+                    f"The readme of {name} was written since you read it.", ref=Ref("project", name),
+                    hint=f"It is at edit {was.edit} now, by {was.actor}; read it again and put both together.",
+                )  # fmt: skip
+            tx.emit("project.described", Ref("project", name), name=name, edit=edit)
+        return self.page(op, name)
+
+    def activity(self, op: Op, name: str, *, limit: int | None = None) -> list[Event]:
+        """The newest facts about the project and what lies in it, among the last FACTS_LOOKED_AT. Raises NotFound."""
+        page = self.page(op, name)
+        refs = [f"project:{name}", *(r for r in page.things if op.can("event.read", Ref.parse(r)))]
+        with self._db.read() as tx:
+            return facts_about(tx, refs, limit=check_limit(limit, default=50), look_at=FACTS_LOOKED_AT)
 
     def set_project(self, op: Op, name: str, wish: ProjectWish) -> Project:
         """Make, describe or move a project. Raises Invalid, NotFound."""
@@ -189,3 +238,13 @@ def check_thing(text: str, *, or_project: bool = False) -> Ref:
     if ref.kind not in known:
         raise Invalid(f"{text[:80]!r} cannot be placed or marked.", where="ref", hint=f"Kinds: {', '.join(known)}.")
     return ref
+
+
+def _may_read(op: Op, ref: Ref) -> bool:
+    """May the caller know that this lies in a project?"""
+    return op.can("access.read") or op.can(f"{ref.kind}.read" if ref.kind != "system" else "compliance.read", ref)
+
+
+def _shown(op: Op, project: Project) -> Project:
+    """A project with those of its things that the caller may know of."""
+    return structs.replace(project, things=[r for r in project.things if _may_read(op, Ref.parse(r))])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Struct
+
 from noria.access.model import Clearance, Label, LabelWish, Project
 from noria.kernel.db import Read, Write
+from noria.kernel.ids import Ref
 from noria.kernel.naming import Noun, findable
 
 findable(
     Noun(
-        kind="project", action="access.read",
-        query="""select '' as scope, 'project:' || name as ref, name as label, description as detail, created_at_ms as at_ms
+        kind="project", action="project.read", check=lambda op, row: op.can("project.read", Ref.parse(row["ref"])),
+        query="""select 'project:' || name as scope, 'project:' || name as ref, name as label, description as detail,
+                        created_at_ms as at_ms
                    from project""",
     )
 )  # fmt: skip
@@ -45,6 +49,35 @@ def set_project(tx: Write, name: str, description: str, actor: str, at_ms: int) 
            on conflict (name) do update set description = excluded.description""",
         name=name, description=description, actor=actor, at_ms=at_ms,
     )  # fmt: skip
+
+
+class Readme(Struct, frozen=True, kw_only=True):
+    """What a project says of itself, and who wrote it last."""
+
+    content: str
+    edit: int
+    actor: str
+    at_ms: int | None
+
+
+def readme(tx: Read, name: str) -> Readme | None:
+    """None: there is no such project."""
+    return tx.one(
+        Readme,
+        """select readme as content, readme_edit as edit, readme_actor as actor, readme_at_ms as at_ms
+             from project where name = :name""",
+        name=name,
+    )  # fmt: skip
+
+
+def set_readme(tx: Write, name: str, content: str, *, edit: int, actor: str, at_ms: int) -> bool:
+    """False when it is not at the edit before `edit` any more."""
+    changed = tx.run(
+        """update project set readme = :content, readme_edit = :edit, readme_actor = :actor, readme_at_ms = :at_ms
+            where name = :name and readme_edit = :before""",
+        name=name, content=content, edit=edit, before=edit - 1, actor=actor, at_ms=at_ms,
+    )  # fmt: skip
+    return changed == 1
 
 
 def above(tx: Read, ref: str) -> list[str]:

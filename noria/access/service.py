@@ -23,6 +23,7 @@ from noria.access.model import (
     Credentials,
     Grant,
     Me,
+    MyActions,
     NewPrincipal,
     NewToken,
     Principal,
@@ -324,6 +325,10 @@ class Access:
             roles=sorted(rights.roles), is_local_admin=principal_id == LOCAL_ADMIN,
             sign_out_url=self.oidc.sign_out_url() if self.oidc and op.actor.authenticated_at_ms is not None else "",
         )  # fmt: skip
+
+    def my_actions(self, op: Op, on: str) -> MyActions:
+        """What the caller may do on `on` ('': everywhere), and what it takes for the rest. Raises Invalid for a ref that is none."""
+        return self.explaining.mine(op, self.rights_of(op.actor), on)
 
     def teams(self, op: Op) -> list[str]:
         """The groups that whoever acts is in, however deep."""

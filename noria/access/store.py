@@ -345,3 +345,20 @@ def set_setup_code(tx: Write, sha: str) -> None:
 
 def remove_setup_code(tx: Write) -> None:
     tx.run("delete from setup")
+
+
+def who_has(tx: Read, roles: list[str], now_ms: int, *, limit: int) -> list[str]:
+    """People who have one of `roles` on the whole workspace, themselves or by their groups, by name."""
+    rows = tx.rows(
+        """with recursive held(id) as (
+               select principal_id from binding
+                where scope = '' and role in :roles and (expires_at_ms is null or expires_at_ms > :now)
+               union
+               select m.member_id
+                 from membership m
+                 join held on held.id = m.group_id
+                 join principal g on g.id = m.group_id and g.is_active)
+           select name from principal where kind = 'user' and is_active and id in (select id from held) order by name limit :limit""",
+        roles=roles, now=now_ms, limit=limit,
+    )  # fmt: skip
+    return [row["name"] for row in rows]

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from noria.conversations.addresses import Addresses
 from noria.conversations.inbox import Inboxes
-from noria.conversations.model import Comment, CommentEdit, Inbox, NewComment, Posted, ReadWish, Talk
+from noria.conversations.model import (
+    Address,
+    AddressMessage,
+    AddressTest,
+    Comment,
+    CommentEdit,
+    Inbox,
+    NewAddress,
+    NewComment,
+    Posted,
+    ReadWish,
+    Talk,
+)
 from noria.conversations.service import Conversations
 from noria.http.route import Routes, delete, get, patch, post, put
 from noria.kernel.op import Op
+from noria.kernel.paging import Page
 
 
-def routes(conversations: Conversations, inboxes: Inboxes) -> Routes:
+def routes(conversations: Conversations, inboxes: Inboxes, addresses: Addresses) -> Routes:
     @get("/api/v1/comments", action="comment.read")
     def list_comments(op: Op, subject: str) -> Talk:
         """All that was said about a thing, such as `run:0197…` or `model_version:fraud@7`, oldest first."""
@@ -60,7 +74,32 @@ def routes(conversations: Conversations, inboxes: Inboxes) -> Routes:
         """Note that notifications were read."""
         return inboxes.mark_read(op, data)
 
+    @get("/api/v1/me/addresses", action="address.own")
+    def list_addresses(op: Op) -> Page[Address]:
+        """Where the caller is told of what comes into their inbox."""
+        return Page(addresses.addresses(op))
+
+    @put("/api/v1/me/addresses/{name:str}", action="address.own")
+    def save_address(op: Op, name: str, data: NewAddress) -> Address:
+        """Make an address of one's own or change it; without a url the one that is there stays."""
+        return addresses.save(op, name, data)
+
+    @delete("/api/v1/me/addresses/{name:str}", action="address.own")
+    def delete_address(op: Op, name: str) -> None:
+        """Be told there no more."""
+        addresses.delete(op, name)
+
+    @post("/api/v1/me/addresses/{name:str}/test", action="address.own")
+    def test_address(op: Op, name: str) -> AddressTest:
+        """Send a message there now, and say what became of it."""
+        return addresses.test(op, name)
+
+    @get("/api/v1/me/addresses/{name:str}/messages", action="address.own")
+    def list_address_messages(op: Op, name: str, limit: int | None = None) -> Page[AddressMessage]:
+        """What was sent there, newest first."""
+        return Page(addresses.messages(op, name, limit=limit))
+
     return [
         list_comments, add_comment, edit_comment, remove_comment, add_reaction, remove_reaction, follow, unfollow, read_inbox,
-        mark_read,
+        mark_read, list_addresses, save_address, delete_address, test_address, list_address_messages,
     ]  # fmt: skip

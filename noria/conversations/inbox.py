@@ -10,6 +10,7 @@ from typing import Any
 
 from noria.access.service import Access
 from noria.conversations import store
+from noria.conversations.addresses import Addresses
 from noria.conversations.model import (
     NOTIFICATIONS_KEPT,
     UNREAD_COUNTED_MAX,
@@ -24,7 +25,7 @@ from noria.conversations.service import Conversations, owner_id
 from noria.conversations.store import Told
 from noria.kernel.db import Database, Read
 from noria.kernel.errors import Invalid
-from noria.kernel.events import Event, event_at, first_about
+from noria.kernel.events import Event, event_at, first_about, things_of
 from noria.kernel.ids import new_id
 from noria.kernel.op import Op, Ops
 from noria.kernel.paging import check_limit, decode_token, encode_token
@@ -41,11 +42,6 @@ NEEDED = frozenset({
     "comment.added", "pipeline_run.failed", "dataset_commit.refused", "alert.opened", "approval.granted", "approval.rejected",
     "approval.overridden", "revision.failed", "canary.rolled_back", "loop.stopped",
 })  # fmt: skip
-# Fields of a fact that name another thing it is about.
-_NAMED = {
-    "model": "model", "endpoint": "endpoint", "dataset": "dataset", "monitor": "monitor", "pipeline": "pipeline",
-    "experiment": "experiment", "experiment_id": "experiment", "run": "run", "run_id": "run", "loop": "loop", "alert": "alert",
-}  # fmt: skip
 
 
 class Inboxes:
@@ -53,8 +49,9 @@ class Inboxes:
 
     name = "conversations.inbox"
 
-    def __init__(self, db: Database, ops: Ops, access: Access, conversations: Conversations) -> None:
+    def __init__(self, db: Database, ops: Ops, access: Access, conversations: Conversations, addresses: Addresses) -> None:
         self._db, self._ops, self._access, self._conversations = db, ops, access, conversations
+        self._addresses = addresses
 
     # --- telling -----------------------------------------------------------------------------------------------------
 
@@ -81,6 +78,7 @@ class Inboxes:
                     comment_id=comment_id, read_at_ms=None,
                 )  # fmt: skip
                 if store.tell(tx, told, principal_id, event.workspace):
+                    self._addresses.queue(tx, principal_id, told.id, reason, op.at_ms)
                     store.forget_old(tx, principal_id, NOTIFICATIONS_KEPT)
 
     def _whom(self, tx: Read, event: Event) -> dict[str, Reason]:
@@ -153,12 +151,6 @@ def _require_self(op: Op) -> None:
     """Whoever is signed in reads what they were told; that they have a role on one thing only does not matter."""
     if not op.can("me.read") and op.actor.kind == "nobody":
         op.require("me.read")
-
-
-def things_of(event: Event) -> list[str]:
-    """The other things that a fact names: the model of a version, the endpoint of an alert."""
-    named = [f"{kind}:{event.data[field]}" for field, kind in _NAMED.items() if isinstance(event.data.get(field), str)]
-    return [ref for ref in dict.fromkeys(named) if not ref.endswith(":") and ref != event.subject]
 
 
 def _notification(row: Told, event: Any, comment: Comment | None, title: str) -> Notification:

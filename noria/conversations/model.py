@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from noria.kernel.errors import Invalid
 from noria.kernel.facts import Fact, fact
@@ -114,6 +114,63 @@ class ReadWish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ids: list[str] = []
     up_to: str = ""
+
+
+class NewAddress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where somebody wants to be told. `url` is Apprise's, such as mailtos://…; left out, the one that is there stays."""
+
+    url: str = ""
+    reasons: list[Reason] = field(default_factory=lambda: ["mention", "reply", "yours", "follow"])
+    enabled: bool = True
+
+
+class Address(Struct, frozen=True, kw_only=True):
+    """Where somebody is told. The address is written and never read back; `shown` is what is left of it without its secrets."""
+
+    id: str
+    name: str
+    service: str
+    shown: str
+    reasons: list[Reason]
+    enabled: bool
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class AddressTest(Struct, frozen=True, kw_only=True):
+    """What became of a test message."""
+
+    delivered: bool
+    error: str
+
+
+class AddressMessage(Struct, frozen=True, kw_only=True):
+    """One notification on its way to one address. `dropped`: too many waited; `skipped`: it was read, or is theirs to see no more."""
+
+    id: str
+    notification_id: str
+    state: Literal["queued", "delivered", "failed", "dropped", "skipped"]
+    attempts: int
+    error: str
+    created_at_ms: int
+    done_at_ms: int | None
+
+
+@fact("address.saved")
+class AddressSaved(Fact):
+    """Somebody says where they want to be told; the address itself is not part of the record."""
+
+    name: str
+    service: str
+    reasons: list[str]
+    enabled: bool
+
+
+@fact("address.deleted")
+class AddressDeleted(Fact):
+    """Somebody is told at one address less."""
+
+    name: str
 
 
 @fact("comment.added")

@@ -215,6 +215,11 @@ class Channels:
             store.note_attempt(tx, delivery.id, state=state, error=error.replace("\x00", ""), done_at_ms=done)
 
 
+def speak(url: str, title: str, body: str, allow_private: bool) -> Told:
+    """Say something at an address; without a title look at it only. Raises Unavailable."""
+    return run(Task(url=url, title=title, body=body, allow_private=allow_private))
+
+
 def say(url: str, message: Message, *, allow_private: bool) -> Told:
     """One message to one address. Raises Unavailable."""
     return run(Task(url=url, title=message.title, body=message.body, tone=message.tone, allow_private=allow_private))

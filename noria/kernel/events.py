@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -24,6 +24,11 @@ log = logging.getLogger("noria.events")
 EVENTS_PER_BATCH = 500  # What a subscriber reads at once; keeps one pass short.
 POLL_S = 1.0  # How long a missed wake-up may delay a fact.
 KEEP_S = 1.0  # How much of what a subscriber was told a crash may have it told again.
+# Fields of a fact that name another thing it is about.
+_NAMED = {
+    "model": "model", "endpoint": "endpoint", "dataset": "dataset", "monitor": "monitor", "pipeline": "pipeline",
+    "experiment": "experiment", "experiment_id": "experiment", "run": "run", "run_id": "run", "loop": "loop", "alert": "alert",
+}  # fmt: skip
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -90,6 +95,24 @@ def first_about(tx: Read, subjects: list[str]) -> list[Event]:
              order by seq""",
         subjects=subjects,
     )
+
+
+def things_of(event: Event) -> list[str]:
+    """The other things that a fact names: the model of a version, the endpoint of an alert."""
+    named = [f"{kind}:{event.data[field]}" for field, kind in _NAMED.items() if isinstance(event.data.get(field), str)]
+    return [ref for ref in dict.fromkeys(named) if not ref.endswith(":") and ref != event.subject]
+
+
+def facts_about(tx: Read, refs: Collection[str], *, limit: int, look_at: int) -> list[Event]:
+    """The newest facts about these things, or that name one of them, among the last `look_at` facts; newest first."""
+    wanted, found, before, seen = frozenset(refs), list[Event](), None, 0
+    while len(found) < limit and seen < look_at:
+        page = events_before(tx, before, limit=min(1000, look_at - seen))
+        found += [event for event in page if not wanted.isdisjoint((event.subject, *things_of(event)))]
+        if len(page) < 1000:
+            break
+        before, seen = page[-1].seq, seen + len(page)
+    return found[:limit]
 
 
 def last_seq(tx: Read) -> int:

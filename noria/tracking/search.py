@@ -43,7 +43,7 @@ RUNS = Shape(
     what="runs",
     texts={
         "run_id": "r.id", "id": "r.id", "run_name": "r.name", "name": "r.name", "run name": "r.name", "Run name": "r.name",
-        "Run Name": "r.name", "status": "r.status", "user_id": "r.user_name", "user": "r.user_name",
+        "Run Name": "r.name", "status": "r.status", "user_id": "r.user_name", "user": "r.user_name", "actor": "r.actor",
         "experiment_id": "r.experiment_id", "source_commit": "r.source_commit",
         "artifact_uri": "'mlflow-artifacts:/' || r.experiment_id || '/' || r.id || '/artifacts'",
     },

@@ -15,6 +15,7 @@ from noria.kernel.op import Op
 from noria.kernel.ticks import Ticks
 from noria.tracking.artifacts import Artifacts
 from noria.tracking.batch import Batch
+from noria.tracking.costs import Costs
 from noria.tracking.experiments import Experiments
 from noria.tracking.histories import Histories
 from noria.tracking.imports import Imports
@@ -40,6 +41,7 @@ class Tracking(Experiments, Runs, Histories, Artifacts, Logs):
         self.models = LoggedModels(db)
         self.purge: Purge | None = None  # set by app.py
         self.batch = Batch(db)
+        self.costs = Costs(db)
         self.imports = Imports(db, self)
         self.mounts: dict[str, Mount] = {}  # first part of an artifact proxy path → whose files lie below it
 

@@ -13,6 +13,7 @@ import { KEYS, perform } from './lib/commands.js';
 import { createKeymap, isTyping } from './lib/keys.js';
 import { createLive } from './lib/live.js';
 import { createRouter } from './lib/router.js';
+import { forgetRights } from './lib/may.js';
 import { me, online, turns } from './lib/store.js';
 
 /** The server reads these lines too (noria/http/static.py): it has the browser read the modules of a page, and the answers it asks for `first`,
@@ -57,6 +58,8 @@ const routes = [
   { pattern: '/passports', name: 'passport', nav: 'endpoints', load: () => import('./pages/passport.js') },
   { pattern: '/passports/:prediction', name: 'passport', nav: 'endpoints', load: () => import('./pages/passport.js') },
   { pattern: '/inbox', name: 'inbox', nav: 'inbox', load: () => import('./pages/inbox.js') },
+  { pattern: '/projects', name: 'projects', nav: 'projects', load: () => import('./pages/projects.js') },
+  { pattern: '/projects/:project', name: 'project', nav: 'projects', load: () => import('./pages/project.js') },
   { pattern: '/settings', name: 'settings', nav: 'settings', load: () => import('./pages/settings.js') },
   { pattern: '/go/:kind/:id', name: 'go', nav: '', load: () => import('./pages/go.js') },
 ];
@@ -64,7 +67,8 @@ const routes = [
 const router = createRouter(routes);
 const live = createLive({ url: '/api/v1/stream' });
 useLiveFrom(live);
-live.listen({ fact: () => { turns.value += 1; }, state: (on) => { online.value = on; } });
+const RIGHTS = /^(grant|role|group|member|project|label|clearance|thing|principal)\./;
+live.listen({ fact: (/** @type {any} */ f) => { turns.value += 1; if (RIGHTS.test(f.kind)) forgetRights(); }, state: (on) => { online.value = on; } });
 
 const keymap = createKeymap(Object.fromEntries(KEYS.map(([keys, command]) => [keys, command])));
 addEventListener('keydown', (event) => {

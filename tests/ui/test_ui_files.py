@@ -167,3 +167,13 @@ def test_the_pure_parts_pass_their_own_tests() -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_there_is_a_picture_of_every_page() -> None:
+    routes = re.findall(r"\{ pattern: '([^']+)', name: '([^']+)'", (UI / "app.js").read_text())
+    script = (UI.parents[1] / "scripts" / "screenshots.py").read_text()
+    shown = [re.sub(r"\{[^}]*\}", "x", text).partition("?")[0] for text in re.findall(r'f?"(/[^"]*)"', script)]
+    shown += [f"{at}/x" for at in re.findall(r'version = [^\n]*"(/models/\w+)/\d', script)]
+    names = {name for pattern, name in routes if any(re.fullmatch(re.sub(r":\w+", "[^/]+", pattern), at) for at in shown)}
+    missing = {name for _, name in routes} - names - {"go"}  # which only leads on
+    assert not missing, f"scripts/screenshots.py takes no picture of {sorted(missing)}"

@@ -2,6 +2,7 @@
 /** Everything about one approval on one sheet: the question, its evidence against the champion's, what would change, who answered. */
 
 import { html } from './html.js';
+import { Deed } from './deed.js';
 import { Against } from './against.js';
 import { Block } from './page.js';
 import { Icon } from './icon.js';
@@ -25,7 +26,7 @@ export function ApprovalReview({ id, onClose, onAnswer }) {
     ${a.is_emergency && html`<${Override} of=${a} reload=${found.reload} />`}
     <${Block} title="Evidence"><${EvidenceView} of=${a.evidence} /><//>
     <${Changes} of=${a} />
-    ${a.state === 'pending' && html`<div class="row"><button type="button" class="button primary" onClick=${() => onAnswer({ of: a, what: 'approve' })}>Approve these bytes…</button><button type="button" class="button danger" onClick=${() => onAnswer({ of: a, what: 'reject' })}>Reject…</button></div>`}
+    ${a.state === 'pending' && html`<div class="row"><${Deed} may="approval.decide" on=${a.subject} class="button primary" onClick=${() => onAnswer({ of: a, what: 'approve' })}>Approve these bytes…<//><${Deed} may="approval.decide" on=${a.subject} class="button danger" onClick=${() => onAnswer({ of: a, what: 'reject' })}>Reject…<//></div>`}
   </div>`}<//><//>`;
 }
 

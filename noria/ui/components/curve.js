@@ -5,9 +5,13 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { STATIC, html } from './html.js';
 import { Icon } from './icon.js';
+import { Menu } from './menu.js';
 import { colour, faded } from './colours.js';
 import { useSeen, useSize } from './use.js';
 import { num, si, stamp, duration, plural, count } from '../lib/format.js';
+import { rowsOf, svgOf } from '../lib/chart-file.js';
+import { csv } from '../lib/csv.js';
+import { save } from '../lib/save.js';
 import { smooth as smoothed } from '../lib/extremes.js';
 import { scheme, zone } from '../lib/store.js';
 
@@ -68,11 +72,31 @@ export function Curve(props) {
   return html`<figure class="chart" ref=${frame}>
     <div class="chart-head"><h3 title=${title}>${title}</h3>
       <span class="tools">${tools}${onZoom && zoomed.current && html`<button type="button" class="button plain small icon-only" title="Show all" aria-label="Show all" onClick=${() => { zoomed.current = false; onZoom(null); }}><${Icon} name="zoom-out" small /></button>`}
-        <button type="button" class="button plain small icon-only" aria-pressed=${asTable ? 'true' : 'false'} title="Show as table" aria-label=${`Show ${title} as table`} onClick=${() => setAsTable(!asTable)}><${Icon} name="table" small /></button></span></div>
+        <button type="button" class="button plain small icon-only" aria-pressed=${asTable ? 'true' : 'false'} title="Show as table" aria-label=${`Show ${title} as table`} onClick=${() => setAsTable(!asTable)}><${Icon} name="table" small /></button>
+        <${Menu} class="button plain small icon-only" title=${`Save ${title} as a file`} label=${html`<${Icon} name="download" small />`}>${(/** @type {() => void} */ close) => [['PNG', 'a picture of what is shown'], ['SVG', 'a drawing that stays sharp'], ['CSV', 'the points']].map(([kind, what]) => html`<button type="button" key=${kind} disabled=${kind === 'PNG' && (asTable || !ready)} onClick=${() => { close(); saveAs(kind, last.current, chart.current); }}><span class="grow">${kind}</span><span class="muted">${what}</span></button>`)}<//></span></div>
     ${asTable ? html`<${AsTable} lines=${lines} x=${x} title=${title} />` : html`<div class="plot" role="img" aria-label=${label} ref=${plot} style=${{ minHeight: `${height}px` }}></div>`}
     ${broken && html`<p class="bad" role="alert">${broken} Reload; the server may have been updated.</p>`}
     ${legend && html`<${Legend} lines=${lines} at=${at} x=${x} unit=${unit} better=${better} />`}
   </figure>`;
+}
+
+/** Saves a chart: what is drawn as PNG, the lines anew as SVG, their points as CSV. @param {string} kind @param {any} props @param {any} drawn */
+function saveAs(kind, props, drawn) {
+  const { title, lines, x = 'step', log = false } = props;
+  const coloured = lines.map((/** @type {Line} */ l) => ({ ...l, colour: colour(l.colour) }));
+  if (kind === 'CSV') { const { head, rows } = rowsOf(coloured, x === 'step' ? 'step' : x === 'time' ? 'time (ms since 1970)' : 'ms since the start'); save(new Blob([csv(head, rows)], { type: 'text/csv' }), `${title}.csv`); return; }
+  const look = { ink: colour('var(--ink)'), quiet: colour('var(--ink-3)'), rule: colour('var(--line)'), paper: colour('var(--surface)') };
+  if (kind === 'SVG') { save(new Blob([svgOf({ title, lines: coloured, x, width: 760, height: 360, log, look, xText: (v) => xText(v, x, false), yText: (v) => num(v) })], { type: 'image/svg+xml' }), `${title}.svg`); return; }
+  const from = drawn?.ctx.canvas;
+  if (!from) return;
+  const ratio = devicePixelRatio || 1, head = 28 * ratio, foot = (18 * lines.length + 8) * ratio, to = document.createElement('canvas'), ctx = /** @type {CanvasRenderingContext2D} */ (to.getContext('2d'));
+  to.width = from.width; to.height = from.height + head + foot;
+  ctx.fillStyle = look.paper; ctx.fillRect(0, 0, to.width, to.height);
+  ctx.drawImage(from, 0, head);
+  ctx.fillStyle = look.ink; ctx.font = `600 ${13 * ratio}px Inter, sans-serif`; ctx.fillText(title, 8 * ratio, 18 * ratio);
+  ctx.font = `${11 * ratio}px Inter, sans-serif`;
+  coloured.forEach((/** @type {Line} */ l, /** @type {number} */ i) => { const y = head + from.height + (14 + 18 * i) * ratio; ctx.fillStyle = l.colour; ctx.fillRect(8 * ratio, y - 5 * ratio, 16 * ratio, 2 * ratio); ctx.fillStyle = look.ink; ctx.fillText(`${l.name}${l.nan?.length ? ` · ${l.nanCount ?? l.nan.length} NaN` : ''}${l.inf?.length ? ` · ${l.infCount ?? l.inf.length} ∞` : ''}`, 30 * ratio, y); });
+  to.toBlob((blob) => { if (blob) save(blob, `${title}.png`); });
 }
 
 /** @param {any} props */

@@ -6,7 +6,7 @@ import { useName } from './use.js';
 import { say } from '../lib/store.js';
 
 /** A question with consequences. It says what will happen and what protects the thing, and its button says the deed.
- *  `act` may throw; the refusal is shown inside, with its hint.
+ *  `act` may throw; the refusal is shown inside, with its hint. It may give `{undo}`, which takes the deed back; that is offered for a while.
  *  @param {{title: string, children?: any, deed?: string, danger?: boolean, act?: (form: FormData) => Promise<any>, done?: string, onClose: () => void, ready?: boolean}} props */
 export function Dialog({ title, children, deed, danger = false, act, done, onClose, ready = true }) {
   const box = useRef(/** @type {any} */ (null));
@@ -19,7 +19,7 @@ export function Dialog({ title, children, deed, danger = false, act, done, onClo
     e.preventDefault();
     if (!act) { onClose(); return; }
     setBusy(true); setError(null);
-    try { await act(new FormData(e.currentTarget)); if (done) say({ tone: 'ok', text: done }); onClose(); } catch (problem) { setError(problem); } finally { setBusy(false); }
+    try { const outcome = await act(new FormData(e.currentTarget)); if (done) say({ tone: 'ok', text: done, undo: outcome?.undo }); onClose(); } catch (problem) { setError(problem); } finally { setBusy(false); }
   };
   return html`<dialog class="dialog" ref=${box} aria-labelledby=${name} onClose=${onClose} onClick=${(/** @type {any} */ e) => { if (e.target === box.current) box.current.close(); }}>
     <form onSubmit=${submit}><h2 id=${name}>${title}</h2>${children}

@@ -3,12 +3,13 @@ import { html } from './html.js';
 import { Icon } from './icon.js';
 import { useCommands } from './use.js';
 import { useEffect, useRef } from 'preact/hooks';
+import { visit } from '../lib/store.js';
 
 /** The frame of every page: where one is, the filter, what one can do, the content.
  *  @param {{crumbs: [string, string?][], title?: string, filter?: any, actions?: any, flush?: boolean, children?: any, loading?: boolean}} props */
 export function Page({ crumbs, title, filter, actions, flush = false, children, loading = false }) {
   const last = crumbs[crumbs.length - 1][0];
-  useEffect(() => { document.title = `${title ?? last} · Noria`; }, [title ?? last]);
+  useEffect(() => { document.title = `${title ?? last} · Noria`; if (!loading) visit(location.pathname, title ?? last); }, [title ?? last, loading]);
   return html`<div class="page">
     ${loading && html`<div class="progress" role="progressbar" aria-label="Reading"></div>`}
     <header>

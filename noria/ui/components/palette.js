@@ -5,6 +5,7 @@ import { Icon } from './icon.js';
 import { commands } from '../lib/commands.js';
 import { kindWord, search } from '../lib/search.js';
 import { iconOf } from '../lib/refs.js';
+import { me, visited } from '../lib/store.js';
 import { rank } from '../lib/rank.js';
 
 const ROWS_MAX = 60;
@@ -29,6 +30,7 @@ export function Palette({ onClose, go }) {
   const [at, setAt] = useState(0);
   const [found, setFound] = useState(/** @type {any[]} */ ([]));
   const deeds = useMemo(deedsOfPage, []);
+  const places = useMemo(() => visited.value.filter((v) => v.who === (me.value?.id ?? '') && v.path !== location.pathname).slice(0, 5).map((v) => ({ id: `was ${v.path}`, title: v.title, icon: 'history', group: 'Where you were', keys: undefined, run: () => go(v.path) })), []);
   useLayoutEffect(() => { box.current?.showModal(); }, []);
   useEffect(() => {
     if (text.trim().length < 2) { setFound([]); return undefined; }
@@ -40,7 +42,7 @@ export function Palette({ onClose, go }) {
   const items = useMemo(() => {
     const seen = new Set();
     const all = commands.value.filter((c) => !c.hidden).reverse().filter((c) => !seen.has(c.id) && seen.add(c.id)).reverse();
-    const here = rank(text, [...deeds, ...all], (c) => c.title).map((c) => ({ key: c.id, icon: c.icon ?? 'chevron-right', title: c.title, hint: c.keys, group: c.group ?? 'Do', run: c.run }));
+    const here = rank(text, [...deeds, ...places, ...all], (c) => c.title).map((c) => ({ key: c.id, icon: c.icon ?? 'chevron-right', title: c.title, hint: c.keys, group: c.group ?? 'Do', run: c.run }));
     const things = found.map((f) => ({ key: `${f.kind} ${f.href}`, icon: iconOf(f.kind), title: f.label, more: f.detail, hint: kindWord(f.kind), group: 'Found', run: () => (f.kind === 'manual' ? location.assign(f.href) : go(f.href)) }));
     const order = text ? [...things, ...here] : here;
     return order.slice(0, ROWS_MAX);

@@ -5,7 +5,7 @@ import { useState } from 'preact/hooks';
 import { html } from './html.js';
 import { Dialog, Field } from './dialog.js';
 import { Time, Who } from './values.js';
-import { api, enc } from '../lib/api.js';
+import { moveAlias } from '../lib/aliases.js';
 
 /** @param {{model: string, number: number, aliases: any[], onClose: () => void, onDone: () => void, alias?: string, versions?: any[]}} props versions: those to choose from; without them it is `number` */
 export function Promote({ model, number: first, aliases, onClose, onDone, alias: preset = 'champion', versions = [] }) {
@@ -15,7 +15,7 @@ export function Promote({ model, number: first, aliases, onClose, onDone, alias:
   const [name, setName] = useState(preset);
   const known = seen.find((a) => a.name === name);
   return html`<${Dialog} title=${`Point an alias at ${model}@${number}`} deed=${known ? `Move ${name} from @${known.version} to @${number}` : `Name @${number} ${name || 'something'}`} done="The alias moved" onClose=${onClose} ready=${Boolean(name) && known?.version !== number}
-    act=${async (/** @type {FormData} */ form) => { await api(`/models/${enc(model)}/aliases/${enc(name)}`, { method: 'PUT', body: { version: number, expect: known?.generation ?? 0, reason: String(form.get('reason') ?? '').trim() } }); onDone(); }}>
+    act=${async (/** @type {FormData} */ form) => { const moved = await moveAlias(model, name, number, known, String(form.get('reason') ?? '').trim()); onDone(); return { undo: () => moved.undo().then(onDone) }; }}>
     <${Field} label="Alias" name="alias" list="alias-names" value=${name} required pattern="[A-Za-z0-9_][A-Za-z0-9_.\\-]*" onInput=${(/** @type {any} */ e) => setName(e.currentTarget.value.trim())} />
     ${versions.length > 1 && html`<label class="field"><span>Version</span><select class="select" name="version" value=${String(number)} onChange=${(/** @type {any} */ e) => setNumber(Number(e.currentTarget.value))}>${versions.map((v) => html`<option key=${v.number} value=${String(v.number)} selected=${v.number === number}>@${v.number}${v.aliases.length ? ` (${v.aliases.join(', ')})` : ''}</option>`)}</select></label>`}
     <datalist id="alias-names">${names.map((n) => html`<option key=${n} value=${n} />`)}</datalist>

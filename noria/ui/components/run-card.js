@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from './html.js';
+import { Deed } from './deed.js';
 import { Icon } from './icon.js';
 import { Block } from './page.js';
 import { ProseBox } from './prose.js';
@@ -21,7 +22,7 @@ export function RunCard({ run, versions, onDone }) {
   const note = useResource(text ? `/runs/${enc(run.id)}/note` : null, { subjects: [`run:${run.id}`] });
   const [writing, setWriting] = useState(false);
   const save = async (/** @type {FormData} */ form) => { await api(`/runs/${enc(run.id)}`, { method: 'PATCH', body: { tags: { [NOTE]: String(form.get('content')) } } }); onDone(); note.reload(); };
-  return html`<div class="stack loose"><${Block} title="Note" actions=${run.stage !== 'deleted' && html`<button type="button" class="button small" onClick=${() => setWriting(true)}><${Icon} name="file-text" small />${text ? 'Edit' : 'Write'}</button>`}>
+  return html`<div class="stack loose"><${Block} title="Note" actions=${run.stage !== 'deleted' && html`<${Deed} may="run.log" on=${`experiment:${run.experiment_id}`} class="button small" onClick=${() => setWriting(true)}><${Icon} name="file-text" small />${text ? 'Edit' : 'Write'}<//>`}>
       ${text ? (note.data ? html`<${ProseBox} of=${note.data.html} label="Note of the run" />` : html`<p class="prose">${text}</p>`) : html`<p class="muted">Nobody wrote a note. It is the same as MLflow's description of a run.</p>`}<//>
     ${versions.map((v) => { const at = /^(.*)@(\d+)$/.exec(named(v.ref)?.label ?? ''); return at && html`<${Block} key=${v.ref} title="Card of the version it built" actions=${html`<${RefLink} to=${v.ref} />`}><${ModelCard} model=${at[1]} number=${Number(at[2])} /><//>`; })}
     ${!versions.length && html`<p class="muted">A version that is registered from this run has a card of its own; it is shown here too.</p>`}</div>

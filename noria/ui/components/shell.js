@@ -14,13 +14,13 @@ import { density, inboxReads, me, online, openAlerts, railClosed, theme, zone } 
 
 /** @type {[string, string, string, string][]} name of the page, title, address, icon */
 export const PLACES = [
-  ['home', 'Home', '/', 'house'], ['inbox', 'Inbox', '/inbox', 'bell'], ['runs', 'Runs', '/runs', 'activity'], ['datasets', 'Datasets', '/datasets', 'database'], ['models', 'Models', '/models', 'box'], ['pipelines', 'Pipelines', '/pipelines', 'workflow'],
+  ['home', 'Home', '/', 'house'], ['inbox', 'Inbox', '/inbox', 'bell'], ['projects', 'Projects', '/projects', 'layers'], ['runs', 'Runs', '/runs', 'activity'], ['datasets', 'Datasets', '/datasets', 'database'], ['models', 'Models', '/models', 'box'], ['pipelines', 'Pipelines', '/pipelines', 'workflow'],
   ['endpoints', 'Endpoints', '/endpoints', 'radio-tower'], ['monitors', 'Monitors', '/monitors', 'gauge'], ['loops', 'Loops', '/loops', 'iteration-cw'], ['reports', 'Reports', '/reports', 'file-text'],
   ['audit', 'Audit', '/audit', 'scroll-text'], ['compliance', 'Compliance', '/compliance', 'shield-check'], ['settings', 'Settings', '/settings', 'settings'],
 ];
 /** @type {[string, string, string][]} tab, title, icon */
 const SETTINGS = [
-  ['you', 'you and how it looks', 'user'], ['tokens', 'tokens and browsers', 'key-round'], ['people', 'people, services and groups', 'users'], ['projects', 'projects and labels', 'layers'],
+  ['you', 'you and how it looks', 'user'], ['told', 'notifications', 'bell'], ['tokens', 'tokens and browsers', 'key-round'], ['people', 'people, services and groups', 'users'], ['projects', 'projects and labels', 'layers'],
   ['roles', 'roles and who has them', 'shield-check'], ['sign-in', 'sign-in and trusts', 'globe'], ['secrets', 'secrets', 'lock'], ['webhooks', 'webhooks', 'webhook'],
 ];
 const KEY_OF = /** @type {Record<string, string>} */ (Object.fromEntries(KEYS.filter(([, c]) => c.startsWith('go.')).map(([k, c]) => [c.slice(3), k])));

@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from './html.js';
+import { Deed } from './deed.js';
 import { Icon } from './icon.js';
 import { Block } from './page.js';
 import { Dialog, Field } from './dialog.js';
@@ -27,9 +28,9 @@ export function Step({ of: { step, attempts, depends_on: after, description, whe
   const [asking, setAsking] = useState(/** @type {'' | 'again' | 'yes' | 'no'} */ (''));
   const live = LIVE.includes(step.state), over = ['succeeded', 'failed', 'cancelled'].includes(run.state);
   const stop = async () => { try { await post(`/step-runs/${enc(step.id)}/cancel`); reload(); } catch (e) { sayError(e); } };
-  const actions = html`<span class="row">${step.state === 'asking' && html`<button type="button" class="button primary small" onClick=${() => setAsking('yes')}>Approve…</button><button type="button" class="button danger small" onClick=${() => setAsking('no')}>Reject…</button>`}
-    ${over && !step.parent_id && html`<button type="button" class="button small" onClick=${() => setAsking('again')}><${Icon} name="rotate-ccw" small />Run from here…</button>`}
-    ${live && step.state !== 'asking' && html`<button type="button" class="button small" onClick=${stop}><${Icon} name="square" small />Stop this step</button>`}<${State} of=${step.state} /></span>`;
+  const actions = html`<span class="row">${step.state === 'asking' && html`<${Deed} may="approval.decide" on=${`pipeline:${run.pipeline}`} class="button primary small" onClick=${() => setAsking('yes')}>Approve…<//><${Deed} may="approval.decide" on=${`pipeline:${run.pipeline}`} class="button danger small" onClick=${() => setAsking('no')}>Reject…<//>`}
+    ${over && !step.parent_id && html`<${Deed} may="pipeline.run" on=${`pipeline:${run.pipeline}`} class="button small" onClick=${() => setAsking('again')}><${Icon} name="rotate-ccw" small />Run from here…<//>`}
+    ${live && step.state !== 'asking' && html`<${Deed} may="pipeline.cancel" on=${`pipeline:${run.pipeline}`} class="button small" onClick=${stop}><${Icon} name="square" small />Stop this step<//>`}<${State} of=${step.state} /></span>`;
   return html`${step.kind === 'sweep' && html`<${Sweep} step=${step} run=${run.id} />`}
     <${Block} title=${html`Step ${step.name}`} actions=${actions}>
     <div class="stack"><p class="quiet">${question ? html`<b>${question.prompt}</b> ` : ''}${description && description !== question?.prompt ? `${description} ` : ''}${step.reason ? `${step.reason} ` : ''}${waiting ? html`<b>${waiting}</b> ` : ''}${step.cached_from ? html`Its result was taken from <${RefLink} to=${`step_run:${step.cached_from}`} />. ` : ''}${after?.length ? `It waits for ${after.join(', ')}. ` : ''}${when?.length ? html`It runs only if ${when.map((/** @type {string} */ w, /** @type {number} */ i) => html`${i ? ' and ' : ''}<code>${w}</code>`)}. ` : ''}${step.started_at_ms ? `It ${step.ended_at_ms ? 'took' : 'has been running for'} ${duration((step.ended_at_ms ?? now.value) - step.started_at_ms)}` : ''}${step.worker || attempts.length ? whereOf(attempts.at(-1), step.worker) : ''}${step.memory_bytes ? `, with at most ${bytes(step.memory_bytes)} of memory` : ''}${step.started_at_ms ? '.' : ''}</p>

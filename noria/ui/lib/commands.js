@@ -40,6 +40,7 @@ export const KEYS = [
   ['?', 'keys', 'This list'],
   ['g h', 'go.home', 'Home'],
   ['g i', 'go.inbox', 'Inbox'],
+  ['g j', 'go.projects', 'Projects'],
   ['g r', 'go.runs', 'Runs'],
   ['g d', 'go.datasets', 'Datasets'],
   ['g m', 'go.models', 'Models'],
@@ -51,7 +52,7 @@ export const KEYS = [
   ['g a', 'go.audit', 'Audit'],
   ['g c', 'go.compliance', 'Compliance'],
   ['g v', 'go.approvals', 'Approvals'],
-  ['g t', 'go.traces', 'Traces'],
+  ['g x', 'go.traces', 'Traces'],
   ['g n', 'go.channels', 'Channels'],
   ['g s', 'go.settings', 'Settings'],
 ];

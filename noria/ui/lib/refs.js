@@ -65,5 +65,5 @@ export function nameOf(ref, label) {
   if (label) return label;
   const { kind, id } = parseRef(ref);
   const words = kind.replaceAll('_', ' ');
-  return /^[0-9a-f]{32,64}$/.test(id) ? `${words} ${short(id)}` : ['model', 'dataset', 'endpoint', 'monitor', 'loop', 'pipeline', 'alias', 'system'].includes(kind) ? id : `${words} ${id}`.trim();
+  return /^[0-9a-f]{32,64}$/.test(id) ? `${words} ${short(id)}` : ['model', 'dataset', 'endpoint', 'monitor', 'loop', 'pipeline', 'alias', 'system', 'project'].includes(kind) ? id : `${words} ${id}`.trim();
 }

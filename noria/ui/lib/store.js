@@ -22,6 +22,15 @@ export const railClosed = remembered('noria.rail', false);
 /** Visible columns per experiment. @type {import('@preact/signals').Signal<Record<string, string[]>>} */
 export const columnChoice = remembered('noria.columns', {});
 
+/** Pages of things that were open in this browser, the last first, with who looked. @type {import('@preact/signals').Signal<{path: string, title: string, who: string}[]>} */
+export const visited = remembered('noria.visited', []);
+/** Notes that the page of a thing was looked at. @param {string} path @param {string} title */
+export function visit(path, title) {
+  const who = me.peek()?.id ?? '';
+  if (path.split('/').length < 3 || /^\/(go|views|docs)\//.test(path)) return;
+  visited.value = [{ path, title, who }, ...visited.peek().filter((v) => v.path !== path || v.who !== who)].slice(0, 20);
+}
+
 export const me = signal(/** @type {any} */ (null));
 export const online = signal(true);
 export const turns = signal(0);
@@ -63,7 +72,7 @@ export function slotOf(id, among = []) {
   return { colour: `var(--series-${(index % slotCount) + 1})`, dash: index >= slotCount, index };
 }
 
-/** @typedef {{id: number, tone: 'ok' | 'bad' | 'info', text: string, hint?: string, op?: string}} Toast */
+/** `undo` takes the deed back, as long as the words are there. @typedef {{id: number, tone: 'ok' | 'bad' | 'info', text: string, hint?: string, op?: string, undo?: () => Promise<any>}} Toast */
 export const toasts = signal(/** @type {Toast[]} */ ([]));
 let toastId = 0;
 
@@ -71,7 +80,15 @@ let toastId = 0;
 export function say(toast) {
   const id = ++toastId;
   toasts.value = [...toasts.value.slice(-3), { id, ...toast }];
-  if (toast.tone !== 'bad') setTimeout(() => hush(id), 6000);
+  if (toast.tone !== 'bad') setTimeout(() => hush(id), toast.undo ? UNDO_MS : 6000);
+}
+
+const UNDO_MS = 12_000;
+
+/** Takes a deed back, and says what became of that. @param {Toast} toast */
+export async function takeBack(toast) {
+  hush(toast.id);
+  try { await toast.undo?.(); say({ tone: 'ok', text: 'Taken back.' }); } catch (error) { sayError(error); }
 }
 
 /** @param {number} id */

@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Show } from '../components/empty.js';
@@ -25,7 +26,7 @@ export default function AlertPage({ params }) {
   const a = story.data?.alert ?? story.data;
   const windows = useResource(a ? `/monitors/${enc(a.monitor)}/windows?limit=120` : null, { kinds: ['window.'] });
   const ordered = [...(windows.data?.items ?? [])].sort((x, y) => x.end_ms - y.end_ms);
-  return html`<${Page} crumbs=${[['Monitors', '/monitors'], ...(a ? [[a.monitor, `/monitors/${enc(a.monitor)}`]] : []), ['Alert']]} title=${a ? `Alert of ${a.monitor}` : 'Alert'} loading=${story.loading} actions=${a?.state === 'open' && html`<button type="button" class="button" onClick=${() => setClosing(true)}><${Icon} name="check" />Resolve…</button>`}>
+  return html`<${Page} crumbs=${[['Monitors', '/monitors'], ...(a ? [[a.monitor, `/monitors/${enc(a.monitor)}`]] : []), ['Alert']]} title=${a ? `Alert of ${a.monitor}` : 'Alert'} loading=${story.loading} actions=${a?.state === 'open' && html`<${Deed} may="monitor.write" on=${`endpoint:${a.endpoint}`} class="button" onClick=${() => setClosing(true)}><${Icon} name="check" />Resolve…<//>`}>
     <${Show} of=${story}>${() => html`<div class="story"><h2>${a.monitor}<${State} of=${a.state === 'open' ? 'open' : 'resolved'} word=${a.state === 'open' ? (a.severity === 'warn' ? 'warning' : 'alert') : 'resolved'} /></h2>
         <p>${a.metric} of <${RefLink} to=${`endpoint:${a.endpoint}`} /> was <b><${Num} value=${a.value} /></b>, over its limit of <${Num} value=${a.limit} />, in the window that ended <${Time} at=${a.event_at_ms} absolute />. The alert opened <${Time} at=${a.opened_at_ms} />${a.resolved_at_ms ? html` and was resolved after ${duration(a.resolved_at_ms - a.opened_at_ms)}${a.resolved_by ? html` by <b><${Who} of=${a.resolved_by} /></b>` : ''}${a.resolution ? html`: ${a.resolution.replace(/\.+$/, '')}` : ''}` : ' and is still open'}. ${a.why}</p></div>
       <div class="split"><div class="stack loose"><${Block} title="What led here, and what it led to"><${Chain} story=${story.data} alert=${a} /><//>

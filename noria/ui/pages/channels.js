@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Table } from '../components/table.js';
@@ -21,7 +22,7 @@ export default function Channels({ query, setQuery }) {
   const list = useResource('/channels', { kinds: ['channel.'] });
   const [asking, setAsking] = useState('');
   const chosen = list.data?.items.find((/** @type {any} */ c) => c.name === query.get('channel'));
-  return html`<${Page} crumbs=${[['Monitors', '/monitors'], ['Channels']]} loading=${list.loading} actions=${html`<button type="button" class="button primary" onClick=${() => setAsking('new')}><${Icon} name="plus" />New channel…</button>`}>
+  return html`<${Page} crumbs=${[['Monitors', '/monitors'], ['Channels']]} loading=${list.loading} actions=${html`<${Deed} may="webhook.write" class="button primary" onClick=${() => setAsking('new')}><${Icon} name="plus" />New channel…<//>`}>
     <${Show} of=${list}>${(/** @type {any} */ a) => (a.items.length === 0
       ? html`<${Empty} icon="radio-tower" title="Nobody is told." text="A channel tells people of alerts: by mail, in a chat, on a pager." command="noria channel set ops slack://TokenA/TokenB/TokenC/#alerts --severity alert" />`
       : html`<${Block} title="Channels" count=${a.items.length}><${Table} keys label="Channels" rows=${a.items} rowKey=${(/** @type {any} */ c) => c.name} columns=${[
@@ -49,7 +50,7 @@ function Try({ name }) {
       say(told.delivered ? { tone: 'ok', text: `${name} took it in ${duration(told.took_ms)}.` } : { tone: 'bad', text: `${name} did not take it.`, hint: told.error });
     } catch (/** @type {any} */ error) { say({ tone: 'bad', text: error.message, hint: error.hint, op: error.op }); } finally { setBusy(false); }
   };
-  return html`<button type="button" class="button small" disabled=${busy} onClick=${run}>${busy ? 'Sending' : 'Test'}</button>`;
+  return html`<${Deed} may="webhook.write" class="button small" disabled=${busy} onClick=${run}>${busy ? 'Sending' : 'Test'}<//>`;
 }
 
 /** @param {{of: any, onRemove: () => void}} props */
@@ -58,5 +59,5 @@ function Sent({ of, onRemove }) {
   return html`<div class="stack"><p class="quiet">${of.service}, made <${Time} at=${of.created_at_ms} />. ${of.description}</p>
     <${Show} of=${sent}>${(/** @type {any} */ a) => (a.items.length === 0 ? html`<p class="muted">Nothing was sent yet.</p>` : html`<${Table} label="Messages" rows=${a.items} columns=${[
       { key: 'at', label: 'When', cell: (d) => html`<${Time} at=${d.created_at_ms} />` }, { key: 's', label: 'State', cell: (d) => html`<${State} of=${d.state} tone=${{ delivered: 'done', failed: 'failed', dropped: 'warn', queued: 'queued' }[/** @type {'failed'} */ (d.state)]} />` }, { key: 'n', label: 'Tries', num: true, cell: (d) => d.attempts }, { key: 'e', label: 'What it said', prose: true, cell: (d) => d.error }]} />`)}<//>
-    <div><button type="button" class="button danger" onClick=${onRemove}>Remove…</button></div></div>`;
+    <div><${Deed} may="webhook.write" class="button danger" onClick=${onRemove}>Remove…<//></div></div>`;
 }

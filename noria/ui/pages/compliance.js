@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page } from '../components/page.js';
 import { Empty, Show } from '../components/empty.js';
@@ -25,7 +26,7 @@ export default function Compliance({ query, setQuery, go }) {
   const [registering, setRegistering] = useState(false);
   const tab = query.get('tab') ?? 'systems', framework = query.get('framework') ?? '';
   const things = [...(models.data?.items ?? []).map((/** @type {any} */ m) => `model:${m.name}`), ...(endpoints.data?.items ?? []).map((/** @type {any} */ e) => `endpoint:${e.name ?? e.endpoint?.name}`)];
-  const button = html`<button type="button" class="button" onClick=${() => setRegistering(true)}><${Icon} name="plus" />Register a system…</button>`;
+  const button = html`<${Deed} may="compliance.write" class="button" onClick=${() => setRegistering(true)}><${Icon} name="plus" />Register a system…<//>`;
   const systems = () => html`<${Show} of=${matrix}>${(/** @type {any} */ m) => html`<${Show} of=${catalogue}>${(/** @type {any} */ c) => {
     const checks = checksOf(c.checks, framework), rows = m.rows, at = measuredAt(rows), any = rows.some((/** @type {any} */ r) => r.system);
     if (!any) return html`<${Empty} icon="shield-check" title="No system is registered." text="A system is what laws speak of: models and endpoints with one purpose, one owner, one class of risk. Once one is registered, everything on record of it is held against ${c.checks.length} checks, four times a day." command=${'noria system set flight-delays --owner ada --risk limited \\\n  --purpose "tells passengers of delays" --member model:flights'}>${button}<//>`;

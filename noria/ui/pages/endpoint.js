@@ -4,6 +4,7 @@
 
 import { useMemo, useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Table } from '../components/table.js';
@@ -45,8 +46,8 @@ export default function EndpointPage({ params, query, setQuery }) {
   useCommands(e ? [{ id: 'actions', title: canary ? 'Roll the canary back' : 'Deploy a version', icon: 'rocket', keys: '.', group: 'Endpoint', run: () => setAsking(canary ? 'rollback' : 'deploy') }] : []);
   const reload = () => { detail.reload(); facts.reload(); };
   return html`<${Page} crumbs=${[['Endpoints', '/endpoints'], [name]]} loading=${detail.loading} actions=${e && html`<a class="button" href=${`/endpoints/${enc(name)}/predictions`}><${Icon} name="table" />Predictions</a>
-      ${canary ? html`<button type="button" class="button danger" onClick=${() => setAsking('rollback')}><${Icon} name="undo-2" />Roll back</button><button type="button" class="button primary" onClick=${() => setAsking('promote')}><${Icon} name="crown" />Promote canary</button>`
-        : html`${previous && html`<button type="button" class="button danger" onClick=${() => setAsking('rollback')}><${Icon} name="undo-2" />Roll back</button>`}<button type="button" class="button" onClick=${() => setAsking('canary')}><${Icon} name="split" />Start canary…</button><button type="button" class="button" onClick=${() => setAsking('deploy')}><${Icon} name="rocket" />Deploy…</button>`}`}>
+      ${canary ? html`<${Deed} may="endpoint.deploy" on=${`endpoint:${name}`} class="button danger" onClick=${() => setAsking('rollback')}><${Icon} name="undo-2" />Roll back<//><${Deed} may="endpoint.deploy" on=${`endpoint:${name}`} class="button primary" onClick=${() => setAsking('promote')}><${Icon} name="crown" />Promote canary<//>`
+        : html`${previous && html`<${Deed} may="endpoint.deploy" on=${`endpoint:${name}`} class="button danger" onClick=${() => setAsking('rollback')}><${Icon} name="undo-2" />Roll back<//>`}<${Deed} may="endpoint.deploy" on=${`endpoint:${name}`} class="button" onClick=${() => setAsking('canary')}><${Icon} name="split" />Start canary…<//><${Deed} may="endpoint.deploy" on=${`endpoint:${name}`} class="button" onClick=${() => setAsking('deploy')}><${Icon} name="rocket" />Deploy…<//>`}`}>
     <${Show} of=${detail}>${() => html`<div class="story"><h2>${name}<${State} of=${e.status} /></h2>
         <p>It answers with <${RefLink} to=${`model:${e.model}`} />${e.routes.filter((/** @type {any} */ r) => r.weight > 0).map((/** @type {any} */ r, /** @type {number} */ i) => html`${i ? ' and ' : ': '}<a href=${`/models/${enc(e.model)}/${r.model_version}`}>@${r.model_version}</a> (${r.role})`)}. The split changed last <${Time} at=${e.updated_at_ms} />, generation ${e.generation}.${e.pending_revision_id ? html` Revision <b>${short(e.pending_revision_id)}</b> is being loaded.` : ''}</p>
         <${SplitBar} routes=${e.routes} wide /></div>

@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Show } from '../components/empty.js';
@@ -33,7 +34,7 @@ export default function LoopPage({ params }) {
   const passes = answer.data?.passes ?? [];
   const stopped = l && !l.is_enabled;
   useCommands(l ? [{ id: 'actions', title: stopped ? 'Start the loop' : 'Stop the loop', icon: stopped ? 'play' : 'square', keys: '.', group: 'Loop', run: () => setAsking(stopped ? 'start' : 'stop') }] : []);
-  return html`<${Page} crumbs=${[['Loops', '/loops'], [name]]} loading=${answer.loading} actions=${l && (stopped ? html`<button type="button" class="button primary" onClick=${() => setAsking('start')}><${Icon} name="play" />Start</button>` : html`<button type="button" class="button" onClick=${() => setAsking('run')} disabled=${Boolean(now)}><${Icon} name="iteration-cw" />Turn once</button><button type="button" class="button danger" onClick=${() => setAsking('stop')}><${Icon} name="square" />Stop</button>`)}>
+  return html`<${Page} crumbs=${[['Loops', '/loops'], [name]]} loading=${answer.loading} actions=${l && (stopped ? html`<${Deed} may="loop.run" on=${`loop:${name}`} class="button primary" onClick=${() => setAsking('start')}><${Icon} name="play" />Start<//>` : html`<${Deed} may="loop.run" on=${`loop:${name}`} class="button" onClick=${() => setAsking('run')} disabled=${Boolean(now)}><${Icon} name="iteration-cw" />Turn once<//><${Deed} may="loop.run" on=${`loop:${name}`} class="button danger" onClick=${() => setAsking('stop')}><${Icon} name="square" />Stop<//>`)}>
     <${Show} of=${answer}>${() => html`<div class="story"><h2>${name}<${State} of="active" word=${stopped ? 'stopped' : now ? 'turning' : 'watching'} tone=${stopped ? 'warn' : now ? 'running' : 'done'} /></h2>
         <p>${s.monitor ? html`When <${RefLink} to=${`monitor:${s.monitor}`} /> alerts` : 'When somebody asks'}, it runs <${RefLink} to=${`pipeline:${s.pipeline}`} />, compares the new version of <${RefLink} to=${`model:${s.model}`} /> with the champion${s.approval?.mode === 'required' ? `, asks for ${plural(s.approval.count, 'approval')}` : ''}, tries it on <${RefLink} to=${`endpoint:${s.endpoint}`} />${s.canary?.steps?.length ? ` at ${s.canary.steps.join(' and ')} %` : ''}, and promotes it or rolls back.${s.cooldown_s ? ` It rests ${duration(s.cooldown_s * 1000)} between turns.` : ''}${l.waits_until_ms > Date.now() ? html` Now it rests until <${Time} at=${l.waits_until_ms} absolute />.` : ''} ${s.description}</p></div>
       <div class="split"><div class="ring-scroll" tabindex="0" role="region" aria-label="The loop as a wheel"><${Ring} label=${`The loop ${name}`} word=${stopped ? 'stopped' : now ? `turn ${now.number ?? ''}` : 'at rest'} stations=${wheel(s, now)} /></div>

@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Table } from '../components/table.js';
@@ -48,7 +49,7 @@ export default function ModelVersionPage({ params, query, setQuery }) {
   useCommands(v ? [{ id: 'actions', title: `Promote ${name}@${v.number}`, icon: 'crown', keys: '.', group: 'Version', run: () => setPromoting(true) }] : []);
   const tab = query.get('tab') ?? 'numbers';
   return html`<${Page} crumbs=${[['Models', '/models'], [name, `/models/${enc(name)}`], [v ? `@${v.number}` : `@${selector}`]]} title=${`${name}@${v?.number ?? selector}`} loading=${page.loading}
-      actions=${v && html`<button type="button" class="button primary" onClick=${() => setPromoting(true)}><${Icon} name="crown" />Promote…</button>`}>
+      actions=${v && html`<${Deed} may="model.promote" on=${`model:${name}`} class="button primary" onClick=${() => setPromoting(true)}><${Icon} name="crown" />Promote…<//>`}>
     <${Show} of=${page}>${() => html`
       <div class="story"><h2>${name}@${v.number}<${Aliases} of=${v.aliases} />${String(v.status).toUpperCase() !== 'READY' && html`<${State} of=${v.status} />`}</h2>
         <p><b><${Who} of=${v.actor} /></b> registered this version <${Time} at=${v.created_at_ms} />${v.run_id ? html`, built by <${RefLink} to=${`run:${v.run_id}`} />` : ''}. It is ${plural(v.files_count, 'file')} of ${bytes(v.size_bytes)}${Object.keys(v.flavors ?? {}).length ? html`, as ${Object.keys(v.flavors).filter((f) => f !== 'python_function').join(' and ') || 'python function'}` : ''}. ${v.description}</p>
@@ -107,7 +108,7 @@ export function ApprovalGate({ of: a }) {
   return html`<div class=${`gate ${a.state === 'granted' ? 'pass' : a.state === 'pending' ? 'wait' : 'fail'}`}><${Glyph} tone=${a.state === 'granted' ? 'done' : a.state === 'pending' ? 'queued' : 'failed'} />
     <div class="stack tight"><div><b>Approval</b> <span class="muted">of ${a.action.replaceAll('.', ' ')}</span></div><small>${a.state}, ${given} of ${a.required}${a.is_emergency ? ', by emergency override' : ''}; asked by <${Who} of=${a.requested_by} />${a.comment ? `: “${a.comment}”` : ''}</small>
       ${a.votes.map((/** @type {any} */ v) => html`<small key=${v.at_ms}><${Who} of=${v.actor} /> ${v.decision === 'approve' ? 'approved' : v.decision === 'reject' ? 'rejected' : 'overrode'}${v.comment ? `: “${v.comment}”` : ''}</small>`)}
-      ${a.state === 'pending' && html`<div class="row"><button type="button" class="button small" onClick=${() => answer('approve')}>Approve these bytes</button><button type="button" class="button small danger" onClick=${() => answer('reject')}>Reject</button></div>`}</div>
+      ${a.state === 'pending' && html`<div class="row"><${Deed} may="approval.decide" on=${a.subject} class="button small" onClick=${() => answer('approve')}>Approve these bytes<//><${Deed} may="approval.decide" on=${a.subject} class="button small danger" onClick=${() => answer('reject')}>Reject<//></div>`}</div>
     <small><${Time} at=${a.created_at_ms} /></small></div>`;
 }
 

@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Table } from '../components/table.js';
@@ -29,7 +30,7 @@ export default function ModelPage({ params, query, setQuery }) {
   useCommands(m ? [{ id: 'actions', title: 'Promote the latest version', icon: 'crown', keys: '.', group: 'Model', run: () => setPromote({ number: m.latest }) }] : []);
   const history = histories(versions);
   const metricNames = Object.keys(history.metrics);
-  return html`<${Page} crumbs=${[['Models', '/models'], [name]]} loading=${page.loading} actions=${m?.latest && html`<a class="button" href=${`/lineage/${enc(`model:${name}`)}`}><${Icon} name="waypoints" />Lineage</a><button type="button" class="button" onClick=${() => setPromote({ number: m.latest })}><${Icon} name="crown" />Promote…</button>`}>
+  return html`<${Page} crumbs=${[['Models', '/models'], [name]]} loading=${page.loading} actions=${m?.latest && html`<a class="button" href=${`/lineage/${enc(`model:${name}`)}`}><${Icon} name="waypoints" />Lineage</a><${Deed} may="model.promote" on=${`model:${m.name}`} class="button" onClick=${() => setPromote({ number: m.latest })}><${Icon} name="crown" />Promote…<//>`}>
     <${Show} of=${page}>${() => html`
       <div class="story"><h2>${name}<${Aliases} of=${m.aliases.map((/** @type {any} */ a) => `${a.name} → ${a.version}`)} /></h2>
         <p>${m.description || html`${plural(m.versions_count, 'version')}${m.latest ? html`, the latest is <a href=${`/models/${enc(name)}/${m.latest}`}>@${m.latest}</a>` : ''}. Made by <b><${Who} of=${m.actor} /></b> <${Time} at=${m.created_at_ms} />.`}</p><${Tags} of=${m.tags} /></div>
@@ -43,7 +44,7 @@ export default function ModelPage({ params, query, setQuery }) {
           ...metricNames.slice(0, 4).map((k) => ({ key: k, label: k, num: true, sort: (/** @type {any} */ v) => metricOf(v, history, k), cell: (/** @type {any} */ v) => html`<${Num} value=${metricOf(v, history, k)} />` })),
           { key: 'f', label: 'Flavours', cell: (v) => Object.keys(v.flavors ?? {}).filter((f) => f !== 'python_function').join(', ') || Object.keys(v.flavors ?? {}).join(', ') },
           { key: 's', label: 'Size', num: true, cell: (v) => bytes(v.size_bytes), sort: (v) => v.size_bytes },
-          { key: 'at', label: 'Registered', cell: (v) => html`<${Time} at=${v.created_at_ms} />`, sort: (v) => v.created_at_ms }, { key: 'by', label: 'By', cell: (v) => html`<${Who} of=${v.actor} />` }, { key: 'p', label: '', cell: (v) => html`<button type="button" class="button plain small" onClick=${() => setPromote({ number: v.number })}>Promote…</button>` }]} />`}<//>
+          { key: 'at', label: 'Registered', cell: (v) => html`<${Time} at=${v.created_at_ms} />`, sort: (v) => v.created_at_ms }, { key: 'by', label: 'By', cell: (v) => html`<${Who} of=${v.actor} />` }, { key: 'p', label: '', cell: (v) => html`<${Deed} may="model.promote" on=${`model:${m.name}`} class="button plain small" onClick=${() => setPromote({ number: v.number })}>Promote…<//>` }]} />`}<//>
       ${metricNames.length > 0 && versions.length > 1 && html`<${Block} title="Numbers by version" actions=${html`<span class="muted">on ${history.split} of <${RefLink} to=${`dataset_version:${history.dataset_version}`} /></span>`}><div class="charts">${metricNames.slice(0, 9).map((k) => html`<${Curve} key=${k} title=${k} height=${150} points whole lines=${[{ id: k, name, colour: 'var(--accent)', x: history.metrics[k].x, y: history.metrics[k].y }]} better=${direction(k)} />`)}</div><//>`}
       <${Block} title="Use it"><div class="halves"><${Command} text=${`import mlflow\nmodel = mlflow.pyfunc.load_model("models:/${name}@champion")`} /><${Command} text=${`noria endpoint deploy ${name}@champion --name ${name}`} /></div><//>`}<//>
     ${promote !== null && m && html`<${Promote} model=${name} number=${promote.number} alias=${promote.alias} aliases=${m.aliases} versions=${versions} onClose=${() => setPromote(null)} onDone=${() => { page.reload(); timeline.reload(); }} />`}

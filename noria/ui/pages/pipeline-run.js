@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Show } from '../components/empty.js';
@@ -40,9 +41,9 @@ export default function PipelineRunPage({ params, query, setQuery, go }) {
     ...(running ? [{ id: 'pause', title: r.is_paused ? 'Go on with this pipeline run' : 'Pause this pipeline run', icon: 'pause', group: 'Pipeline run', run: () => act(r.is_paused ? 'unpause' : 'pause') }] : [])] : []);
   const done = steps.filter((/** @type {any} */ s) => OVER.includes(s.step.state)).length, cached = steps.filter((/** @type {any} */ s) => s.step.cached_from).length;
   const asks = steps.filter((/** @type {any} */ s) => s.step.state === 'asking');
-  const button = (/** @type {string} */ icon, /** @type {string} */ word, /** @type {() => void} */ run, look = '') => html`<button type="button" class=${`button ${look}`} onClick=${run}><${Icon} name=${icon} />${word}</button>`;
+  const button = (/** @type {string} */ icon, /** @type {string} */ word, /** @type {() => void} */ run, look = '', may = 'pipeline.run') => html`<${Deed} may=${may} on=${`pipeline:${r.pipeline}`} class=${`button ${look}`} onClick=${run}><${Icon} name=${icon} />${word}<//>`;
   return html`<${Page} crumbs=${[['Pipelines', '/pipelines'], ...(r ? [[r.pipeline, `/pipelines/${enc(r.pipeline)}`]] : []), [short(id)]]} title=${r ? `${r.pipeline} ${short(id)}` : 'Pipeline run'} loading=${view.loading}
-      actions=${r && html`${running ? html`${r.is_paused ? button('play', 'Go on', () => act('unpause')) : button('pause', 'Pause', () => act('pause'))}${button('square', 'Cancel', () => act('cancel'), 'danger')}` : html`${r.state !== 'succeeded' && button('play', 'Resume', () => act('resume'))}${button('rotate-ccw', 'Run again…', () => setAgain(true))}`}`}>
+      actions=${r && html`${running ? html`${r.is_paused ? button('play', 'Go on', () => act('unpause')) : button('pause', 'Pause', () => act('pause'), '', 'pipeline.cancel')}${button('square', 'Cancel', () => act('cancel'), 'danger', 'pipeline.cancel')}` : html`${r.state !== 'succeeded' && button('play', 'Resume', () => act('resume'))}${button('rotate-ccw', 'Run again…', () => setAgain(true))}`}`}>
     <${Show} of=${view}>${() => html`<div class="story"><h2>${r.pipeline}<${State} of=${r.is_paused && running ? 'paused' : r.state} /></h2>
         <p>${r.cause ? html`<a href=${`/audit?seq=${r.cause}`}>Fact ${r.cause}</a> led to this run` : html`<b><${Who} of=${r.actor} /></b> asked for this run`} <${Time} at=${r.created_at_ms} />${/^(trigger|schedule|system):/.test(r.actor) && r.owner ? html`, for <b><${Who} of=${r.owner} /></b>` : ''}${r.origin_run_id ? html`, as <a href=${`/pipeline-runs/${r.origin_run_id}`}>${short(r.origin_run_id)}</a> again` : ''}. ${done} of ${plural(steps.length, 'step')} done${cached ? `, ${cached} taken from the cache` : ''}${r.started_at_ms ? html`; ${running ? 'running for' : 'it took'} ${duration((r.ended_at_ms ?? now.value) - r.started_at_ms)}` : ''}.
         ${view.data.waiting ? html` <b>${view.data.waiting}</b>` : ''}${view.data.workers === 0 && running ? html` <b class="bad">No worker is there to do the work.</b>` : ''}</p>

@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Show, Empty } from '../components/empty.js';
@@ -27,7 +28,7 @@ export default function PipelinePage({ params, go }) {
   const turn = async () => { try { await post(`/pipelines/${enc(name)}/${p.is_paused ? 'unpause' : 'pause'}`); pipeline.reload(); } catch (e) { sayError(e); } };
   useCommands([{ id: 'actions', title: `Run ${name}`, icon: 'play', keys: '.', group: 'Pipeline', run: () => setAsking(true) }]);
   const edges = (spec?.steps ?? []).flatMap((/** @type {any} */ s) => dependencies(s).map((d) => ({ from: d, to: s.name })));
-  return html`<${Page} crumbs=${[['Pipelines', '/pipelines'], [name]]} loading=${pipeline.loading} actions=${html`${p && html`<button type="button" class="button" onClick=${turn}><${Icon} name=${p.is_paused ? 'play' : 'pause'} />${p.is_paused ? 'Let it start by itself' : 'Let nothing start it'}</button>`}<button type="button" class="button primary" onClick=${() => setAsking(true)}><${Icon} name="play" />Run…</button>`}>
+  return html`<${Page} crumbs=${[['Pipelines', '/pipelines'], [name]]} loading=${pipeline.loading} actions=${html`${p && html`<${Deed} may="trigger.write" on=${`pipeline:${p.name}`} class="button" onClick=${turn}><${Icon} name=${p.is_paused ? 'play' : 'pause'} />${p.is_paused ? 'Let it start by itself' : 'Let nothing start it'}<//>`}<${Deed} may="pipeline.run" on=${`pipeline:${p.name}`} class="button primary" onClick=${() => setAsking(true)}><${Icon} name="play" />Run…<//>`}>
     <${Show} of=${pipeline}>${() => html`<div class="story"><h2>${name}</h2><p>${p.description || ''} Version ${p.version}${spec ? html`, ${plural(spec.steps.length, 'step')}` : ''}, changed <${Time} at=${p.updated_at_ms} />, owned by <b><${Who} of=${p.owner} /></b>${spec?.code?.commit ? html`, from commit <code>${spec.code.commit.slice(0, 10)}</code>${spec.code.is_dirty ? ' with uncommitted changes' : ''}` : ''}.</p></div>
       ${spec && html`<${Block} title="Steps"><${Graph} label=${`Steps of ${name}`} nodes=${spec.steps.map((/** @type {any} */ s) => ({ id: s.name, kind: s.cache_s !== null && s.cache_s !== undefined ? 'cached step' : 'step', icon: 'square', name: s.name, note: s.description || s.function }))} edges=${edges} /><//>`}
       <${Starts} pipeline=${name} params=${spec?.params} />

@@ -18,6 +18,7 @@ import { useCommands, useResource } from '../components/use.js';
 import { PAGE, useCatalogue, useRuns, useVisible } from '../components/use-runs.js';
 import { withQuery } from '../lib/api.js';
 import { bestRow, groupRows, select, sortRows, valueAt } from '../lib/columns.js';
+import { save } from '../lib/save.js';
 import { csv } from '../lib/csv.js';
 import { compileFilter, parseFilter, resolveKey } from '../lib/filter.js';
 import { count, direction, plural } from '../lib/format.js';
@@ -171,8 +172,5 @@ function groupChoices(table, group, known) {
 function download(table, rows, columns, name) {
   const head = ['run_id', ...columns], value = (/** @type {string} */ c, /** @type {number} */ i) => { const v = valueAt(table.columns[c], i); return c.endsWith('_at_ms') && v ? new Date(v).toISOString() : v ?? ''; };
   const text = csv(head, rows.map((i) => [table.ids[i], ...columns.map((c) => value(c, i))]));
-  const url = URL.createObjectURL(new Blob([text], { type: 'text/csv' })), link = document.createElement('a');
-  link.href = url; link.download = `${name.replace(/[^\w.-]+/g, '-')}.csv`; link.dataset.external = '';
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  save(new Blob([text], { type: 'text/csv' }), `${name}.csv`);
 }

@@ -3,6 +3,7 @@
 
 import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
+import { Deed } from '../components/deed.js';
 import { Icon } from '../components/icon.js';
 import { Page, Block } from '../components/page.js';
 import { Command, Show } from '../components/empty.js';
@@ -12,6 +13,7 @@ import { Dialog, Field } from '../components/dialog.js';
 import { State } from '../components/state.js';
 import { Segmented, Chip } from '../components/chips.js';
 import { Id, Kv, Time } from '../components/values.js';
+import { Addresses } from '../components/addresses.js';
 import { Labels, Projects, Roles, Secrets, SignIn } from '../components/access-settings.js';
 import { useResource } from '../components/use.js';
 import { api, enc, post, remove } from '../lib/api.js';
@@ -21,7 +23,7 @@ import { density, me, sayError, theme, zone } from '../lib/store.js';
 export default function Settings({ query, setQuery }) {
   return html`<${Page} crumbs=${[['Settings']]} actions=${me.value && !me.value.is_local_admin && html`<button type="button" class="button" onClick=${() => api('/sessions/current', { method: 'DELETE' }).then(() => location.assign(me.value?.sign_out_url || '/login'), sayError)}><${Icon} name="log-out" />Sign out</button>`}>
     <${Tabs} label="Settings" value=${query.get('tab') ?? 'you'} onChange=${(/** @type {string} */ t) => setQuery({ tab: t === 'you' ? null : t })} tabs=${[
-      { id: 'you', label: 'You', body: () => html`<${You} />` }, { id: 'tokens', label: 'Tokens', body: () => html`<div class="stack"><${Tokens} /><${Sessions} /></div>` }, { id: 'people', label: 'People and services', body: () => html`<div class="stack"><${People} /><${Groups} /></div>` }, { id: 'projects', label: 'Projects and labels', body: () => html`<div class="stack loose"><${Projects} /><${Labels} /></div>` }, { id: 'roles', label: 'Roles', body: () => html`<${Roles} />` }, { id: 'sign-in', label: 'Sign-in', body: () => html`<${SignIn} />` }, { id: 'secrets', label: 'Secrets', body: () => html`<${Secrets} />` },
+      { id: 'you', label: 'You', body: () => html`<${You} />` }, { id: 'told', label: 'Notifications', body: () => html`<${Addresses} />` }, { id: 'tokens', label: 'Tokens', body: () => html`<div class="stack"><${Tokens} /><${Sessions} /></div>` }, { id: 'people', label: 'People and services', body: () => html`<div class="stack"><${People} /><${Groups} /></div>` }, { id: 'projects', label: 'Projects and labels', body: () => html`<div class="stack loose"><${Projects} /><${Labels} /></div>` }, { id: 'roles', label: 'Roles', body: () => html`<${Roles} />` }, { id: 'sign-in', label: 'Sign-in', body: () => html`<${SignIn} />` }, { id: 'secrets', label: 'Secrets', body: () => html`<${Secrets} />` },
       { id: 'webhooks', label: 'Webhooks', body: () => html`<${Webhooks} />` }]} />
   <//>`;
 }
@@ -43,7 +45,7 @@ function Sessions() {
 function Groups() {
   const list = useResource('/groups', { kinds: ['group.', 'member.', 'grant.'] });
   const [adding, setAdding] = useState(false);
-  return html`<${Block} title="Groups" actions=${html`<button type="button" class="button" onClick=${() => setAdding(true)}><${Icon} name="plus" />New group…</button>`}>
+  return html`<${Block} title="Groups" actions=${html`<${Deed} may="access.write" class="button" onClick=${() => setAdding(true)}><${Icon} name="plus" />New group…<//>`}>
     <${Show} of=${list}>${(/** @type {any} */ a) => (a.items.length ? html`<${Table} label="Groups" rows=${a.items} columns=${[{ key: 'n', label: 'Group', cell: (g) => g.name, sort: (g) => g.name }, { key: 'r', label: 'Roles', cell: (g) => g.roles.join(', ') || '–' }, { key: 'm', label: 'Members', cell: (g) => html`<span class="chips">${g.members.map((/** @type {any} */ m) => html`<${Chip} key=${m.name}>${m.name}<//>`)}</span>` }, { key: 'at', label: 'Since', cell: (g) => html`<${Time} at=${g.created_at_ms} />` }]} />` : html`<p class="muted">There are no groups. What is granted to a group, everybody in it has.</p><${Command} text="noria group create risk-team --role viewer" />`)}<//>
     ${adding && html`<${Dialog} title="Make a group" deed="Make group" done="Made" onClose=${() => setAdding(false)} act=${async (/** @type {FormData} */ f) => { const name = String(f.get('name')); await post('/groups', { name, roles: f.get('role') ? [String(f.get('role'))] : [] }); list.reload(); }}><${Field} label="Name" name="name" required /><${Field} as="select" label="Role" name="role" options=${[['', 'none'], 'viewer', 'predictor', 'contributor', 'approver', 'deployer', 'maintainer', 'auditor', 'admin']} /><//>`}<//>`;
 }
@@ -61,7 +63,7 @@ function Tokens() {
 function People() {
   const list = useResource('/principals?limit=500', { kinds: ['principal.', 'grant.'] });
   const [adding, setAdding] = useState(false);
-  return html`<${Block} title="People and services" actions=${html`<button type="button" class="button" onClick=${() => setAdding(true)}><${Icon} name="plus" />Add…</button>`}>
+  return html`<${Block} title="People and services" actions=${html`<${Deed} may="access.write" class="button" onClick=${() => setAdding(true)}><${Icon} name="plus" />Add…<//>`}>
     <${Show} of=${list}>${(/** @type {any} */ a) => (a.items.length ? html`<${Table} label="People and services" rows=${a.items} columns=${[{ key: 'n', label: 'Name', cell: (p) => html`<span class="row"><${Icon} name=${p.kind === 'service' ? 'server' : 'user'} small />${p.name}</span>`, sort: (p) => p.name }, { key: 'r', label: 'Roles', cell: (p) => p.roles.join(', ') || '–' }, { key: 's', label: 'State', cell: (p) => html`<${State} of=${p.is_active ? 'enabled' : 'paused'} word=${p.is_active ? 'active' : 'disabled'} />` }, { key: 'at', label: 'Since', cell: (p) => html`<${Time} at=${p.created_at_ms} />` }]} />` : html`<p class="muted">Nobody has an account yet.</p><${Command} text="noria user create ada --admin --password-stdin < password.txt" />`)}<//>
     ${adding && html`<${Dialog} title="Add a person or service" deed="Add" done="Added" onClose=${() => setAdding(false)} act=${async (/** @type {FormData} */ f) => { await post('/principals', { name: String(f.get('name')), kind: String(f.get('kind')), roles: [String(f.get('role'))], password: String(f.get('password') ?? '') }); list.reload(); }}><${Field} label="Name" name="name" required /><${Field} as="select" label="Kind" name="kind" options=${[['user', 'person'], ['service', 'service account']]} /><${Field} as="select" label="Role" name="role" options=${['viewer', 'predictor', 'contributor', 'approver', 'deployer', 'maintainer', 'agent', 'auditor', 'admin']} /><${Field} label="Password" name="password" type="password" autocomplete="new-password" hint="At least twelve characters; leave empty for a service, which signs in with a token." /><//>`}<//>`;
 }
