@@ -17,14 +17,17 @@ class Wakeups:
         self._lock = threading.Lock()
         self._count = 0
         self._last: dict[str, int] = {}  # kind → the count at its latest signal
+        self._everybody = 0  # the count at the latest signal to everybody: also to whoever begins to wait right after it
         self._waiting: dict[threading.Event, frozenset[str] | None] = {}
 
     def signal(self, kinds: Iterable[str] | None = None) -> None:
         """Facts of `kinds` are there; None wakes everybody."""
         with self._lock:
             self._count += 1
-            told = set(self._last if kinds is None else kinds)
+            told = set(kinds or ())
             self._last |= dict.fromkeys(told, self._count)
+            if kinds is None:
+                self._everybody = self._count
             for event, wanted in self._waiting.items():
                 if kinds is None or wanted is None or not told.isdisjoint(wanted):
                     event.set()
@@ -38,6 +41,7 @@ class Wakeups:
         event = threading.Event()
         with self._lock:
             latest = self._count if kinds is None else max((self._last.get(kind, 0) for kind in kinds), default=0)
+            latest = max(latest, self._everybody)
             if latest > seen:
                 return self._count
             self._waiting[event] = kinds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from noria.kernel.db import Read
@@ -32,6 +33,15 @@ def test_a_signal_that_came_before_the_wait_is_not_lost() -> None:
     assert wakeups.wait(2, 0.01, frozenset({"job.submitted"})) == 2  # nothing since
     wakeups.signal()
     assert wakeups.wait(2, 30.0, frozenset({"job.submitted"})) == 3  # a signal to everybody
+
+
+def test_a_signal_to_everybody_is_for_kinds_that_never_came_too() -> None:
+    """A pump that stops says so once; whoever was at work just then waits for its kinds a moment later."""
+    wakeups = Wakeups()
+    wakeups.signal()
+    began_s = time.monotonic()
+    assert wakeups.wait(0, 5.0, frozenset({"job.submitted"})) == 1
+    assert time.monotonic() - began_s < 4
 
 
 class Listener:
