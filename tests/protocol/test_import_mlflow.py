@@ -57,7 +57,8 @@ class Mlflow:
             "--backend-store-uri", str(runs or self.database), "--artifacts-destination", str(self.artifacts),
             "--default-artifact-root", "mlflow-artifacts:/",
         ]  # fmt: skip
-        settings = plain_environment() | {"MLFLOW_ALLOW_FILE_STORE": "true"}
+        # No processes for jobs beside it: each of them loads the whole of MLflow.
+        settings = plain_environment() | {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (folder / "server.log").open("w") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=settings, start_new_session=True, cwd=folder
