@@ -23,6 +23,7 @@ from noria.app import App, build
 from noria.client.api import Api, connect
 from noria.config import load_config
 from noria.http.asgi import asgi
+from tests.conftest import furnish
 from tests.pipelines.given import INTERNAL
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ class Server:
 
     def __init__(self, home: Path, *, lease_s: float = 3.0) -> None:
         self.config = load_config(
-            {}, home=str(home), port=free_port(), internal_token=INTERNAL, lease_s=lease_s, log_level="warning"
+            {}, home=str(furnish(home)), port=free_port(), internal_token=INTERNAL, lease_s=lease_s, log_level="warning"
         )
         self.url = self.config.control_url
         self.app: App | None = None

@@ -16,6 +16,7 @@ import pytest
 from noria.config import Config, load_config
 from noria.kernel.blobs import open_blobs
 from noria.migrations import open_db
+from tests.conftest import furnish
 from tests.kernel.test_blobs import s3
 from tests.protocol.test_demo import free_port
 from tests.tracking.test_durable import start, wait_ready
@@ -84,7 +85,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 monkeypatch.setenv(f"AWS_{name}", value)
             settings = {"blobs": f"s3://noria/l{time.time_ns()}", "direct_transfers": "direct" in request.param}
         ports = {"port": free_port(), "gateway_port": free_port()}
-        made = Process(load_config({}, home=str(tmp_path_factory.mktemp("home")), **ports, **settings))
+        made = Process(load_config({}, home=str(furnish(tmp_path_factory.mktemp("home"))), **ports, **settings))
         yield made
         made.stop()
 

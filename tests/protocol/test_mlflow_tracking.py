@@ -18,6 +18,7 @@ import uvicorn
 from noria.app import App, build
 from noria.config import load_config
 from noria.http.asgi import asgi
+from tests.conftest import furnish
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.protocol, pytest.mark.filterwarnings("ignore")]
@@ -30,7 +31,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        config = load_config({}, home=str(home), port=port)
+        config = load_config({}, home=str(furnish(home)), port=port)
         self.app: App = build(config)
         self.url = config.control_url
         self._server = uvicorn.Server(uvicorn.Config(asgi(self.app, checks=True), port=port, log_level="warning"))

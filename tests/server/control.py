@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from noria.config import Config, load_config
+from tests.conftest import furnish
 from tests.protocol.test_demo import ROOT, free_port
 
 WAIT_S = 120.0
@@ -20,7 +21,9 @@ class Control:
     """`python -m noria.control` on a home; `env` is what its environment has besides."""
 
     def __init__(self, home: Path, database: str = "", *, log: Path | None = None, **env: str) -> None:
-        self.config: Config = load_config({}, home=str(home), database=database, port=free_port())
+        self.config: Config = load_config(
+            {}, home=str(home if database else furnish(home)), database=database, port=free_port()
+        )
         self._env = {**os.environ, **self.config.environment(), "PYTHONPATH": str(ROOT), "NORIA_TOKEN": "", **env}
         self.log = log or home.parent / f"{home.name}.log"
         self.process: subprocess.Popen[bytes] | None = None

@@ -27,7 +27,7 @@ from noria.kernel.ids import ModelVersionId, new_id, parse_handle
 from noria.kernel.op import Op
 from noria.registry.model import Evaluation, ModelFile, ModelVersion, digest_of
 from noria.serving.service import Serving
-from tests.conftest import Noria
+from tests.conftest import Noria, furnish
 
 COLUMNS = ["hour", "distance", "backlog", "temp", "wind_speed", "precip", "visib"]
 
@@ -181,7 +181,7 @@ class Plane:
 
     def __init__(self, home: Path) -> None:
         self.config: Config = load_config(
-            {"NORIA_INTERNAL_TOKEN": "of-the-test"}, home=str(home), port=free_port(), gateway_port=free_port(),
+            {"NORIA_INTERNAL_TOKEN": "of-the-test"}, home=str(furnish(home)), port=free_port(), gateway_port=free_port(),
             grpc_port=free_port(),
         )  # fmt: skip
         self.app: App = build(self.config)
