@@ -20,6 +20,7 @@ import noria.governance.http
 import noria.governance.keys_http
 import noria.governance.mlflow
 import noria.governance.supply_http
+import noria.http.lineage
 import noria.http.manual
 import noria.http.search
 import noria.http.sign_in
@@ -173,6 +174,7 @@ class App(Struct, frozen=True, kw_only=True):
         """The routes of every slice."""
         return [
             *noria.http.system.routes(self.config, self.db, self.blobs, self.ticks, self.access),
+            *noria.http.lineage.routes(self.config, self.db),
             *noria.http.manual.routes(self.manual),
             *noria.http.search.routes(self.db, self.manual),
             *noria.http.static.routes(self.access),

@@ -10,6 +10,7 @@ from msgspec import Struct
 from noria.datasets.model import Alias, Column, Dataset, DatasetVersion, FragmentProfile, Name, TableProfile
 from noria.kernel.db import Read, Write, js
 from noria.kernel.ids import DatasetVersionId
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 
@@ -17,6 +18,24 @@ IN_ONE_QUERY = 500  # SQLite takes 32,766 parameters in one statement, but plans
 AnyProfile = TypeVar("AnyProfile", TableProfile, FragmentProfile)
 
 things("dataset", "select name from dataset where workspace = :workspace")
+station(
+    Station(
+        kind="dataset", action="dataset.read",
+        query="""select 'dataset:' || name as ref, 'dataset:' || name as scope, name as label, '' as state, created_at_ms as at_ms
+                   from dataset where name in :ids""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="dataset_version", action="dataset.read",
+        query="""select 'dataset_version:' || v.id as ref, 'dataset:' || d.name as scope, d.name || '@' || v.number as label,
+                        '' as state, v.created_at_ms as at_ms
+                   from dataset_version v join dataset d on d.id = v.dataset_id
+                  where v.id in :ids and v.deleted_at_ms is null""",
+        inside="""select v.id from dataset_version v join dataset d on d.id = v.dataset_id
+                   where d.name = :name and v.deleted_at_ms is null order by v.number desc limit 500""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="dataset", action="dataset.read",

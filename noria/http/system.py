@@ -22,12 +22,10 @@ from noria.access.service import Access
 from noria.config import Config
 from noria.http.bodies import stored
 from noria.http.route import Routes, get, put
-from noria.kernel import edges
 from noria.kernel.blobs import BlobStore, Spool, check_digest
 from noria.kernel.db import Database
 from noria.kernel.errors import Invalid
 from noria.kernel.events import Event, cause_chain, events_after, events_before, last_seq, parse_kinds
-from noria.kernel.ids import Ref
 from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
 from noria.kernel.ticks import Ticks
@@ -43,13 +41,6 @@ class Health(Struct, frozen=True):
     version: str
     database: str
     last_seq: int
-
-
-class Lineage(Struct, frozen=True):
-    """What surrounds one thing."""
-
-    nodes: list[dict[str, str]]
-    edges: list[edges.Edge]
 
 
 def routes(config: Config, db: Database, blobs: BlobStore, ticks: Ticks, access: Access) -> Routes:
@@ -125,17 +116,6 @@ def routes(config: Config, db: Database, blobs: BlobStore, ticks: Ticks, access:
             found = events_after(tx, cursor, limit=200)
         return found, found[-1].seq if found else cursor
 
-    @get("/api/v1/lineage/{ref:str}", action="lineage.read")
-    def read_lineage(op: Op, ref: str, depth: int = 2) -> Lineage:
-        """What a thing was made from and what was made from it, within `depth` hops."""
-        op.require("lineage.read")
-        if not 1 <= depth <= 6:
-            raise Invalid("depth must be between 1 and 6.", where="depth")
-        with db.read() as tx:
-            found = edges.walk(tx, Ref.parse(ref), depth=depth)
-        refs = sorted({ref} | {end for edge in found for end in (edge.src, edge.dst)})
-        return Lineage([{"ref": r, "kind": r.split(":", 1)[0], "label": r.split(":", 1)[1]} for r in refs], found)
-
     @put("/api/v1/blobs/{digest:str}", action="blob.write", status_code=201)
     async def write_blob(op: Op, request: Request[Any, Any, Any], digest: str) -> dict[str, Any]:
         """Store bytes under their BLAKE3 digest; refused when they do not match it."""
@@ -154,4 +134,4 @@ def routes(config: Config, db: Database, blobs: BlobStore, ticks: Ticks, access:
         op.require("blob.read")
         return Stream(blobs.open(check_digest(digest)), media_type="application/octet-stream")
 
-    return [health, metrics, list_events, read_chain, stream, read_lineage, write_blob, read_blob]
+    return [health, metrics, list_events, read_chain, stream, write_blob, read_blob]

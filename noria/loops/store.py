@@ -10,6 +10,7 @@ from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import NotFound
 from noria.kernel.events import Event
 from noria.kernel.ids import Ref
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.loops.model import Loop, LoopSpec, Pass, Step, Turn
@@ -18,6 +19,21 @@ TURNS_AT_ONCE = 200  # open turns a reconciler looks at in one round
 STEPS_PER_TURN = 50
 
 things("loop", "select name from loop")
+station(
+    Station(
+        kind="loop", action="loop.read",
+        query="""select 'loop:' || name as ref, 'loop:' || name as scope, name as label, '' as state, created_at_ms as at_ms
+                   from loop where name in :ids""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="turn", action="loop.read",
+        query="""select 'turn:' || id as ref, 'loop:' || loop as scope, loop || ', turn ' || number as label, state,
+                        started_at_ms as at_ms
+                   from turn where id in :ids""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="loop", action="loop.read",

@@ -7,11 +7,27 @@ from typing import Any
 import msgspec
 
 from noria.kernel.db import Read, Write, js
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.monitoring.model import Monitor, Window
 
 things("monitor", "select name from monitor")
+station(
+    Station(
+        kind="monitor", action="monitor.read",
+        query="""select 'monitor:' || name as ref, 'monitor:' || name as scope, name as label, state, created_at_ms as at_ms
+                   from monitor where name in :ids and is_active""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="alert", action="monitor.read",
+        query="""select 'alert:' || id as ref, 'monitor:' || monitor as scope, monitor || ': ' || metric as label, state,
+                        opened_at_ms as at_ms
+                   from alert where id in :ids""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="monitor", action="monitor.read", scopes=("scope", "endpoint_scope"),

@@ -5,11 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from noria.kernel.db import Read, Write, js
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.pipelines.model.spec import Pipeline, PipelineVersion
 
 things("pipeline", "select name from pipeline")
+station(
+    Station(
+        kind="pipeline", action="pipeline.read",
+        query="""select 'pipeline:' || name as ref, 'pipeline:' || name as scope, name as label, '' as state, created_at_ms as at_ms
+                   from pipeline where name in :ids""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="pipeline_run", action="pipeline.read",
+        query="""select 'pipeline_run:' || id as ref, 'pipeline:' || pipeline as scope, pipeline || ' ' || substr(id, 25) as label,
+                        state, created_at_ms as at_ms
+                   from pipeline_run where id in :ids""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="pipeline", action="pipeline.read",

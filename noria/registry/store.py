@@ -11,6 +11,7 @@ from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Conflict, NotFound
 from noria.kernel.filters import Comparison, OrderBy
 from noria.kernel.ids import ModelVersionId, Ref
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.registry.filters import compile_models, compile_versions
@@ -20,6 +21,33 @@ EVALUATIONS_PER_VERSION = 200  # The latest per dataset version and split; a pag
 MOVES_PER_TIMELINE = 1_000
 
 things("model", "select name from model")
+station(
+    Station(
+        kind="model", action="model.read",
+        query="""select 'model:' || name as ref, 'model:' || name as scope, name as label, '' as state, created_at_ms as at_ms
+                   from model where name in :ids""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="model_version", action="model.read",
+        query="""select 'model_version:' || v.id as ref, 'model:' || m.name as scope, m.name || '@' || v.number as label, '' as state,
+                        v.created_at_ms as at_ms
+                   from model_version v join model m on m.id = v.model_id
+                  where v.id in :ids""",
+        inside="""select v.id from model_version v join model m on m.id = v.model_id where m.name = :name
+                   order by v.number desc limit 500""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="alias", action="model.read",
+        query="""select 'alias:' || m.name || '@' || a.name as ref, 'model:' || m.name as scope, m.name || '@' || a.name as label,
+                        '' as state, a.moved_at_ms as at_ms
+                   from alias a join model m on m.id = a.model_id
+                  where m.name || '@' || a.name in :ids""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="model", action="model.read",

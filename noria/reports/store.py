@@ -5,11 +5,19 @@ from __future__ import annotations
 from msgspec import Struct
 
 from noria.kernel.db import Read, Write, js
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.reports.model import AnyBlock, Link, ReportSummary, ReportVersion
 
 things("report", "select id from report where workspace = :workspace")
+station(
+    Station(
+        kind="report", action="report.read",
+        query="""select 'report:' || id as ref, 'report:' || id as scope, title as label, '' as state, updated_at_ms as at_ms
+                   from report where id in :ids""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="report", action="report.read",

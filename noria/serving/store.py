@@ -11,6 +11,7 @@ from noria.kernel.collector import mentioned
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import NotFound
 from noria.kernel.ids import Ref
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.serving.model import (
@@ -27,6 +28,30 @@ from noria.serving.model import (
 )
 
 things("endpoint", "select name from endpoint where not is_deleted")
+
+
+def _live(row: dict[str, Any]) -> list[str]:
+    """An endpoint that has traffic, and the revisions that answer it."""
+    routes = [r for r in msgspec.json.decode(row["routes"]) if r["weight"] > 0]
+    return [str(row["ref"]), *(f"revision:{r['revision_id']}" for r in routes)] if routes else []
+
+
+station(
+    Station(
+        kind="endpoint", action="endpoint.read", live=_live,
+        query="""select 'endpoint:' || name as ref, 'endpoint:' || name as scope, name as label, status as state,
+                        created_at_ms as at_ms, routes
+                   from endpoint where name in :ids and not is_deleted""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="revision", action="endpoint.read",
+        query="""select 'revision:' || id as ref, 'endpoint:' || endpoint as scope,
+                        endpoint || ': ' || model || '@' || model_version as label, state, created_at_ms as at_ms
+                   from revision where id in :ids""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="endpoint", action="endpoint.read",

@@ -14,6 +14,7 @@ from msgspec import Struct
 from noria.kernel.db import Read, Write, js
 from noria.kernel.errors import Unavailable
 from noria.kernel.ids import ExperimentId, RunId
+from noria.kernel.lineage import Station, station
 from noria.kernel.naming import Noun, findable
 from noria.kernel.things import things
 from noria.tracking.model import (
@@ -34,6 +35,22 @@ _RUN = """r.id, r.experiment_id, r.name, r.status, r.stage, r.started_at_ms, r.e
 _MODEL = """id, experiment_id, name, model_type, source_run_id, status, status_message, stage, created_at_ms, updated_at_ms,
             actor"""
 things("experiment", "select id from experiment where workspace = :workspace")
+station(
+    Station(
+        kind="run", action="run.read",
+        query="""select 'run:' || id as ref, 'experiment:' || experiment_id as scope, name as label, lower(status) as state,
+                        started_at_ms as at_ms
+                   from run where id in :ids""",
+    )
+)  # fmt: skip
+station(
+    Station(
+        kind="logged_model", action="run.read",
+        query="""select 'logged_model:' || id as ref, 'experiment:' || experiment_id as scope, name as label, lower(status) as state,
+                        created_at_ms as at_ms
+                   from logged_model where id in :ids""",
+    )
+)  # fmt: skip
 findable(
     Noun(
         kind="experiment", action="experiment.read",

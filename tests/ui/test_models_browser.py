@@ -4,6 +4,7 @@ somebody was faster, and no file does anything."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
 
 DAY = 86_400_000
 EVIL = b"<h1>hello</h1><script>window.pwned = 1</script><img src=x onerror='window.pwned=1'>"
+
+SHOTS = os.environ.get("NORIA_SHOTS", "")
 
 pytestmark = [
     pytest.mark.browser,
@@ -216,6 +219,27 @@ def test_a_run_did_not_read_what_its_version_was_measured_on(page: Any, told: To
     page.wait_for_selector(".graph >> text=churn@champion")
 
 
+def test_the_map_is_opened_further_and_says_what_would_feel_a_change(page: Any, told: Told) -> None:
+    version = told.http.get("/api/v1/models/churn/versions/3").json()["version"]
+    told.http.post("/api/v1/reports", json={"title": "Who leaves?", "blocks": [{"kind": "model", "model": "churn"}]})
+    page.goto(f"/lineage/run:{version['run_id']}?depth=1")
+    page.wait_for_selector(".graph >> text=churn@3")
+    before = page.locator(".graph .node").count()
+    page.locator(".graph .node .more").first.click()
+    page.wait_for_function("n => document.querySelectorAll('.graph .node').length > n", arg=before)
+    assert "open=" in page.url, "what is open is in the address"
+    if SHOTS:
+        page.screenshot(path=f"{SHOTS}/lineage-map.png")
+    page.get_by_role("button", name="Impact").click()
+    page.wait_for_selector(".story >> text=would be felt by")
+    page.wait_for_selector("table >> text=Who leaves?")
+    if SHOTS:
+        page.screenshot(path=f"{SHOTS}/lineage-impact.png")
+        page.emulate_media(color_scheme="dark")
+        page.screenshot(path=f"{SHOTS}/lineage-impact-dark.png")
+    assert page.get_by_role("link", name="OpenLineage").get_attribute("href").startswith("/api/v1/lineage/run%3A")
+
+
 def test_a_saved_view_opens_by_its_link_for_somebody_else(page: Any, chromium: Any, told: Told) -> None:
     page.goto(f"/runs?experiment={told.story.experiment}&sel=none")
     page.get_by_role("button", name="Saved views").click()
@@ -244,6 +268,7 @@ def test_models_and_versions_pass_axe(chromium: Any, told: Told) -> None:
         ("/models/churn/3?tab=files&file=README.md", ".prose"), (f"/runs/{full}?tab=system", ".uplot canvas"),
         (f"/runs/{full}?tab=card", ".prose"), (f"/runs/{full}?tab=files&file=predictions.csv", "table.data"),
         (f"/traces/{told.story.trace}", ".gantt"), ("/lineage/model:churn", ".graph"),
+        ("/lineage/model:churn?view=impact", ".graph"),
     ):  # fmt: skip
         page.goto(place)
         page.wait_for_selector(ready)

@@ -5,7 +5,7 @@ import { Icon } from './icon.js';
 import { State } from './state.js';
 import { layered } from '../lib/layout.js';
 
-/** @typedef {{id: string, kind: string, icon: string, name: string, note?: any, state?: string, href?: string | null, here?: boolean, onClick?: () => void, pressed?: boolean}} GraphNode */
+/** @typedef {{id: string, kind: string, icon: string, name: string, note?: any, state?: string, href?: string | null, here?: boolean, onClick?: () => void, pressed?: boolean, more?: number, onMore?: () => void, live?: boolean}} GraphNode */
 
 /** A directed graph in layers: lineage and pipelines. Nodes are links; the list below it says the same in words for readers of the page.
  *  @param {{nodes: GraphNode[], edges: {from: string, to: string, label?: string}[], label: string, direction?: 'LR' | 'TB', width?: number, max?: number}} props */
@@ -25,8 +25,8 @@ export function Graph({ nodes, edges, label, direction = 'LR', width = 178, max 
       <svg width=${at.width} height=${at.height} aria-hidden="true"><defs><marker id="arrow" viewBox="0 0 6 6" refX="5.5" refY="3" markerWidth="6" markerHeight="6" orient="auto"><path d="M0 0.5L5.5 3L0 5.5z" /></marker></defs>
         ${at.edges.map((/** @type {any} */ e) => html`<path key=${`${e.from} ${e.to}`} d=${e.d} class=${live.has(e.to) ? 'live' : ''} marker-end="url(#arrow)"><title>${edges.find((x) => x.from === e.from && x.to === e.to)?.label ?? ''}</title></path>`)}</svg>
       ${nodes.map((n) => { const p = at.nodes.get(n.id); if (!p) return null; const body = html`<span class="kind"><${Icon} name=${n.icon} />${n.kind}${n.state && html`<span class="end"><${State} of=${n.state} word="" /><span class="sr">${n.state}</span></span>`}</span><span class="name" title=${n.name}>${n.name}</span>${n.note && html`<span class="note">${n.note}</span>`}`;
-        return html`<div key=${n.id} class="node" style=${{ left: `${p.x}px`, top: `${p.y}px`, width: `${p.width}px`, height: `${p.height}px` }}>${n.onClick
+        return html`<div key=${n.id} class=${n.live ? 'node live' : 'node'} style=${{ left: `${p.x}px`, top: `${p.y}px`, width: `${p.width}px`, height: `${p.height}px` }}>${n.onClick
           ? html`<button type="button" class=${`station ${n.here ? 'here' : ''}`} aria-pressed=${n.pressed ? 'true' : 'false'} onClick=${n.onClick}>${body}</button>`
-          : n.href ? html`<a class=${`station ${n.here ? 'here' : ''}`} href=${n.href} aria-current=${n.here ? 'true' : undefined}>${body}</a>` : html`<div class=${`station ${n.here ? 'here' : ''}`}>${body}</div>`}</div>`; })}
+          : n.href ? html`<a class=${`station ${n.here ? 'here' : ''}`} href=${n.href} aria-current=${n.here ? 'true' : undefined}>${body}</a>` : html`<div class=${`station ${n.here ? 'here' : ''}`}>${body}</div>`}${n.more && n.onMore ? html`<button type="button" class="more" title=${`Show ${n.more} more beside ${n.name}`} aria-label=${`Show ${n.more} more beside ${n.name}`} onClick=${n.onMore}>+${n.more}</button>` : ''}</div>`; })}
     </div></div>`;
 }

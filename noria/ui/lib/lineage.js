@@ -1,7 +1,9 @@
 // @ts-check
 /** What was made from what: walks over the edges that the server sends. Pure. */
 
-/** @typedef {{ref: string, kind?: string, label?: string, state?: string}} Node */
+import { nameOf, pageOf, parseRef } from './refs.js';
+
+/** @typedef {{ref: string, kind?: string, label?: string, state?: string, of?: string, is_live?: boolean, more?: number, at_ms?: number | null}} Node */
 /** @typedef {{src: string, kind: string, dst: string}} Edge */
 /** @typedef {{nodes: Node[], edges: Edge[]}} Lineage */
 
@@ -48,7 +50,32 @@ export function around(lineage, ref) {
 
 /** Several lineages as one. @param {Lineage[]} parts @returns {Lineage} */
 export function merged(parts) {
-  const nodes = new Map(parts.flatMap((p) => p.nodes).map((n) => [n.ref, n]));
+  /** @type {Map<string, Node>} */ const nodes = new Map();
+  for (const n of parts.flatMap((p) => p.nodes)) { const was = nodes.get(n.ref); nodes.set(n.ref, was && (was.more ?? 0) < (n.more ?? 0) ? { ...n, more: was.more } : n); }
   const edges = new Map(parts.flatMap((p) => p.edges).map((e) => [`${e.src} ${e.kind} ${e.dst}`, e]));
   return { nodes: [...nodes.values()], edges: [...edges.values()] };
+}
+
+/** What a thing on the map is called: as the server names it, where it does. @param {Node} n */
+export function nameIn(n) {
+  return n.label && n.label !== parseRef(n.ref).id ? n.label : nameOf(n.ref);
+}
+
+/** Where a thing on the map is shown: on its own page, or on that of what it belongs to. @param {Node} n @returns {string | null} */
+export function placeIn(n) {
+  const { kind } = parseRef(n.ref);
+  if ((kind === 'model_version' || kind === 'dataset_version') && n.label?.includes('@')) return pageOf(`${kind}:${n.label}`);
+  return pageOf(n.ref) ?? (n.of ? pageOf(n.of) : null);
+}
+
+const ORDER = ['endpoint', 'revision', 'model_version', 'model', 'report', 'monitor', 'loop', 'pipeline_run', 'run', 'dataset_version'];
+
+/** What would feel a change, by kind: what people rely on first, and in each what is live. @param {Lineage} lineage @param {string} ref @returns {[string, Node[]][]} */
+export function feltBy(lineage, ref) {
+  const { id } = parseRef(ref);
+  const mine = new Set(lineage.nodes.filter((n) => n.ref === ref || n.of === ref && n.kind?.endsWith('_version') && n.label?.startsWith(`${id}@`)).map((n) => n.ref));
+  /** @type {Map<string, Node[]>} */ const groups = new Map();
+  for (const n of lineage.nodes) if (!mine.has(n.ref)) groups.set(n.kind ?? '', [...(groups.get(n.kind ?? '') ?? []), n]);
+  const place = (/** @type {string} */ kind) => (ORDER.includes(kind) ? ORDER.indexOf(kind) : ORDER.length);
+  return [...groups].sort((a, b) => place(a[0]) - place(b[0])).map(([kind, some]) => [kind, some.sort((a, b) => Number(b.is_live ?? false) - Number(a.is_live ?? false) || (b.at_ms ?? 0) - (a.at_ms ?? 0))]);
 }
