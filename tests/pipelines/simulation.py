@@ -1,14 +1,16 @@
 """A small world for the scheduler: virtual time, two servers on one database, workers, and everything that goes wrong.
 
 The servers are the real service on real SQLite; only time, the network and the workers are made up. A history is made from a
-seed: pipelines, and a plan of troubles (a worker dies, stalls and returns, a server crashes in any of its transactions, a clock
-jumps, a run is cancelled). Meanwhile requests and answers are lost, and requests arrive twice or late. Then all is well again,
-and every run has to end. What must be true is looked at after each call; `Broken` says what was not, with the seed.
+seed: pipelines with maps, conditions and queues, and a plan of troubles (a worker dies, stalls and returns, a server crashes in any
+of its transactions, a clock jumps, a run is cancelled or paused). Meanwhile requests and answers are lost, and requests arrive
+twice or late. Then all is well again, and every run has to end. What must be true is looked at after each call; `Broken` says what
+was not, with the seed.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +29,9 @@ from noria.kernel.crash import Crashed
 from noria.kernel.db import Database, Write
 from noria.kernel.errors import Conflict
 from noria.kernel.op import Actor, Op, Ops
-from noria.pipelines.model.sources import FromStep
+from noria.pipelines.model.conditions import Compare
+from noria.pipelines.model.queues import QueueRule
+from noria.pipelines.model.sources import FromStep, FromValue
 from noria.pipelines.model.spec import CodeInfo, PipelineSpec, StepSpec
 from noria.pipelines.model.values import Json
 from noria.pipelines.model.work import Assignment, Beat, Claim, Finish, Held, Hello
@@ -41,6 +45,8 @@ CHAOS_S = 25.0  # then everything is healed
 PATIENCE_S = 150.0  # after which every run has ended
 ENDED = ("succeeded", "failed", "cancelled")
 STEP_OVER = (*ENDED, "skipped")
+QUEUES = ("default", "scarce", "rare")  # of the scarce one a single step runs at once; one worker serves all three
+LOOK_EVERY_MS = 1000  # a server looks for silent workers
 JUMPS_S = (-3600.0, -7.0, 7.0, 3600.0)
 
 
@@ -72,8 +78,8 @@ class Plan(msgspec.Struct, frozen=True):
     troubles: list[Trouble]
 
 
-def plan(seed: int) -> Plan:
-    """The history of a seed."""
+def plan(seed: int, *, is_stormy: bool = False) -> Plan:
+    """The history of a seed; a stormy one has as many troubles as there can be."""
     rng = random.Random(seed)
     graphs, options = [], []
     for _ in range(rng.choice([1, 1, 2])):
@@ -81,16 +87,30 @@ def plan(seed: int) -> Plan:
         graphs.append({n: [p for p in names[:i] if rng.random() < 0.4] for i, n in enumerate(names)})
         options.append(
             {n: {"retries": rng.choice([0, 0, 1, 3]), "retry_delay_s": rng.choice([0.0, 0.5, 4.0]),
-                 "cache_s": rng.choice([None, None, 0.0, 10.0])} for n in names}
+                 "cache_s": rng.choice([None, None, 0.0, 10.0]), "queue": rng.choice(["default"] * 4 + list(QUEUES)),
+                 **_shape(rng, graphs[-1][n])} for n in names}
         )  # fmt: skip
-    kinds = ["submit", "submit", "cancel", "resume", "worker dies", "worker dies", "worker stalls", "server crashes",
+    kinds = ["submit", "submit", "cancel", "resume", "pause", "unpause", "worker dies", "worker dies", "worker stalls", "server crashes",
              "clock jumps", "worker leaves"]  # fmt: skip
     troubles = [Trouble(0.1 + i, "submit", i) for i in range(len(graphs))]
-    for _ in range(rng.randint(0, 12)):
+    for _ in range(14 if is_stormy else rng.randint(0, 12)):
         kind = rng.choice(kinds)
         amount = rng.choice(JUMPS_S) if kind == "clock jumps" else rng.uniform(0.3, 3 * LEASE_S)
         troubles.append(Trouble(round(rng.uniform(0.5, CHAOS_S), 3), kind, rng.randrange(8), round(amount, 3)))
-    return Plan(seed, graphs, options, rng.randint(1, 3), rng.choice([0.0, 0.05, 0.2]), troubles)
+    workers, faults = rng.randint(1, 3), rng.choice([0.0, 0.05, 0.2])
+    return Plan(seed, graphs, options, 3 if is_stormy else workers, 0.2 if is_stormy else faults, troubles)
+
+
+def _shape(rng: random.Random, parents: list[str]) -> dict[str, Any]:
+    """What is decided while a run goes on: a map over a list, or a condition, which holds or does not."""
+    chance = rng.random()
+    if chance < 0.12:
+        items = FromValue(list(range(rng.randint(0, 3))))
+        return {"kind": "map", "each": ["items"], "items": items, "keep_going": rng.random() < 0.3, "cache_s": None}
+    if chance < 0.25 and parents:
+        holds = rng.random() < 0.5
+        return {"when": [Compare(FromStep(rng.choice(parents)), "!=" if holds else "==", FromValue("never"))]}
+    return {}
 
 
 # --- the servers ----------------------------------------------------------------------------------------------------------
@@ -142,6 +162,7 @@ class Server:
     """A control plane: what it keeps in memory goes when it crashes."""
 
     kind: type[Work] = Work
+    rules: type[Transitions] = Transitions
 
     def __init__(self, app: App, clock: VirtualClock) -> None:
         self._app, self._clock = app, clock
@@ -153,7 +174,7 @@ class Server:
         self.db.dies_in = None
         access = Access(self.db, clock=self._clock, is_loopback=True)
         self.ops = Ops(self._clock, access, Policies(self.db))
-        transitions = Transitions(Questions())
+        transitions = self.rules(Questions())
         self.pipelines = Pipelines(self.db, self.ops, self._app.blobs, transitions, lease_s=LEASE_S)
         self.work = self.kind(self.db, self.ops, self._app.ticks, access, self.pipelines, transitions)
         self.is_up = True
@@ -174,6 +195,7 @@ class Site:
         self.app = build(config, clock=self.clock)
         self.archive = self.app.blobs.put(b"code").digest
         self.servers = [Server(self.app, self.clock), Server(self.app, self.clock)]
+        self.app.queues.set(self.app.ops.system("test"), "scarce", QueueRule(quota=1))
         self.played = 0
 
     def clear(self) -> None:
@@ -208,6 +230,7 @@ class Worker:
         self.world, self.number, self.name = world, number, f"w{number}-{world.plan.seed}"
         self.lives = 0
         self.stalled_until_ms = 0
+        self.queues = list(QUEUES) if number == 0 else sorted(world.rng.sample(QUEUES, world.rng.randint(1, 2)))
         self.be_born()
 
     def be_born(self) -> None:
@@ -225,7 +248,7 @@ class Worker:
             return
         try:
             if not self.has_said_hello:
-                world.ask(lambda s: s.work.hello(s.op(), Hello(worker=self.id, name=self.name)))
+                world.ask(lambda s: s.work.hello(s.op(), Hello(worker=self.id, name=self.name, queues=self.queues)))
                 self.has_said_hello = True
             if world.now_ms >= self.beat_at_ms:
                 self.beat()
@@ -313,6 +336,11 @@ class Worker:
 # --- the world ------------------------------------------------------------------------------------------------------------
 
 
+def _items(options: dict[str, Any]) -> dict[str, FromValue]:
+    """What a map goes through."""
+    return {"items": options["items"]} if "items" in options else {}
+
+
 class World:
     """One history, played."""
 
@@ -326,6 +354,7 @@ class World:
         self.log: list[str] = []
         self.runs: list[str] = []
         self.is_healed = False
+        self.jumps_ms: list[int] = []  # when the clock was set
         self.handed: dict[tuple[str, int], Claim] = {}  # (step run, attempt) → the claim for which it was given
         self.known: set[tuple[str, int]] = set()  # those of which the worker was told
         self.heard_ms: dict[tuple[str, int], int] = {}  # when its worker was last heard of
@@ -344,8 +373,8 @@ class World:
                     name=step,
                     function=f"p:{step}",
                     code_digest=step,
-                    inputs={p: FromStep(p) for p in parents},
-                    **options[step],
+                    inputs={p: FromStep(p) for p in parents} | _items(options[step]),
+                    **{k: v for k, v in options[step].items() if k != "items"},
                 )
                 for step, parents in graph.items()
             ]
@@ -394,7 +423,7 @@ class World:
     # --- what happens -----------------------------------------------------------------------------------------------------
 
     def _sweep(self, server: Server) -> None:
-        self.at(self.now_ms + 1000, lambda: self._sweep(server))
+        self.at(self.now_ms + LOOK_EVERY_MS, lambda: self._sweep(server))
         if server.is_up:
             with suppress(NoAnswer):
                 self._within(server, lambda s: s.work.reconcile())
@@ -416,6 +445,9 @@ class World:
             elif trouble.kind == "resume" and self.runs:
                 run = self.runs[trouble.who % len(self.runs)]
                 self.ask(lambda s: s.pipelines.resume(s.owner(), run))
+            elif trouble.kind in ("pause", "unpause") and self.runs:
+                run, what = self.runs[trouble.who % len(self.runs)], trouble.kind
+                self.ask(lambda s: getattr(s.pipelines.control, what)(s.owner(), run))
             elif trouble.kind in ("worker dies", "worker leaves"):
                 worker.die() if trouble.kind == "worker dies" else worker.leave()
                 self.at(later_ms, worker.be_born)
@@ -429,6 +461,7 @@ class World:
                     self.crash(server, later_ms)
             elif trouble.kind == "clock jumps":
                 self.clock.shown_ms += int(trouble.amount * 1000)
+                self.jumps_ms.append(self.now_ms)
         except (NoAnswer, Conflict) as answer:
             self.say(f"  {type(answer).__name__}")
 
@@ -460,6 +493,9 @@ class World:
         for worker in self.workers:
             worker.stalled_until_ms = 0
             worker.is_alive or worker.be_born()
+        for run in self.runs:
+            with suppress(Conflict):
+                self.ask(lambda s, r=run: s.pipelines.control.unpause(s.owner(), r))
 
     # --- the network --------------------------------------------------------------------------------------------------------
 
@@ -497,7 +533,7 @@ class World:
                         f"{given.step} was handed out twice as attempt {given.attempt}: {self.handed[key]}, {claim}"
                     )
                 self.heard_ms.setdefault(key, self.now_ms)
-                self._check_inputs(given)
+                self._check_inputs(given, claim)
             return given
 
         self.repeat_later(noted)
@@ -529,17 +565,32 @@ class World:
         if kept is not None and kept == done.outputs:
             raise Broken(f"a result was refused and yet kept: {done}")
 
-    def _check_inputs(self, given: Assignment) -> None:
+    def _check_inputs(self, given: Assignment, claim: Claim) -> None:
         rows = {row["name"]: row for row in self._steps(given.run_id)}
-        for parent, value in given.inputs.items():
-            if rows[parent]["state"] != "succeeded" or self._value(rows[parent]) != value:
-                raise Broken(f"{given.step} was given {value} of {parent}, which is {rows[parent]}")
+        here = rows[given.step]
+        worker = next((w for w in self.workers if w.id == claim.worker), None)
+        if worker is not None and here["queue"] not in worker.queues:
+            raise Broken(f"{given.step} of {here['queue']} went to a worker of {worker.queues}")
+        for name, value in given.inputs.items():
+            if name == "items":
+                if value != Json(here["item"]):
+                    raise Broken(f"{given.step} was given the item {value}")
+            elif rows[name]["state"] != "succeeded" or self._returned(rows[name], rows) != value:
+                raise Broken(f"{given.step} was given {value} of {name}, which is {rows[name]}")
+
+    def _returned(self, row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Any:
+        """What a step returned; a map, the list of what its elements did."""
+        if row["kind"] != "map":
+            return self._value(row)
+        elements = [each for each in rows.values() if each["parent_id"] == row["id"]]
+        return Json([self._value(each).value if each["state"] == "succeeded" else None for each in elements])
 
     def _steps(self, run_id: str) -> list[dict[str, Any]]:
         with self.site.app.db.read() as tx:
             return tx.rows(
-                """select id, name, state, waits, attempt, failures, worker, lease_until_ms, outputs, cached_from
-                     from step_run where run_id = :run order by position""",
+                """select id, name, state, waits, attempt, failures, worker, lease_until_ms, outputs, cached_from, kind, parent_id,
+                          item, queue
+                     from step_run where run_id = :run order by position, item""",
                 run=run_id,
             )  # fmt: skip
 
@@ -556,12 +607,17 @@ class World:
         if not self.runs:
             return
         with self.site.app.db.read() as tx:
-            runs = tx.rows("select id, pipeline, state, remaining from pipeline_run where id in :ids", ids=self.runs)
+            runs = tx.rows(
+                "select id, pipeline, state, remaining, is_paused from pipeline_run where id in :ids", ids=self.runs
+            )
+            scarce = tx.scalar("select count(*) from step_run where state = 'running' and queue = 'scarce' and worker <> ''")
             tries = tx.rows(
                 """select a.step_run_id, a.number, a.worker, a.state from attempt a join step_run s on s.id = a.step_run_id
                     where s.run_id in :ids""",
                 ids=self.runs,
             )  # fmt: skip
+        if scarce > 1:
+            raise Broken(f"{scarce} steps of the queue run that has a quota of one")
         by_step: dict[str, list[dict[str, Any]]] = {}
         for row in tries:
             by_step.setdefault(row["step_run_id"], []).append(row)
@@ -573,17 +629,45 @@ class World:
                 raise Broken(f"the run says {run['remaining']} steps remain, but these do: {open_}")
             if (run["state"] in ENDED) != (not open_):
                 raise Broken(f"the run is {run['state']} with {len(open_)} steps open")
+            paused = bool(run["is_paused"])
             for name, row in steps.items():
-                self._look_at(row, by_step.get(row["id"], []), [steps[p]["state"] for p in graph[name]], options[name])
+                known = name.partition("[")[0]  # an element is like its map
+                above = [] if row["parent_id"] else [steps[p]["state"] for p in graph[name]]
+                if paused and row["state"] == "ready":
+                    raise Broken(f"a step of a paused run is ready: {row}")
+                if row["kind"] == "map":
+                    self._look_at_map(row, above, [r for r in steps.values() if r["parent_id"] == row["id"]], paused)
+                else:
+                    self._look_at(row, by_step.get(row["id"], []), above, options[known], paused)
 
-    def _look_at(self, row: dict[str, Any], tries: list[dict[str, Any]], above: list[str], options: dict[str, Any]) -> None:
-        state, missing = row["state"], sum(s != "succeeded" for s in above)
+    @staticmethod
+    def _look_at_map(row: dict[str, Any], above: list[str], elements: list[dict[str, Any]], paused: bool) -> None:
+        """It goes on while its elements do, and nobody holds it."""
+        missing, left = (
+            sum(s not in ("succeeded", "skipped") for s in above),
+            sum(e["state"] not in STEP_OVER for e in elements),
+        )
+        if row["worker"] or row["lease_until_ms"] is not None or row["attempt"]:
+            raise Broken(f"somebody holds a map: {row}")
+        if row["state"] == "running" and (row["waits"] != left or not left):
+            raise Broken(f"a map waits for {row['waits']} of {left} elements: {row}")
+        if row["state"] in STEP_OVER and left:
+            raise Broken(f"a map ended before {left} of its elements: {row}")
+        if row["state"] == "waiting" and (row["waits"] != missing or not (missing or paused)):
+            raise Broken(f"a map waits for {row['waits']}, but {missing} are missing: {row}")
+
+    def _look_at(
+        self, row: dict[str, Any], tries: list[dict[str, Any]], above: list[str], options: dict[str, Any], paused: bool
+    ) -> None:  # fmt: skip
+        state, missing = row["state"], sum(s not in ("succeeded", "skipped") for s in above)
         running = [t for t in tries if t["state"] == "running"]
         if state == "waiting" and row["waits"] != missing:
             raise Broken(f"it waits for {row['waits']}, but {missing} are missing: {row}")
+        if state in ("ready", "running", "succeeded") and any(test.op == "==" for test in options.get("when", [])):
+            raise Broken(f"it went on although its condition does not hold: {row}")
         if state in ("ready", "running", "succeeded") and missing:
             raise Broken(f"it went on before what it needs: {row}, {above}")
-        if state == "waiting" and not missing:
+        if state == "waiting" and not missing and not paused:
             raise Broken(f"it waits for nothing: {row}")
         if (state == "running") != (len(running) == 1):
             raise Broken(f"{len(running)} tries run of {row}")
@@ -597,6 +681,9 @@ class World:
             value = self._value(row)
             if self.committed.setdefault(row["id"], value) != value:
                 raise Broken(f"a second result: {self.committed[row['id']]}, now {row}")
+            holder = next((t["worker"] for t in tries if t["number"] == row["attempt"]), "")
+            if not row["cached_from"] and value != Json(f"{row['name']} by {holder} in {row['attempt']}"):
+                raise Broken(f"a result of somebody who did not hold the step: {row}, {tries}")
         elif row["id"] in self.committed:
             raise Broken(f"a committed step is {state}: {row}")
         for each in tries:
@@ -609,6 +696,9 @@ class World:
         if key in self.excused or key not in self.known or key not in self.heard_ms:
             return
         self.excused.add(key)  # looked at once
+        # Set there and back between two looks at it, a clock shows nothing of that; it may cost a try, and never a result.
+        if any(after - before < LOOK_EVERY_MS for before, after in itertools.pairwise(self.jumps_ms)):
+            return
         worker = next((w for w in self.workers if w.id == lost["worker"]), None)
         if worker is not None and worker.is_alive and self.now_ms - self.heard_ms[key] < LEASE_S * 740:
             raise Broken(f"{lost} was taken away {self.now_ms - self.heard_ms[key]} ms after its worker was heard of")
@@ -662,13 +752,14 @@ class World:
             raise Broken(f"a try never ended: {row}, {tries}")
 
 
-def play(site: Site, seed: int) -> None:
+def play(site: Site, seed: int, *, is_stormy: bool = False, shrinks: bool = True) -> None:
     """The history of a seed. Raises Broken with the seed, the fewest troubles that still break it, and its log."""
-    first = plan(seed)
-    error, log = _attempt(site, first)
+    least = plan(seed, is_stormy=is_stormy)
+    error, log = _attempt(site, least)
     if error is None:
         return
-    least, error, log = _shrunk(site, first, error, log)
+    if shrinks:
+        least, error, log = _shrunk(site, least, error, log)
     told = "\n".join([f"seed {seed}, {len(least.troubles)} troubles: {error}", *log[-60:]])
     raise Broken(told)
 

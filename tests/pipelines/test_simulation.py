@@ -6,27 +6,38 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from msgspec.structs import replace
 
+from noria.kernel.db import Read, Write
 from noria.kernel.op import Op
 from noria.pipelines import claim_store, step_store
+from noria.pipelines.graph import Plan
+from noria.pipelines.model.runs import PipelineRun
+from noria.pipelines.model.spec import StepSpec
+from noria.pipelines.model.steps import StepRun
 from noria.pipelines.model.work import Beat, Claimed, Finish, Held, Orders
+from noria.pipelines.model.workers import PipelineWorker
+from noria.pipelines.transitions import Moved, Transitions
 from noria.pipelines.work import Work
 from tests.examples import examples
-from tests.pipelines.simulation import Broken, Site, play
+from tests.pipelines.simulation import QUEUES, Broken, Site, play
 
 HISTORIES = int(os.environ.get("NORIA_HISTORIES") or examples(120))
+MEMORY = Path("/dev/shm")  # a folder of its own is made there
 PARTS = 8  # so that a failure says where, and several processes can share the work
 
 
 @pytest.fixture
-def site(tmp_path: Path, sqlite_template: Path) -> Iterator[Site]:
-    shutil.copy(sqlite_template, tmp_path / "noria.db")
-    made = Site(tmp_path, f"sqlite:///{tmp_path / 'noria.db'}")
-    yield made
-    made.close()
+def site(sqlite_template: Path) -> Iterator[Site]:
+    """In memory where there is a folder for that: a crash is one of the process, never of the machine."""
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        shutil.copy(sqlite_template, Path(folder, "noria.db"))
+        made = Site(Path(folder), f"sqlite:///{folder}/noria.db")
+        yield made
+        made.close()
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -65,10 +76,43 @@ class Believing(Work):
         return Orders()
 
 
-@pytest.mark.parametrize("broken", [WithoutFence, WithoutClock, Believing])
-def test_the_simulation_notices_a_broken_scheduler(site: Site, broken: type[Work]) -> None:
+class BlindToQueues(Work):
+    """Broken on purpose: a worker is given steps of queues that it does not serve."""
+
+    def _in_turn(self, tx: Read, worker: PipelineWorker | None, now_ms: int, each: int) -> list[tuple[str, str]]:
+        return super()._in_turn(tx, replace(worker, queues=list(QUEUES)) if worker else None, now_ms, each)
+
+
+class HastyMaps(Transitions):
+    """Broken on purpose: a map ends before the last of its elements did."""
+
+    def _one_less(self, tx: Write, run: PipelineRun, plan: Plan, above: StepRun) -> Moved:
+        return super()._one_less(tx, run, plan, replace(above, waits=1) if above.waits == 2 else above)
+
+
+class Unconditional(Transitions):
+    """Broken on purpose: conditions are not looked at."""
+
+    def _why_passed_over(self, tx: Read, run: PipelineRun, plan: Plan, spec: StepSpec) -> str:
+        return super()._why_passed_over(tx, run, plan, replace(spec, when=[]))
+
+
+class Restless(Transitions):
+    """Broken on purpose: what is given back goes on, also in a run that is paused."""
+
+    def _requeue(self, tx: Write, run: PipelineRun, step: StepRun) -> None:
+        super()._requeue(tx, replace(run, is_paused=False), step)
+
+
+@pytest.mark.parametrize(
+    "broken", [WithoutFence, WithoutClock, Believing, BlindToQueues, HastyMaps, Unconditional, Restless]
+)
+def test_the_simulation_notices_a_broken_scheduler(site: Site, broken: type[Work] | type[Transitions]) -> None:
     for server in site.servers:
-        server.kind = broken
+        if issubclass(broken, Work):
+            server.kind = broken
+        else:
+            server.rules = broken
     with pytest.raises(Broken, match="seed"):
-        for seed in range(200):
-            play(site, seed)
+        for seed in range(100):
+            play(site, seed, is_stormy=True, shrinks=False)
