@@ -59,10 +59,13 @@ MinJobAge=300
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 DefMemPerCPU=100
-NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory={memory_mb - 100} State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory={memory_mb - 100} Gres=gpu:2 State=UNKNOWN
 PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
 """
         )
+        # Two devices that are always there; nobody opens them.
+        (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
         self.settings = {"SLURM_CONF": str(conf)}
         self._env = {**os.environ, **self.settings, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
         key = folder / "munge" / "key"
