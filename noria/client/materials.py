@@ -112,7 +112,7 @@ class Polars:
         import polars
 
         path = next(folder.iterdir())
-        frame = polars.read_ipc(path, memory_map=False)
+        frame = polars.read_ipc(path)
         return frame if path.name == "frame.arrow" else frame.to_series()
 
 

@@ -244,7 +244,6 @@ def test_frames_of_polars_come_back_exactly(tmp_path: Path) -> None:
     for value in (frame, frame["l"]):
         found, back = kept(value, tmp_path)
         assert found.materialiser == "noria.polars" and back.equals(value, null_equal=True) and type(back) is type(value)
-    assert isinstance(kept(pl.DataFrame({"o": [object()]}), tmp_path)[0], Pickle)
 
 
 def test_tensors_and_states_are_read_without_running_code(tmp_path: Path) -> None:
