@@ -102,7 +102,7 @@ def create_trigger(
     Example:
       noria pipeline trigger create on-data flights dataset_version.committed \\
         --where "data.dataset = flights" --param 'dataset=flights@${data.number}' --cooldown 1h
-      noria pipeline trigger create on-file flights --files /data/in --pattern '*.csv' --param 'path=${data.path}'
+      noria pipeline trigger create on-file flights --files /data/in --pattern '*.csv' --param 'file=${data.url}'
       noria pipeline trigger create on-push flights --hook --where "data.body.ref = refs/heads/main"
     """
     from noria.client.durations import seconds
@@ -192,10 +192,12 @@ def backfill(
         "again": again,
     }  # fmt: skip
     found = api().post(f"/pipelines/{pipeline}/backfills", body)
+    said = ""
     while wait and found["state"] == "running":
         time.sleep(FOLLOW_S)
         found = api().get(f"/backfills/{found['id']}")
-        click.echo(_progress(found), err=True)
+        if said != (said := _progress(found)):
+            click.echo(said, err=True)
     emit(found, as_json=as_json, columns=_BACKFILL_COLUMNS)
     if wait and found["state"] != "succeeded":
         raise click.ClickException(f"The backfill {found['state']}: noria pipeline backfills {found['id']}")

@@ -79,6 +79,7 @@ def test_an_agent_whose_token_may_not_work_says_so(server: Server, tmp_path: Pat
     env |= {"NORIA_TOKEN": "nrk_wrong", "PYTHONPATH": str(ROOT)}
     args = [sys.executable, "-m", "noria.cli.main", "agent", "--url", server.url, "--home", str(tmp_path / "x")]
     done = subprocess.run(args, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1 and "refuses this worker" in done.stderr
+    assert done.returncode == 1 and "refuses this worker" in done.stderr and "--role agent" in done.stderr
+    assert "Traceback" not in done.stderr
     done = subprocess.run(args[:4], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0 and "Which server?" in done.stderr

@@ -49,6 +49,8 @@ async def work(
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
     try:
         await worker.run()
+    except NoriaError as error:
+        raise SystemExit(f"{error.message} {error.hint}".strip()) from error
     finally:
         await server.close()
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from noria.kernel.errors import Forbidden
 from noria.pipelines.model.queues import DEFAULT_QUEUE
 from noria.pipelines.model.work import Assignment, Claim, Claimed, Finish, Held, Hello, Orders, Welcome
 from noria.pipelines.worker.attempt import STOP_GRACE_S, Attempt, Attempts, Executor
@@ -138,7 +139,7 @@ class Worker:
                 welcome = msgspec.json.decode(await self._server.post("hello", hello), type=Welcome)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code in (401, 403):
-                    raise SystemExit(f"The server refuses this worker ({error.response.status_code}).") from error
+                    raise _refused(error) from error
                 log.warning("the server is not ready: %s", error)
             except httpx.TransportError as error:
                 log.warning("no server at %s yet (%s)", self._url, type(error).__name__)
@@ -157,7 +158,7 @@ class Worker:
             return None
         except httpx.HTTPStatusError as error:
             if error.response.status_code in (401, 403):
-                raise SystemExit(f"The server refuses this worker ({error.response.status_code}).") from error
+                raise _refused(error) from error
             log.warning("claiming failed: %s", error)
             await asyncio.sleep(1.0)
             return None
@@ -206,3 +207,11 @@ class Worker:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_GRACE_S + 3.0)
         await self._executor.close()
+
+
+def _refused(error: httpx.HTTPStatusError) -> Forbidden:
+    return Forbidden(
+        f"The server refuses this worker ({error.response.status_code}).",
+        hint="An agent needs NORIA_TOKEN, of somebody with the role agent: noria user create NAME --service --role agent; "
+        "noria token create NAME --for NAME.",
+    )
