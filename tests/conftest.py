@@ -56,6 +56,10 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(7_000, 10, 10)
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # some extensions count at the end what was not collected
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A real PostgreSQL server for the whole session; yields its URL without a database name."""
