@@ -74,7 +74,7 @@ const keymap = createKeymap(Object.fromEntries(KEYS.map(([keys, command]) => [ke
 addEventListener('keydown', (event) => {
   if (document.querySelector('dialog[open]') && event.key !== 'Escape') return;
   const command = keymap.feed(event, { typing: isTyping(event.target), at: event.timeStamp });
-  if (command && (event.key !== 'Escape' || !document.querySelector('dialog[open]'))) { if (command === 'palette' || command === 'filter') event.preventDefault(); perform(command, event); }
+  if (command && (event.key !== 'Escape' || !document.querySelector('dialog[open]'))) { if (event.key.length === 1) event.preventDefault(); perform(command, event); } // or the letter would be typed into what the command opens
 });
 
 onSignedOut.add(() => { location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`); });

@@ -255,6 +255,87 @@ def walk(page: Any, *keys: str) -> None:
         page.keyboard.press(key)
 
 
+def tab_to(page: Any, name: str, most: int = 60) -> None:
+    """Go on with Tab until what is focused is called `name`, as somebody without a mouse does."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        label = page.evaluate(
+            """() => {
+                const e = document.activeElement;
+                return (e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText || '').trim();
+            }"""
+        )
+        if re.fullmatch(rf"{re.escape(name)}\s*\d*", label.split("\n")[0].strip()):
+            return
+    raise AssertionError(f"Tab did not come to {name!r}")
+
+
+def test_five_journeys_are_walked_without_a_mouse(ada: Any, team: Team) -> None:
+    # 1. Find a run, read its curves, look at its parameters.
+    ada.goto("/")
+    ada.wait_for_selector(".page h1")
+    walk(ada, "g", "r")
+    ada.wait_for_selector(".runs-table tbody tr[data-row]")
+    walk(ada, "/")
+    ada.keyboard.type("name:good")
+    ada.wait_for_function("() => document.querySelectorAll('.runs-table tbody tr[data-row]').length === 1")
+    ada.locator(".runs-table").wait_for()
+    tab_to(ada, "good")
+    walk(ada, "Enter")
+    ada.wait_for_url("**/runs/" + team.runs[0])
+    ada.wait_for_selector("[role=tab]")
+    tab_to(ada, "Curves")
+    walk(ada, "ArrowRight")
+    assert "tab=system" in ada.url
+    # 2. Compare two runs.
+    ada.goto(f"/runs?experiment={team.experiment}&sel=none")
+    ada.wait_for_selector(".runs-table tbody tr[data-row='1']")
+    ada.locator(".runs-table tbody tr[data-row='0']").focus()
+    walk(ada, "x", "j", "x", "c")
+    ada.wait_for_url("**/compare?runs=*")
+    # 3. Promote a version, and take it back.
+    walk(ada, "Control+k")
+    ada.keyboard.type("model:late")
+    ada.wait_for_selector(".palette [aria-selected=true] >> text=late")
+    ada.wait_for_selector(".palette .hint >> text=model")
+    walk(ada, "Enter")
+    ada.wait_for_url("**/models/late")
+    ada.wait_for_selector(".story")
+    walk(ada, ".")
+    ada.wait_for_selector("dialog[open]")
+    tab_to(ada, "Move champion from @1 to @2")
+    walk(ada, "Enter")
+    ada.wait_for_selector(".toast >> text=Undo")
+    tab_to(ada, "Undo", most=200)
+    walk(ada, "Enter")
+    ada.wait_for_selector("text=Taken back.")
+    # 4. Say something about a run, where it is.
+    ada.goto(f"/runs/{team.runs[0]}?tab=conversation")
+    ada.wait_for_selector("textarea")
+    ada.locator("[role=tab][aria-selected=true]").focus()
+    tab_to(ada, "Say something")
+    ada.keyboard.type("Walked here without a mouse.")
+    ada.wait_for_selector(".talk button[type=submit]:enabled")
+    tab_to(ada, "Comment")
+    walk(ada, "Enter")
+    ada.wait_for_selector(".talk >> text=Walked here without a mouse.")
+    # 5. Make a token.
+    walk(ada, "Control+k")
+    ada.keyboard.type("settings: tokens")
+    walk(ada, "Enter")
+    ada.wait_for_url("**/settings?tab=tokens")
+    ada.wait_for_selector("button >> text=New token")
+    walk(ada, "Control+k")
+    ada.keyboard.type("new token")
+    ada.wait_for_selector(".palette [aria-selected=true] >> text=New token")
+    walk(ada, "Enter")
+    ada.wait_for_selector("dialog[open]")
+    tab_to(ada, "What it is for")
+    ada.keyboard.type("walked")
+    walk(ada, "Enter")
+    ada.wait_for_selector("table >> text=walked", timeout=8000)
+
+
 def test_times_and_rows_are_as_one_likes_them(ada: Any, team: Team) -> None:
     ada.goto(f"/runs/{team.runs[0]}")
     ada.wait_for_selector("time")
