@@ -118,6 +118,19 @@ SETTINGS: tuple[Setting, ...] = (
         "Comma-separated variables of the environment that models may read, besides a few of the system.",
         "",
     ),
+    Setting(
+        "model_memory_mb",
+        "Memory of one model's worker with all its processes, in MiB, when its revision says nothing; 0: half of the machine's.",
+        0,
+        int,
+    ),
+    Setting(
+        "model_disk_mb",
+        "What one model's worker may keep in files, in MiB, when its revision says nothing; 0: half of what is free when it starts.",
+        0,
+        int,
+    ),
+    Setting("model_tasks", "Processes and threads of one model's worker, when its revision says nothing.", 512, int),
     Setting("log_level", "debug, info, warning or error.", "info"),
     Setting("url", "For the CLI and the SDK: the server to talk to.", ""),
     Setting("token", "For the CLI and the SDK: the API token to sign in with.", "", Secret),
@@ -190,6 +203,9 @@ class Config(Struct, frozen=True, kw_only=True):
     model_environment: Literal["auto", "own", "server", "offline"] = "auto"
     model_isolation: Literal["best", "required", "off"] = "best"
     model_variables: tuple[str, ...] = ()
+    model_memory_mb: int = 0
+    model_disk_mb: int = 0
+    model_tasks: int = 512
     log_level: str = "info"
     url: str = ""
     token: Secret = Secret("")

@@ -60,6 +60,9 @@ def group() -> None:
     "--rate", "rate_per_s", type=float, default=0.0, help="Requests a second of each caller; then 429.  [default: any]"
 )
 @click.option("--burst", type=int, default=0, help="How many of them at once.  [default: those of a second]")
+@click.option("--memory-mb", type=int, default=0, help="Memory of a worker; beyond it it is ended.  [default: the node's]")
+@click.option("--disk-mb", type=int, default=0, help="What it may keep in files, the same.  [default: the node's]")
+@click.option("--max-tasks", type=int, default=0, help="Its processes and threads, the same.  [default: the node's]")
 @json_option
 def deploy(model: str, name: str, wait: bool, as_json: bool, **config: Any) -> None:
     """Serve MODEL@SELECTOR with all the traffic.

@@ -1,6 +1,6 @@
 """Runs a program that can reach only what it was granted: files by Landlock, sockets by seccomp, no capabilities. Linux.
 
-    python -I -S confine.py '{"read": […], "list": […], "write": […], "ports": […]}' PROGRAM ARGUMENT…
+    python -I -S confine.py '{"read": […], "list": […], "write": […], "ports": […], "limits": {…}}' PROGRAM ARGUMENT…
 
 It is a file of its own, with the standard library alone, because it runs before anything of a model's environment does: that could
 hold code which runs when its Python starts. What it puts on itself survives `exec` and cannot be taken off. It grants, and refuses
@@ -9,7 +9,11 @@ everything else:
 - files: below `read` they can be read and run, below `list` only their names, below `write` they can be made, changed and removed;
 - connections: TCP to `ports` (0: any) and UDP when there are any, for names must be resolved; no other sockets at all, so neither
   the machine's services nor other workers can be spoken to. Pairs of sockets, pipes and what was handed over stay;
-- other processes: no signal, no look into their memory or environment.
+- other processes: no signal, no look into their memory or environment;
+- of its own processes none leaves the group or outlives its parent unseen, so that `bounds.py` finds and ends them all;
+- what one process may take at the most (`limits`), and that the kernel ends these first when the machine has no memory left.
+
+With `is_open` only the last of these.
 
 Where the kernel cannot do one of these, the others still hold; `offers()` says what, and a caller decides whether that is enough.
 """
@@ -21,6 +25,7 @@ import errno
 import json
 import os
 import platform
+import resource
 import stat
 import struct
 import sys
@@ -44,6 +49,8 @@ TCP_FROM, SCOPES_FROM = 4, 6
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_FILTER = 38, 22, 2
 CAPABILITY_VERSION = 0x20080522
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+OOM_SCORE = 500  # of 1000; the server has 0
 AF_INET, AF_INET6, SOCK_STREAM = 2, 10, 1
 PROTOCOLS = (0, 6, 17)  # the usual one, TCP, UDP; Landlock's ports do not bind others, such as MPTCP
 # Per architecture: its name for seccomp, and the numbers of the system calls that are looked at.
@@ -51,10 +58,12 @@ CALLS: dict[str, tuple[int, dict[str, int]]] = {
     "x86_64": (0xC000003E, {
         "socket": 41, "socketpair": 53, "ptrace": 101, "mount": 165, "keyctl": 250, "unshare": 272, "setns": 308,
         "process_vm_readv": 310, "process_vm_writev": 311, "bpf": 321, "io_uring_setup": 425, "pidfd_getfd": 438,
+        "setpgid": 109, "setsid": 112, "prctl": 157,
     }),
     "aarch64": (0xC00000B7, {
         "socket": 198, "socketpair": 199, "ptrace": 117, "mount": 40, "keyctl": 219, "unshare": 97, "setns": 268,
         "process_vm_readv": 270, "process_vm_writev": 271, "bpf": 280, "io_uring_setup": 425, "pidfd_getfd": 438,
+        "setpgid": 154, "setsid": 157, "prctl": 167,
     }),
 }  # fmt: skip
 X32_BIT = 0x40000000
@@ -105,7 +114,7 @@ def confine(rules: dict[str, Any]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     version = _version()
     ports: list[int] = rules.get("ports") or []
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise _error("prctl")
     if version:
         _landlock(libc, version, rules, ports)
@@ -113,6 +122,23 @@ def confine(rules: dict[str, Any]) -> None:
     calls = _calls()
     if calls is not None:
         _seccomp(libc, *calls, has_network=bool(ports))
+
+
+def bound(limits: dict[str, int]) -> None:
+    """What the kernel is to refuse this process and those that come of it; a lower limit that it has stays."""
+    for name, number in (
+        ("data", resource.RLIMIT_DATA), ("file", resource.RLIMIT_FSIZE), ("files", resource.RLIMIT_NOFILE),
+        ("tasks", resource.RLIMIT_NPROC),
+    ):  # fmt: skip
+        _, most = resource.getrlimit(number)
+        wanted = limits[name] if most == resource.RLIM_INFINITY else min(limits[name], most)
+        resource.setrlimit(number, (wanted, wanted))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib doubles the start of each worker
+            file.write(str(OOM_SCORE))
+    except OSError:  # some containers keep it; the watch is still there
+        return
 
 
 def _landlock(libc: Any, version: int, rules: dict[str, Any], ports: list[int]) -> None:
@@ -180,9 +206,12 @@ def _seccomp(libc: Any, architecture: int, calls: dict[str, int], *, has_network
     if architecture == CALLS["x86_64"][0]:
         program += [(at_least, 0, 1, X32_BIT), (give, 0, 0, REFUSE | errno.EPERM)]
     for name, number in calls.items():
-        if name not in ("socket", "socketpair"):
+        if name not in ("socket", "socketpair", "prctl"):
             refusal = errno.ENOSYS if name == "io_uring_setup" else errno.EPERM
             program += [(equal, 0, 1, number), (give, 0, 0, REFUSE | refusal)]
+    # 16: the lower half of the first argument. Whoever may not be looked into cannot be measured.
+    program += [(equal, 0, 5, calls["prctl"]), (load, 0, 0, 16), (equal, 1, 0, PR_SET_DUMPABLE)]
+    program += [(equal, 0, 1, PR_SET_CHILD_SUBREAPER), (give, 0, 0, REFUSE | errno.EPERM), (give, 0, 0, ALLOW)]
     # A pair of datagram sockets is no pair: either end can be connected elsewhere. 16, 24, 32: the lower halves of arguments.
     program += [(equal, 0, 5, calls["socketpair"]), (load, 0, 0, 24), (mask, 0, 0, 0xF)]
     program += [(equal, 0, 1, SOCK_STREAM), (give, 0, 0, ALLOW), (give, 0, 0, REFUSE | errno.EACCES)]
@@ -204,7 +233,11 @@ def _error(what: str) -> OSError:
 
 
 def main() -> None:
-    confine(json.loads(sys.argv[1]))
+    rules = json.loads(sys.argv[1])
+    if limits := rules.get("limits"):
+        bound(limits)
+    if not rules.get("is_open"):
+        confine(rules)
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - there is no shell
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,16 +17,19 @@ import msgspec
 
 from noria.kernel.ids import new_id
 from noria.registry.model import ModelFile, digest_of
+from noria.serving import bounds
+from noria.serving.bounds import Limits, Watch
 from noria.serving.fetched import Fetch, described_files, fetch_model
 from noria.serving.launch import Launcher, Wish
 from noria.serving.logs import open_log
-from noria.serving.model import Conversion, DesiredRevision
+from noria.serving.model import Conversion, DesiredRevision, RevisionConfig
 
 log = logging.getLogger("noria.node")
 
 PRIME_TIMEOUT_S = 180.0
 CONVERT_TIMEOUT_S = 120.0
 WATCH_S = 0.05
+Limiting = Callable[[RevisionConfig], Limits]
 # Stores the bytes, registers them, and says what is registered: another node may have been quicker.
 Register = Callable[[Conversion, Path], Awaitable[Conversion]]
 
@@ -33,42 +37,45 @@ Register = Callable[[Conversion, Path], Awaitable[Conversion]]
 class Primer:
     """Compiles what models import in a new environment; without it each worker would, for it may not write there."""
 
-    def __init__(self, home: Path, launcher: Launcher) -> None:
+    def __init__(self, home: Path, launcher: Launcher, limits: Limiting) -> None:
         self._home = home
-        self._launcher = launcher
+        self._launcher, self._limits = launcher, limits
 
     async def prime(self, python: Path, modules: list[str]) -> None:
         scratch = self._home / "serving" / "scratch" / str(os.getpid()) / new_id()
-        wish = Wish(python=str(python), is_own=True, scratch=scratch, reads=(), writes=(python.parents[1],))
-        with open_log(self._home / "serving" / "logs" / "prime.log") as output:
+        limits = self._limits(RevisionConfig())
+        wish = Wish(python=str(python), is_own=True, scratch=scratch, reads=(), writes=(python.parents[1],), limits=limits)
+        output_path = self._home / "serving" / "logs" / "prime.log"
+        with open_log(output_path) as output:
             process = self._launcher.start(wish, "noria.serving.prime", modules, output)
-        how = await ended(process, PRIME_TIMEOUT_S)
+        how = await ended(process, PRIME_TIMEOUT_S, Watch(process.pid, limits, scratch, output_path, time.monotonic))
         if how:
             log.warning("what models import in %s is not compiled: it %s", python.parents[2].name, how)
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-async def ended(process: subprocess.Popen[bytes], timeout_s: float) -> str:
+async def ended(process: subprocess.Popen[bytes], timeout_s: float, watch: Watch) -> str:
     """Wait until it ended well; else how it ended."""
     try:
         async with asyncio.timeout(timeout_s):
-            while process.poll() is None:  # noqa: ASYNC110 - a process tells by its end alone
+            while process.poll() is None:
                 await asyncio.sleep(WATCH_S)
+                if found := await watch.look():
+                    return f"was ended: {found}"
     except TimeoutError:
         return f"took longer than {timeout_s:.0f} s"
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        bounds.end(process.pid)
+        process.wait()
     return f"ended with code {process.returncode}" if process.returncode else ""
 
 
 class Converter:
     """ONNX files of models: made one at a time, each once, registered by digest so that all nodes answer with the same bytes."""
 
-    def __init__(self, home: Path, launcher: Launcher, register: Register, fetch: Fetch) -> None:
+    def __init__(self, home: Path, launcher: Launcher, limits: Limiting, register: Register, fetch: Fetch) -> None:
         self._folder, self._logs = home / "serving" / "onnx", home / "serving" / "logs"
-        self._launcher, self._register, self._fetch = launcher, register, fetch
+        self._launcher, self._limits, self._register, self._fetch = launcher, limits, register, fetch
         self._turn = asyncio.Lock()
 
     async def converted(self, folder: Path, revision: DesiredRevision) -> tuple[str, str]:
@@ -100,11 +107,13 @@ class Converter:
         made, scratch = self._folder / f"{new_id()}.tmp", self._folder / f"{new_id()}.scratch"
         made.mkdir()
         try:
-            wish = Wish(python=sys.executable, is_own=False, scratch=scratch, reads=(folder,), writes=(made,))
-            with open_log(self._logs / "convert.log") as output:
+            limits = self._limits(revision.config)
+            wish = Wish(python=sys.executable, is_own=False, scratch=scratch, reads=(folder,), writes=(made,), limits=limits)
+            output_path = self._logs / "convert.log"
+            with open_log(output_path) as output:
                 args = [str(folder), str(made), revision.digest]
                 process = self._launcher.start(wish, "noria.serving.convert", args, output)
-            how = await ended(process, CONVERT_TIMEOUT_S)
+            how = await ended(process, CONVERT_TIMEOUT_S, Watch(process.pid, limits, scratch, output_path, time.monotonic))
             if how:
                 log.warning("the conversion of %s@%d %s", revision.model, revision.model_version, how)
                 return None

@@ -335,7 +335,7 @@ class Gateway:
             return Answered(status, b"", 0, prediction_id, lane, waiting)
         lane.count.note(status, (self._clock.monotonic_s() - arrived_s) * 1000)
         if not answer:
-            raise _no_answer(status, place.endpoint, timeout_s)
+            raise _no_answer(status, lane, timeout_s)
         return Answered(status, answer, answer_json_size, prediction_id, lane)
 
     def _choose(self, split: Split[Lane], place: Place, key: str) -> tuple[Lane, str]:
@@ -502,7 +502,7 @@ def _broken_off(status: int, lane: Lane) -> NoriaError:
     name = lane.revision.endpoint
     if status == 504:
         return Timeout(f"{name} said nothing for {lane.timeout_s:g} s, or nobody took what it said.")
-    return Unavailable(f"The worker of {name} stopped in the middle of its answer.", hint="Ask again.")
+    return Unavailable(f"The worker of {name} stopped in the middle of its answer{_because(lane)}.", hint="Ask again.")
 
 
 def _event_of(error: NoriaError) -> bytes:
@@ -617,10 +617,17 @@ def _serves(split: Split[Lane]) -> str:
     return "It serves " + (", ".join(str(v) for v in sorted(split.lanes)) or "none") + "."
 
 
-def _no_answer(status: int, endpoint: str, timeout_s: float) -> NoriaError:
+def _no_answer(status: int, lane: Lane, timeout_s: float) -> NoriaError:
+    endpoint = lane.revision.endpoint
     if status == 504:
         return Timeout(f"{endpoint} did not answer within {timeout_s:g} s.", hint="Ask for more with x-noria-timeout-ms.")
-    return Unavailable(f"The worker of {endpoint} stopped twice with this request.", retry_after_s=2, hint="Try again.")
+    return Unavailable(
+        f"The worker of {endpoint} stopped twice with this request{_because(lane)}.", retry_after_s=2, hint="Try again."
+    )
+
+
+def _because(lane: Lane) -> str:
+    return f": {lane.fault}" if lane.fault else ""
 
 
 async def _refuse(send: Send, protocol: str, error: NoriaError) -> None:

@@ -22,6 +22,8 @@ import httpx
 import msgspec
 
 from noria.kernel.errors import Invalid, Unavailable
+from noria.serving import bounds
+from noria.serving.bounds import Watch
 from noria.serving.environments import Prepared
 from noria.serving.fetched import fetch_model
 from noria.serving.frames import RECORDER_AWAY, RECORDER_HERE, Bound, Hello, Spec, pack
@@ -166,6 +168,10 @@ class Seat:
         self._node = keeper.node
         self._said = asyncio.Event()  # the worker's hello arrived
         self._busy_s = keeper.node.clock.monotonic_s()  # when it was last seen with a request
+        self._limits = keeper.node.limits(keeper.revision.config)
+        self._bounds: Watch | None = None
+        self._over = ""  # of which limit it took too much in this life
+        self._fault, self._fault_at_ms = "", 0
 
     @property
     def _revision(self) -> DesiredRevision:
@@ -221,7 +227,11 @@ class Seat:
                 )
             lived_s = self._node.clock.monotonic_s() - began_s
             tries = 0 if self.has_been_ready and lived_s > STEADY_S else tries + 1
-            if not keeper.has_been_ready and not keeper.is_routed and tries >= (1 if self._said.is_set() else STARTS_MAX):
+            if (
+                not keeper.has_been_ready
+                and not keeper.is_routed
+                and tries >= (1 if self._said.is_set() or self._over else STARTS_MAX)
+            ):
                 self.state = "failed"
                 keeper.fail(self.error)
                 return
@@ -254,13 +264,14 @@ class Seat:
     async def _run(self, folder: Path, onnx: str, environment: Prepared) -> None:
         """One life of a worker."""
         self._said.clear()
-        self.error = ""
+        self.error = self._over = ""
         gateway, its_gateway = socket.socketpair()
         door, its_door = socket.socketpair()
         with its_gateway, door, its_door:
             wish = Wish(
                 python=environment.python, is_own=bool(environment.key), scratch=self._scratch,
                 reads=(folder, Path(onnx)) if onnx else (folder,), ports=tuple(self._revision.config.network_ports),
+                limits=self._limits,
             )  # fmt: skip
             fds = its_gateway.fileno(), its_door.fileno()
             with open_log(self._log) as output:
@@ -270,6 +281,7 @@ class Seat:
                 except BaseException:
                     gateway.close()
                     raise
+            self._bounds = Watch(self.pid, self._limits, self._scratch, self._log, self._node.clock.monotonic_s)
             its_gateway.close()
             its_door.close()
             loop = asyncio.get_running_loop()
@@ -282,25 +294,37 @@ class Seat:
             finally:
                 loop.remove_reader(door)
                 if self._process.poll() is not None:
+                    bounds.end(self.pid)
                     await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     async def _watch(self) -> None:
         """Until the process ends."""
-        assert self._process is not None
+        assert self._process is not None and self._bounds is not None
         until_s = self._node.clock.monotonic_s() + START_TIMEOUT_S
         while self._process.poll() is None:
             await asyncio.sleep(WATCH_S)
             if not self._said.is_set() and self._node.clock.monotonic_s() > until_s:
                 self.error = f"The model was not loaded within {START_TIMEOUT_S:.0f} s."
-                self._process.kill()
+                bounds.end(self.pid)
+            elif not self._over and (found := await self._bounds.look()):
+                self._over = self._keeper.lane.fault = found  # before its requests hear that it is gone
+                bounds.end(self.pid)
         code = self._process.wait()
-        if not self._said.is_set() and not self.error:
+        if self._over:
+            self.error = f"The worker was ended: {self._over}."
+            self._note_fault(self.error)
+        elif not self._said.is_set() and not self.error:
             self.error = f"The worker ended with code {code} before the model was loaded.\n{tail(self._log)}".strip()
         elif self.state == "ready":
-            log.warning(
-                "the worker of %s (%s@%d) ended with code %d", self._revision.endpoint, self._revision.model,
-                self._revision.model_version, code,
-            )  # fmt: skip
+            self._keeper.lane.fault = ""
+            self._note_fault(f"The worker ended with code {code}.")
+
+    def _note_fault(self, words: str) -> None:
+        """It ended unasked. Of one that never answered the revision tells."""
+        revision = self._revision
+        log.warning("%s@%d of %s: %s", revision.model, revision.model_version, revision.endpoint, words)
+        if self.has_been_ready:
+            self._fault, self._fault_at_ms = words, self._node.clock.now_ms()
 
     def _hand_over(self, door: socket.socket) -> None:
         """The worker asks for a connection to the recorder, which it may not make itself; it gets one for its records alone."""
@@ -338,6 +362,8 @@ class Seat:
             restarts=self.restarts, pid=self.pid if self._process and self._process.poll() is None else 0,
             digest=self._revision.digest, engine=self.engine, error=self.error, at_ms=at_ms,
             environment=self.environment.words if self.environment else "", isolation=self._node.launcher.words, doing=self.doing,
+            memory_bytes=self._bounds.memory_bytes if self._bounds else 0, memory_limit_bytes=self._limits.memory_bytes,
+            fault=self._fault, fault_at_ms=self._fault_at_ms,
         )  # fmt: skip
 
     async def retire(self) -> None:
@@ -355,14 +381,13 @@ class Seat:
         if self._process is None:
             return
         if link is None:  # it has not spoken yet, so that nothing but a signal ends it
-            self._process.kill()
+            bounds.end(self.pid)
         for _ in range(60):
             if self._process.poll() is not None:
                 break
             await asyncio.sleep(WATCH_S)
-        else:
-            self._process.kill()
-            self._process.wait()
+        bounds.end(self.pid)
+        self._process.wait()
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
 

@@ -25,6 +25,7 @@ from noria.serving.model import Canary, EndpointDetail, Exported, Guard, LeftOut
 
 RUNTIME = "noria"
 PORT = 8080
+POD_MEMORY_MB = 1024  # of a pod, besides its model's worker
 NAME_LENGTH_MAX = 40  # KServe appends "-r12-predictor-…" and a name of Kubernetes' ends at 63
 
 
@@ -126,6 +127,8 @@ def _predictor(revision: Revision, hosts: list[str], *, canary_of: int | None = 
             "periodSeconds": 2, "timeoutSeconds": 2,
         },
     }  # fmt: skip
+    if config.memory_mb:
+        model["resources"] = {"limits": {"memory": f"{config.memory_mb + POD_MEMORY_MB}Mi"}}
     made: dict[str, Any] = {
         "name": _predictor_name(revision), "minReplicas": _replicas(config),
         "timeout": math.ceil(config.timeout_ms / 1000),
@@ -243,7 +246,7 @@ def _config(revision: Revision) -> list[LeftOut]:
             field=f"{named}: target_in_flight {config.target_in_flight}, idle_s {config.idle_s:g}",
             why="Kubernetes' autoscaler does not know requests in flight.", instead="Pods scale by CPU, at 80 %; a canary's do not.",
         ))  # fmt: skip
-    for name in ("max_in_flight", "rate_per_s", "burst", "max_batch_rows", "engine"):
+    for name in ("max_in_flight", "rate_per_s", "burst", "max_batch_rows", "engine", "memory_mb", "disk_mb", "max_tasks"):
         if getattr(config, name) != getattr(default, name):
             found.append(LeftOut(
                 field=f"{named}: {name} {getattr(config, name)}", why="KServe has no field for it.",

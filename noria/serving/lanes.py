@@ -91,6 +91,7 @@ class Lane:
         self.on_held: Callable[[], None] | None = None  # told when a request waits and there is no worker
         self.pending: dict[int, Waiting] = {}
         self.shadow_dropped = 0
+        self.fault = ""  # why the last worker was ended, when it took too much
         self.is_lost = False  # nobody will come who could answer
         self._queue: list[int] = []  # numbers in `pending` that no worker has
         self._number = 0

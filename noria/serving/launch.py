@@ -19,6 +19,7 @@ import noria
 from noria.kernel.errors import Unavailable
 from noria.kernel.linking import tops_of
 from noria.serving import confine
+from noria.serving.bounds import Limits, fence
 from noria.serving.environments import WORKER_NEEDS
 
 # Names of variables that a model may know. Tokens, passwords and addresses of services are under other names.
@@ -37,6 +38,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     is_own: bool  # an environment of its own
     scratch: Path  # its working folder, its home and its temporary files
     reads: tuple[Path, ...]
+    limits: Limits
     writes: tuple[Path, ...] = ()
     ports: tuple[int, ...] = ()
 
@@ -61,12 +63,12 @@ class Launcher:
             )
         wish.scratch.mkdir(parents=True, exist_ok=True)
         command = [wish.python, "-m", module, *args]
-        if self._mode != "off" and sys.platform == "linux":
+        if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", str(confine.__file__), json.dumps(self._rules(wish)), *command]
         # A child's death signal is tied to the thread that made it, so this is called from the loop's.
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._variables(wish), cwd=wish.scratch,
-            pass_fds=fds,
+            pass_fds=fds, process_group=0,  # a group of its own, to be ended as one
         )  # fmt: skip
 
     def _rules(self, wish: Wish) -> dict[str, object]:
@@ -84,6 +86,7 @@ class Launcher:
         return {
             "read": sorted(str(p.resolve()) for p in reads), "list": sorted(str(p.resolve()) for p in lists),
             "write": sorted(str(p.resolve()) for p in (wish.scratch, *wish.writes)), "ports": list(wish.ports),
+            "limits": fence(wish.limits), "is_open": self._mode == "off",
         }  # fmt: skip
 
     def _variables(self, wish: Wish) -> dict[str, str]:

@@ -41,6 +41,9 @@ class RevisionConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     network_ports: tuple[int, ...] = ()  # TCP ports that the model's own code may connect to; 0: any
     rate_per_s: float = 0.0  # requests a second of each caller, beyond it the gateway answers 429; 0: any number
     burst: int = 0  # how many of them may come at once; 0: as many as in one second
+    memory_mb: int = 0  # of one worker with all its processes, beyond which it is ended; 0: as the node is set
+    disk_mb: int = 0  # of files that it keeps, the same
+    max_tasks: int = 0  # processes and threads of it, the same
 
 
 class Revision(Struct, frozen=True, kw_only=True):
@@ -143,6 +146,10 @@ class Replica(Struct, frozen=True, kw_only=True):
     isolation: str = ""  # what of the machine is kept from it, in words
     doing: str = ""  # what it waits for while it starts
     error: str = ""
+    memory_bytes: int = 0  # what it uses with all its processes
+    memory_limit_bytes: int = 0
+    fault: str = ""  # how a worker in this seat last ended unasked
+    fault_at_ms: int = 0
     at_ms: int = 0
 
 
@@ -404,6 +411,16 @@ class RevisionReady(Fact):
 
     endpoint: str
     version: int
+
+
+@fact("revision.worker_ended")
+class RevisionWorkerEnded(Fact):
+    """A worker that answered ended unasked: it crashed, or took more than its limit. Another is started."""
+
+    endpoint: str
+    version: int
+    node: str
+    reason: str
 
 
 @fact("revision.failed")

@@ -36,6 +36,7 @@ from noria.kernel.errors import Unavailable
 from noria.kernel.ids import new_id
 from noria.kernel.processes import die_with_parent
 from noria.logs import set_up_logging
+from noria.serving.bounds import limits_of
 from noria.serving.converter import Converter, Primer
 from noria.serving.environments import ModelEnvironments
 from noria.serving.frames import Block, Hello, Unpacker, Written, pack, recorder_socket
@@ -146,12 +147,19 @@ class Node:
         self.recorder_path = recorder_socket(config.home)
         self._recorder = RecorderLink(self.recorder_path)
         self.gateway = Gateway(config, self._recorder, clock=self.clock)
+        self.limits = partial(
+            limits_of,
+            home=config.home,
+            memory_mb=config.model_memory_mb,
+            disk_mb=config.model_disk_mb,
+            tasks=config.model_tasks,
+        )
         self.launcher = Launcher(config.model_isolation, os.environ, config.model_variables)
         self.environments = ModelEnvironments(
-            config.home, os.environ, config.model_environment, Primer(config.home, self.launcher).prime
+            config.home, os.environ, config.model_environment, Primer(config.home, self.launcher, self.limits).prime
         )
         self.converted = Converter(
-            config.home, self.launcher, self._register, lambda file, into: self.fetch_file(file.digest, into)
+            config.home, self.launcher, self.limits, self._register, lambda file, into: self.fetch_file(file.digest, into)
         ).converted
         self._rpc = _rpc(self.gateway, config)
         self._keepers: dict[str, Keeper] = {}

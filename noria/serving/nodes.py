@@ -104,6 +104,7 @@ class Nodes:
         # One worker that is ready is enough; what another one lacks is told beside it.
         said = {r.revision_id: r for r in sorted(report.replicas, key=lambda r: r.state == "ready")}
         with self._db.write(op) as tx:
+            self._tell_ends(tx, report)
             store.put_replicas(tx, report.node, report.replicas)
             store.put_node(tx, report.node, report.generation, op.at_ms)
             news = [
@@ -116,6 +117,20 @@ class Nodes:
                     self._ready(tx, op, revision)
                 else:
                     self._failed(tx, op, revision, replica.error)
+
+    def _tell_ends(self, tx: Write, report: ReplicaReport) -> None:
+        """A fact for each worker that ended unasked since the node's last report."""
+        ended = [r for r in report.replicas if r.fault_at_ms]
+        ids = sorted({r.revision_id for r in ended})
+        known = {(r.revision_id, r.seat): r.fault_at_ms for r in store.replicas(tx, list(ids)) if r.node == report.node}
+        revisions = {r.id: r for r in store.revisions_by_id(tx, list(ids))}
+        for replica in ended:
+            revision = revisions.get(replica.revision_id)
+            if revision is not None and replica.fault_at_ms > known.get((replica.revision_id, replica.seat), 0):
+                tx.emit(
+                    "revision.worker_ended", Ref("revision", revision.id), endpoint=revision.endpoint,
+                    version=revision.model_version, node=report.node, reason=replica.fault[:2000],
+                )  # fmt: skip
 
     def _ready(self, tx: Write, op: Op, revision: Revision) -> None:
         generation = store.next_generation(tx)

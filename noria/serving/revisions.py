@@ -108,7 +108,7 @@ def check_config(config: RevisionConfig) -> RevisionConfig:
     limits = (
         ("max_in_flight", 1, 100_000), ("max_batch_rows", 1, 100_000), ("timeout_ms", 1, 600_000), ("min_replicas", 0, 64),
         ("max_replicas", 1, 64), ("target_in_flight", 1, 100_000), ("idle_s", 1, 86_400), ("rate_per_s", 0, 1_000_000),
-        ("burst", 0, 1_000_000),
+        ("burst", 0, 1_000_000), ("memory_mb", 0, 16 << 20), ("disk_mb", 0, 1 << 30), ("max_tasks", 0, 100_000),
     )  # fmt: skip
     for name, least, most in limits:
         if not least <= getattr(config, name) <= most:

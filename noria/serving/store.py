@@ -225,7 +225,8 @@ def replicas(tx: Read, ids: list[str]) -> list[Replica]:
         return []
     return tx.all(
         Replica,
-        """select node, revision_id, seat, state, pid, restarts, digest, engine, environment, isolation, doing, error, at_ms
+        """select node, revision_id, seat, state, pid, restarts, digest, engine, environment, isolation, doing, error,
+                  memory_bytes, memory_limit_bytes, fault, fault_at_ms, at_ms
              from replica where revision_id in :ids order by revision_id, node, seat limit 1000""",
         ids=ids,
     )  # fmt: skip
@@ -236,9 +237,9 @@ def put_replicas(tx: Write, node: str, found: list[Replica]) -> None:
     tx.run("delete from replica where node = :node", node=node)
     tx.many(
         """insert into replica (node, revision_id, seat, state, pid, restarts, digest, engine, environment, isolation, doing, error,
-                                at_ms)
+                                memory_bytes, memory_limit_bytes, fault, fault_at_ms, at_ms)
            values (:node, :revision_id, :seat, :state, :pid, :restarts, :digest, :engine, :environment, :isolation, :doing,
-                   :error, :at_ms)""",
+                   :error, :memory_bytes, :memory_limit_bytes, :fault, :fault_at_ms, :at_ms)""",
         [{**msgspec.to_builtins(r), "node": node} for r in found],
     )
 

@@ -75,3 +75,56 @@ def poisoned() -> Any:
             return numpy.zeros(len(given))
 
     return Poisoned()
+
+
+def greedy() -> Any:
+    """An estimator that takes more than it should of what the first row's largest number names."""
+    from sklearn.base import BaseEstimator
+
+    class Greedy(BaseEstimator):  # type: ignore[misc]
+        def predict(self, given: Any) -> Any:
+            import contextlib
+            import os
+            import pathlib
+            import time
+
+            import numpy
+
+            def memory() -> None:
+                taken = []
+                while True:
+                    taken.append(b"x" * (10 << 20))
+                    time.sleep(0.02)
+
+            def processes() -> (
+                None
+            ):  # children of children, away from their parents, and in a session of their own if they can
+                for _ in range(60):
+                    if os.fork() == 0:
+                        with contextlib.suppress(OSError):
+                            os.setsid()
+                        if os.fork() == 0:
+                            time.sleep(60)
+                        os._exit(0)
+                time.sleep(60)
+
+            def files() -> None:  # that have no name, in a folder that shows none of them
+                taken = []
+                for i in range(10_000):
+                    taken.append(pathlib.Path(str(i)).open("wb"))  # noqa: SIM115
+                    taken[-1].write(b"x" * (1 << 20))
+                    taken[-1].flush()
+                    pathlib.Path(str(i)).unlink()
+                    time.sleep(0.01)
+
+            def one_file() -> None:
+                pathlib.Path("large").write_bytes(b"x" * (64 << 20))
+
+            def one_block() -> None:
+                numpy.empty(8 << 30, dtype="u1")
+
+            deeds = {1e6: memory, 2e6: processes, 3e6: files, 4e6: one_file, 5e6: one_block}
+            deeds.get(float(numpy.asarray(given, dtype=float).max()), lambda: None)()
+            return numpy.zeros(len(given))
+
+    return Greedy()

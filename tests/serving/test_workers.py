@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pickle
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 
 from noria.kernel.errors import Invalid
+from noria.kernel.events import events_after
 from noria.serving import confine
 from noria.serving.frames import recorder_socket
 from noria.serving.keeper import STARTS_MAX
 from noria.serving.model import Replica, RevisionConfig
 from noria.serving.requirements import differences, read_needs
 from tests.serving.conftest import Plane, _save, features
-from tests.serving.hostile_model import hostile, poisoned
+from tests.serving.hostile_model import greedy, hostile, poisoned
 
 CLIENT = Path(__file__).parents[2] / ".venv" / "clients" / "autolog" / "bin" / "python"
 is_confined = pytest.mark.skipif(not confine.offers()[0], reason=confine.offers()[1])
@@ -283,3 +289,89 @@ except OSError as error:
         )  # fmt: skip
     refused = "Permission denied"
     assert done.stdout.splitlines() == ["0 made", "6 made", f"262 {refused}", f"132 {refused}", refused]
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------------
+
+SMALL = RevisionConfig(memory_mb=400, disk_mb=16, max_tasks=40)
+GREED = {
+    "memory": (1e6, r"it used \d+ MB of memory, and its limit is 400 MB \(memory_mb\)"),
+    "processes": (2e6, r"it had \d+ processes and threads, and its limit is 40 \(max_tasks\)"),
+    "files": (3e6, r"it kept \d+ MB in files, and its limit is 16 MB \(disk_mb\)"),
+}
+
+
+@pytest.fixture(scope="module")
+def greedy_endpoints(plane: Plane, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One for each way to take too much."""
+    folder = tmp_path_factory.mktemp("greedy") / "model"
+    _save(greedy(), folder, features(2))
+    plane.registry.add("greedy", folder)
+    for name in GREED:
+        plane.serving.deploy(plane.op(), name, "greedy@1", config=SMALL)
+    for name in GREED:
+        plane.until(lambda name=name: answers(plane, name), name)  # type: ignore[misc]
+
+
+def asked(plane: Plane, endpoint: str, number: float) -> httpx.Response:
+    (row,) = features(1).to_numpy().tolist()
+    return plane.http.post(f"/endpoints/{endpoint}/invocations", json={"inputs": [[number, *row[1:]]]})
+
+
+def answers(plane: Plane, endpoint: str) -> bool:
+    return asked(plane, endpoint, 0.0).status_code == 200
+
+
+def processes(revision_id: str) -> list[int]:
+    """Those that run in the scratch folder of a revision's worker."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if revision_id in process.cwd():
+                found.append(process.pid)
+    return found
+
+
+@is_confined
+@pytest.mark.protocol
+def test_a_worker_that_takes_too_much_is_ended_alone_and_told(plane: Plane, greedy_endpoints: None) -> None:
+    neighbour = plane.worker_pid("flights")
+    with ThreadPoolExecutor(3) as pool:
+        tries = {name: pool.submit(asked, plane, name, number) for name, (number, _) in GREED.items()}
+        while not all(t.done() for t in tries.values()):
+            ask(plane, "flights")
+    assert plane.worker_pid("flights") == neighbour
+    for name, (_, words) in GREED.items():
+        refused = tries[name].result()
+        assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
+        assert re.fullmatch(
+            f"The worker of {name} stopped twice with this request: {words}. Try again.", refused.json()["message"]
+        )
+        plane.until(lambda name=name: answers(plane, name), f"{name} answers again")  # type: ignore[misc]
+        plane.worker_pid(name)
+        found = replica(plane, name)
+        assert re.search(words, found.fault) and (found.memory_limit_bytes, found.restarts) == (400 << 20, 2)
+        assert processes(found.revision_id) == [found.pid], "nothing that it started is left"
+        with plane.app.db.read() as tx:
+            facts = events_after(tx, 0, limit=100, kinds=["revision.worker_ended"])
+        told = [e.data for e in facts if found.revision_id in str(e.subject)]
+        assert [t["endpoint"] for t in told] == [name, name] and all(re.search(words, t["reason"]) for t in told)
+
+
+@is_confined
+@pytest.mark.protocol
+def test_one_large_file_or_allocation_is_refused_and_the_worker_goes_on(plane: Plane, greedy_endpoints: None) -> None:
+    before = plane.worker_pid("memory")
+    file, block = asked(plane, "memory", 4e6), asked(plane, "memory", 5e6)
+    assert file.status_code == 500 and "File too large" in file.text
+    assert block.status_code == 500 and "Unable to allocate" in block.text
+    assert answers(plane, "memory") and plane.worker_pid("memory") == before
+
+
+@pytest.mark.protocol
+def test_a_limit_below_what_the_model_needs_fails_the_revision(plane: Plane) -> None:
+    with pytest.raises(Invalid, match=r"The worker was ended: it used \d+ MB of memory, and its limit is 20 MB"):
+        plane.deploy("flights", "flights@1", config=RevisionConfig(memory_mb=20))
+    ask(plane, "flights")
+    with pytest.raises(Invalid, match="memory_mb must be between 0 and"):
+        plane.deploy("flights", "flights@1", config=RevisionConfig(memory_mb=-1))

@@ -29,6 +29,7 @@ const PHRASES = {
   'endpoint.split_changed': (f, d, t) => html`moved traffic of ${t}${d.routes?.length ? `: ${d.routes.filter((/** @type {any} */ r) => r.weight > 0).map((/** @type {any} */ r) => `@${r.model_version} ${r.weight} %`).join(', ')}` : ''}`,
   'revision.created': (f, d) => html`asked for ${d.model ? html`<${RefLink} to=${`model_version:${d.model}@${d.version}`} label=${`${d.model}@${d.version}`} />` : `@${d.version}`} on <${RefLink} to=${`endpoint:${d.endpoint}`} />`,
   'revision.ready': (f, d) => html`loaded @${d.version} for <${RefLink} to=${`endpoint:${d.endpoint}`} />`,
+  'revision.worker_ended': (f, d) => html`lost a worker of @${d.version} on <${RefLink} to=${`endpoint:${d.endpoint}`} />${d.reason ? `: ${d.reason}` : ''}`,
   'revision.failed': (f, d) => html`could not load @${d.version} for <${RefLink} to=${`endpoint:${d.endpoint}`} />${d.error ? `: ${d.error}` : ''}`,
   'run.imported': (f, d, t) => html`imported ${t}${d.source ? ` from ${d.source}` : ''}`,
   'logged_model.imported': (f, d, t) => html`imported the model ${t}${d.source ? ` from ${d.source}` : ''}`,
@@ -85,7 +86,7 @@ export function toneOfFact(f) {
   if (f.kind === 'loop.turn_advanced') return /failed|rolled_back|rejected/.test(f.data?.state) ? 'failed' : f.data?.state === 'promoted' ? 'done' : 'running';
   if (f.kind === 'policy.judged') return f.data?.allowed ? 'done' : 'failed';
   if (f.kind === 'approval.voted') return f.data?.decision === 'reject' ? 'failed' : 'done';
-  if (/(failed|rejected|rolled_back|refused|lost)/.test(verb)) return 'failed';
+  if (/(failed|rejected|rolled_back|refused|lost|worker_ended)/.test(verb)) return 'failed';
   if (/(promoted|succeeded|finished|granted|resolved|ready|committed|approved)/.test(verb)) return String(f.data?.status ?? '').toLowerCase() === 'failed' ? 'failed' : 'done';
   if (/(started|submitted|advanced)/.test(verb)) return 'running';
   if (/(requested|queued)/.test(verb)) return 'queued';

@@ -23,14 +23,14 @@ import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
 import { Talk } from '../components/talk.js';
 import { useCommands, useResource } from '../components/use.js';
 import { enc, post, withQuery } from '../lib/api.js';
-import { direction, duration, num, percent, short } from '../lib/format.js';
+import { bytes, direction, duration, num, percent, short } from '../lib/format.js';
 import { recent } from '../lib/traffic.js';
 import { now } from '../lib/store.js';
 
 const SPANS = /** @type {Record<string, [number, number]>} */ ({ '15m': [900, 10], '1h': [3600, 10], '6h': [21_600, 60], '24h': [86_400, 300], '7d': [604_800, 1800] });
 
 /** What happened, without the sealed files that come every two seconds. */
-const TOLD = 'endpoint.created,endpoint.deleted,endpoint.split_changed,revision.created,revision.ready,revision.failed,canary.started,canary.advanced,canary.promoted,canary.rolled_back,alert.opened,alert.resolved';
+const TOLD = 'endpoint.created,endpoint.deleted,endpoint.split_changed,revision.created,revision.ready,revision.failed,revision.worker_ended,canary.started,canary.advanced,canary.promoted,canary.rolled_back,alert.opened,alert.resolved';
 
 /** @param {any} props */
 export default function EndpointPage({ params, query, setQuery }) {
@@ -150,11 +150,12 @@ function Coverage({ name }) {
     ${days.length > 1 && html`<${Curve} title="Share of answers with truth" x="time" height=${110} zero points lines=${[{ id: 'c', name: 'coverage', colour: 'var(--series-3)', x: days.map((d) => d.end_ms), y: days.map((d) => d.coverage) }]} />`}<//>`;
 }
 
-/** Where a revision's worker runs, what of the machine is kept from it, with which engine; or what it waits for. @param {{of: any}} props */
+/** What a revision's worker uses, where it runs, what of the machine is kept from it, with which engine; or what it waits for. @param {{of: any}} props */
 function RunsIn({ of: r }) {
   if (!r) return null;
   if (r.doing) return html`<span class="quiet">${r.doing}</span>`;
-  return html`<span class="quiet" title=${r.isolation}>${[r.environment, r.engine, r.isolation].filter(Boolean).join('; ')}</span>`;
+  const memory = r.memory_bytes ? `${bytes(r.memory_bytes)} of ${bytes(r.memory_limit_bytes)} memory` : '';
+  return html`<span class="quiet" title=${r.isolation}>${[memory, r.environment, r.engine, r.isolation].filter(Boolean).join('; ')}</span>${r.fault && html` <span class="bad">${r.fault}</span>`}`;
 }
 
 /** @param {{of: any[]}} props */
