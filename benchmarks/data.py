@@ -72,6 +72,7 @@ class Noria:
     def __init__(self, home: Path, source: Path) -> None:
         self.home, self.source = home, source
         self.env = {"NORIA_HOME": str(home / "home"), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONPATH": str(ROOT)}
+        self.call("list")  # compiled once, as the others are when they are asked to begin
 
     def call(self, *words: str) -> None:
         run(sys.executable, "-m", "noria.cli.main", "data", *words, cwd=self.home, env=self.env)
