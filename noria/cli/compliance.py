@@ -196,7 +196,7 @@ def sheet(dataset: str, file: Path | None, as_json: bool) -> None:
 @click.option("--reason", help="Why it must not be removed.")
 @json_option
 def hold(subject: str | None, reason: str | None, as_json: bool) -> None:
-    """Forbid the removal of a model, version, dataset version or run; without a subject, list what is held.
+    """Forbid the removal of a model, version, dataset version, run or what an endpoint recorded; without a subject, list what is held.
 
     \b
     Example:

@@ -1,8 +1,9 @@
 """What must not be removed: legal holds, and the evidence of systems of high risk.
 
 Both are protecting edges, so that every way to delete something asks the same table and names what keeps it. A hold stays until somebody
-releases it with a reason. Evidence – versions that were in production in a system of high risk, their runs and their training data – is
-kept for the days of the rule after it was last seen in production.
+releases it with a reason; on an endpoint it keeps what was recorded there, and lets the endpoint be stopped. Evidence – versions that
+were in production in a system of high risk, their runs and their training data – is kept for the days of the rule after it was last
+seen in production.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from noria.kernel.op import Op, Ops
 
 EVIDENCE_DAYS = 3_650  # Article 18 of the EU AI Act: ten years
 TABLES = {"model": ("model", "name"), "model_version": ("model_version", "id"), "dataset_version": ("dataset_version", "id"),
-          "run": ("run", "id"), "logged_model": ("logged_model", "id")}  # fmt: skip
+          "run": ("run", "id"), "logged_model": ("logged_model", "id"), "endpoint": ("endpoint", "name")}  # fmt: skip
 
 
 class Hold(Struct, frozen=True, kw_only=True):

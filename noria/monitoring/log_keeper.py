@@ -22,6 +22,7 @@ from noria.kernel.blobs import BlobInfo, BlobStore
 from noria.kernel.collector import condemn
 from noria.kernel.crash import crash_here
 from noria.kernel.db import Database, Read
+from noria.kernel.edges import protectors, require_unprotected
 from noria.kernel.errors import Conflict, Invalid, NoriaError, NotFound
 from noria.kernel.ids import Ref, new_id
 from noria.kernel.op import Ops
@@ -192,7 +193,10 @@ class LogKeeper:
     def delete_old(self) -> int:
         """Delete the files that the policies let go, those that arrived longest ago first; returns how many."""
         with self._db.read() as tx:
-            policies = {e: p for e, p in self._serving.recordings.all(tx).items() if not p.hold}
+            policies = {
+                e: p for e, p in self._serving.recordings.all(tx).items()
+                if not p.hold and not protectors(tx, Ref("endpoint", e))
+            }  # fmt: skip
         deleted = 0
         for endpoint, policy in policies.items():
             if policy.keep_days is None and policy.keep_rows is None:
@@ -219,6 +223,7 @@ class LogKeeper:
             # The row that a hold would change is read here, in the transaction that deletes.
             if self._serving.recordings.all(tx).get(file.endpoint, Recording()).hold:
                 raise Conflict(f"The log of {file.endpoint} is on hold.", ref=Ref("endpoint", file.endpoint))
+            require_unprotected(tx, Ref("endpoint", file.endpoint))  # a legal hold
             if file.kind == "inference":
                 streams = [s.id for s in answers_store.streams(tx, file.endpoint, shadows=True)]
                 log_store.delete_answers(tx, streams, log_store.segments_in(tx, file.id), file)

@@ -175,6 +175,8 @@ def test_records_that_are_deleted_too_early_are_no_log(running: World) -> None:
     assert found(keep_rows=5) == ("fail", "the records of flights are deleted but for the latest 5 rows")
     for enough in ({"keep_days": 183}, {"keep_rows": 5, "hold": "case 17"}, {}):
         assert found(**enough)[0] == "not_applicable", "no request was answered, and nothing is deleted too early"
+    running.ok(running.ada.post("/api/v1/legal-holds", json={"subject": "endpoint:flights", "reason": "case 17, the court"}))
+    assert found(keep_days=2)[0] == "not_applicable", "a legal hold keeps all of it"
 
 
 def test_what_was_signed_and_changed_since_fails(running: World, noria: Noria) -> None:

@@ -96,7 +96,7 @@ def test_what_is_held_is_not_removed(running: World) -> None:
     refused = running.ada.delete("/api/v1/models/flights/versions/2")
     assert refused.status_code == 409 and "legal_hold:" in refused.text
     assert running.ada.post("/api/v1/legal-holds", json=body | {"subject": "model_version:none"}).status_code == 404
-    assert running.ada.post("/api/v1/legal-holds", json=body | {"subject": "endpoint:flights"}).status_code == 400
+    assert running.ada.post("/api/v1/legal-holds", json=body | {"subject": "monitor:flights"}).status_code == 400
     maintainer = running.noria.as_("a maintainer", "maintainer")
     assert maintainer.post("/api/v1/legal-holds", json=body).status_code == 403
     running.ok(running.ada.post(f"/api/v1/legal-holds/{hold['id']}/release", json={"reason": "the case was closed"}))

@@ -204,6 +204,26 @@ def test_a_hold_keeps_everything(noria: Noria) -> None:
     assert [f.data["hold"] for f in noria.facts("recording.changed")] == ["case 4711", ""]
 
 
+def test_a_legal_hold_on_the_endpoint_keeps_everything_too(noria: Noria) -> None:
+    answered(noria, 0)
+    keeper(noria).compact(everything=True)
+    noria.clock.advance(10 * 86_400)
+    noria.http.put("/api/v1/endpoints/flights/recording", json={"keep_days": 1})
+    with noria.app.db.system_write() as tx:
+        tx.run(
+            """insert into endpoint (name, model, generation, routes, pending_revision_id, status, created_at_ms, updated_at_ms,
+                                     is_deleted) values ('flights', 'flights', 1, '[]', '', '{}', 1, 1, true)"""
+        )
+    held = noria.http.post("/api/v1/legal-holds", json={"subject": "endpoint:flights", "reason": "case 2026-17, the court"})
+    assert held.status_code == 201, held.text
+    assert keeper(noria).delete_old() == 0
+    with pytest.raises(Conflict, match="legal_hold:"):
+        keeper(noria)._delete(files(noria)[0], "a keeper that had looked before")
+    released = noria.http.post(f"/api/v1/legal-holds/{held.json()['id']}/release", json={"reason": "the case was closed"})
+    assert released.status_code < 300, released.text
+    assert keeper(noria).delete_old() == 1
+
+
 def test_what_deletes_needs_the_right_to_delete(noria: Noria) -> None:
     deployer = noria.as_("dee", "deployer")
     assert deployer.put("/api/v1/endpoints/flights/recording", json={"sample": 0.5}).status_code == 200

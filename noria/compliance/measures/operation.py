@@ -8,6 +8,8 @@ from noria.compliance.look import Look
 from noria.compliance.measures.base import Measured, each, measure
 from noria.compliance.measures.deployment import NO_ENDPOINT
 from noria.compliance.model import DAY_MS, Item
+from noria.kernel.edges import protectors
+from noria.kernel.ids import Ref
 
 WATCHES = {"drift": ("drift", "together"), "performance": ("performance", "estimate", "fairness")}
 HOUR_MS = 3_600_000
@@ -143,6 +145,7 @@ def _kept(look: Look, names: list[str]) -> list[Item]:
     for name in names:
         policy = policies.get(name, {})
         values = {k: policy.get(k) for k in ("keep_days", "keep_rows", "hold")}
+        values["hold"] = values["hold"] or ", ".join(edge.src for edge in protectors(look.tx, Ref("endpoint", name)))
         days, count = values["keep_days"], values["keep_rows"]
         is_short = not values["hold"] and (count is not None or (days is not None and days < look.limit("days")))
         says = f"the records of {name} are " + (
