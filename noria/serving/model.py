@@ -413,11 +413,11 @@ class RevisionReady(Fact):
     version: int
 
 
-@fact("revision.worker_ended")
-class RevisionWorkerEnded(Fact):
+@fact("endpoint.worker_ended")
+class EndpointWorkerEnded(Fact):
     """A worker that answered ended unasked: it crashed, or took more than its limit. Another is started."""
 
-    endpoint: str
+    revision: str
     version: int
     node: str
     reason: str

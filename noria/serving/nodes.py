@@ -24,6 +24,7 @@ from noria.serving.model import (
     Revision,
 )
 from noria.serving.pointer import move, to_champion
+from noria.serving.revisions import endpoint_ref
 
 
 class Nodes:
@@ -128,7 +129,7 @@ class Nodes:
             revision = revisions.get(replica.revision_id)
             if revision is not None and replica.fault_at_ms > known.get((replica.revision_id, replica.seat), 0):
                 tx.emit(
-                    "revision.worker_ended", Ref("revision", revision.id), endpoint=revision.endpoint,
+                    "endpoint.worker_ended", endpoint_ref(revision.endpoint), revision=revision.id,
                     version=revision.model_version, node=report.node, reason=replica.fault[:2000],
                 )  # fmt: skip
 

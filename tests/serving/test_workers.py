@@ -353,9 +353,9 @@ def test_a_worker_that_takes_too_much_is_ended_alone_and_told(plane: Plane, gree
         assert re.search(words, found.fault) and (found.memory_limit_bytes, found.restarts) == (400 << 20, 2)
         assert processes(found.revision_id) == [found.pid], "nothing that it started is left"
         with plane.app.db.read() as tx:
-            facts = events_after(tx, 0, limit=100, kinds=["revision.worker_ended"])
-        told = [e.data for e in facts if found.revision_id in str(e.subject)]
-        assert [t["endpoint"] for t in told] == [name, name] and all(re.search(words, t["reason"]) for t in told)
+            facts = events_after(tx, 0, limit=100, kinds=["endpoint.worker_ended"])
+        told = [e.data for e in facts if e.subject == f"endpoint:{name}"]
+        assert [t["revision"] for t in told] == [found.revision_id] * 2 and all(re.search(words, t["reason"]) for t in told)
 
 
 @is_confined

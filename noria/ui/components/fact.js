@@ -29,7 +29,7 @@ const PHRASES = {
   'endpoint.split_changed': (f, d, t) => html`moved traffic of ${t}${d.routes?.length ? `: ${d.routes.filter((/** @type {any} */ r) => r.weight > 0).map((/** @type {any} */ r) => `@${r.model_version} ${r.weight} %`).join(', ')}` : ''}`,
   'revision.created': (f, d) => html`asked for ${d.model ? html`<${RefLink} to=${`model_version:${d.model}@${d.version}`} label=${`${d.model}@${d.version}`} />` : `@${d.version}`} on <${RefLink} to=${`endpoint:${d.endpoint}`} />`,
   'revision.ready': (f, d) => html`loaded @${d.version} for <${RefLink} to=${`endpoint:${d.endpoint}`} />`,
-  'revision.worker_ended': (f, d) => html`lost a worker of @${d.version} on <${RefLink} to=${`endpoint:${d.endpoint}`} />${d.reason ? `: ${d.reason}` : ''}`,
+  'endpoint.worker_ended': (f, d, t) => html`saw a worker of @${d.version} end on ${t}${d.reason ? `: ${d.reason}` : ''}`,
   'revision.failed': (f, d) => html`could not load @${d.version} for <${RefLink} to=${`endpoint:${d.endpoint}`} />${d.error ? `: ${d.error}` : ''}`,
   'run.imported': (f, d, t) => html`imported ${t}${d.source ? ` from ${d.source}` : ''}`,
   'logged_model.imported': (f, d, t) => html`imported the model ${t}${d.source ? ` from ${d.source}` : ''}`,
