@@ -30,6 +30,7 @@ from noria.kernel.op import Op
 from noria.kernel.paging import Page, check_limit
 from noria.kernel.ticks import Ticks
 
+SUBJECTS_MAX = 100
 STREAM_POLL_S = 0.25
 STREAM_KEEPALIVE_S = 15.0
 
@@ -60,14 +61,17 @@ def routes(config: Config, db: Database, blobs: BlobStore, ticks: Ticks, access:
         op: Op, after: int | None = None, before: int | None = None, kinds: str = "", subject: str = "", actor: str = "",
         limit: int | None = None,
     ) -> Page[Event]:  # fmt: skip
-        """Facts: newest first before `before`, or oldest first after `after`."""
+        """Facts: newest first before `before`, or oldest first after `after`. `kinds`, `subject`: one, or several with commas."""
         op.require("event.read")
-        size, wanted = check_limit(limit), parse_kinds(kinds)
+        size, wanted = check_limit(limit), parse_kinds(kinds) or None
+        subjects = [s.strip() for s in subject.split(",") if s.strip()]
+        if len(subjects) > SUBJECTS_MAX:
+            raise Invalid(f"At most {SUBJECTS_MAX} subjects at once.", where="subject")
         with db.read() as tx:
             if after is not None:
-                found = events_after(tx, after, limit=size, kinds=wanted or None)
+                found = events_after(tx, after, limit=size, kinds=wanted, subjects=subjects, actor=actor)
             else:
-                found = events_before(tx, before, limit=size, kinds=wanted, subject=subject, actor=actor)
+                found = events_before(tx, before, limit=size, kinds=wanted, subjects=subjects, actor=actor)
         return Page(found, str(found[-1].seq) if len(found) == size else None)
 
     @get("/api/v1/events/{seq:int}/chain", action="event.read")

@@ -50,37 +50,49 @@ class Event(Struct, frozen=True, kw_only=True):
 _COLUMNS = "seq, at_ms, kind, subject, actor, op_id, cause, workspace, data"
 
 
-def events_after(tx: Read, seq: int, *, limit: int = EVENTS_PER_BATCH, kinds: Iterable[str] | None = None) -> list[Event]:
-    """Facts later than `seq`, oldest first; of `kinds` only, if given."""
-    where = "and kind in :kinds" if kinds is not None else ""
-    args: dict[str, Any] = {"kinds": sorted(kinds)} if kinds is not None else {}
+def events_after(
+    tx: Read, seq: int, *, limit: int = EVENTS_PER_BATCH, kinds: Iterable[str] | None = None, subjects: Iterable[str] = (),
+    actor: str = "",
+) -> list[Event]:  # fmt: skip
+    """Facts later than `seq`, oldest first; of `kinds`, about `subjects` and by `actor` only, if given."""
+    where, args = _narrowed(kinds, subjects, actor)
     return tx.all(
         Event,
-        f"select {_COLUMNS} from event where seq > :seq {where} order by seq limit :limit",
-        seq=seq, limit=limit, **args,
-    )  # fmt: skip
-
-
-def events_before(
-    tx: Read, seq: int | None, *, limit: int, kinds: list[str] | None = None, subject: str = "", actor: str = ""
-) -> list[Event]:
-    """Facts earlier than `seq` (None: the latest), newest first, narrowed by kind, subject or actor."""
-    where, args = ["1 = 1"], dict[str, Any]()
-    for clause, name, value in (
-        ("seq < :before", "before", seq),
-        ("kind in :kinds", "kinds", kinds),
-        ("subject = :subject", "subject", subject),
-        ("actor = :actor", "actor", actor),
-    ):
-        if value:
-            where.append(clause)
-            args[name] = value
-    return tx.all(
-        Event,
-        f"select {_COLUMNS} from event where {' and '.join(where)} order by seq desc limit :limit",
+        f"select {_COLUMNS} from event where seq > :seq{where} order by seq limit :limit",
+        seq=seq,
         limit=limit,
         **args,
     )
+
+
+def events_before(
+    tx: Read,
+    seq: int | None,
+    *,
+    limit: int,
+    kinds: Iterable[str] | None = None,
+    subjects: Iterable[str] = (),
+    actor: str = "",
+) -> list[Event]:
+    """Facts earlier than `seq` (None: the latest), newest first, narrowed in the same way."""
+    where, args = _narrowed(kinds, subjects, actor)
+    if seq is not None:
+        where, args["before"] = f"{where} and seq < :before", seq
+    return tx.all(
+        Event, f"select {_COLUMNS} from event where 1 = 1{where} order by seq desc limit :limit", limit=limit, **args
+    )
+
+
+def _narrowed(kinds: Iterable[str] | None, subjects: Iterable[str], actor: str) -> tuple[str, dict[str, Any]]:
+    where, args = "", dict[str, Any]()
+    for clause, name, value in (
+        ("kind in :kinds", "kinds", None if kinds is None else sorted(kinds)),
+        ("subject in :subjects", "subjects", sorted(subjects) or None),
+        ("actor = :actor", "actor", actor or None),
+    ):
+        if value is not None:
+            where, args[name] = f"{where} and {clause}", value
+    return where, args
 
 
 def event_at(tx: Read, seq: int) -> Event | None:

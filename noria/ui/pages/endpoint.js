@@ -39,7 +39,8 @@ export default function EndpointPage({ params, query, setQuery }) {
   const span = query.get('span') ?? '1h', [seconds, step] = SPANS[span] ?? SPANS['1h'];
   const from = Math.floor((now.value - seconds * 1000) / (step * 1000)) * step * 1000;
   const traffic = useResource(`/endpoints/${enc(name)}/traffic?from_ms=${Math.floor(from / 60_000) * 60_000}&step_s=${step}`, { every: 5000, ticks: [`endpoint:${name}`] });
-  const facts = useResource(withQuery('/events', { subject: `endpoint:${name}`, kinds: TOLD, limit: 30 }), { subjects: [`endpoint:${name}`] });
+  const told = [`endpoint:${name}`, ...(detail.data?.revisions ?? []).slice(0, 20).map((/** @type {any} */ r) => `revision:${r.id}`)];
+  const facts = useResource(withQuery('/events', { subject: told.join(','), kinds: TOLD, limit: 30 }), { subjects: told });
   const [asking, setAsking] = useState('');
   const d = detail.data, e = d?.endpoint, canary = d?.canary && ['starting', 'running'].includes(d.canary.state) ? d.canary : null;
   const previous = e?.routes.find((/** @type {any} */ r) => r.role === 'previous');
