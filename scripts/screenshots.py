@@ -106,6 +106,12 @@ def arrange(story: Story) -> None:
         blocks = [
             {"kind": "text", "text": README},
             {"kind": "curves", "experiment": story.experiment, "metrics": ["val/loss"]},
+            {"kind": "runs", "experiment": "churn", "columns": ["metrics.auc", "params.optimizer"], "limit": 5},
+            {"kind": "monitor", "monitor": "flights-calibration"},
+            {"kind": "endpoint", "endpoint": "flights", "span": "1h"},
+            {"kind": "model", "model": "flights", "version": "2"},
+            {"kind": "dataset", "dataset": "flights", "version": "latest"},
+            {"kind": "dataset", "dataset": "flights", "version": "20", "against": "19"},
         ]
         api.post("/reports", json={"title": "Late flights, this week", "blocks": blocks}).raise_for_status()
         first = {"subject": f"run:{story.full}", "body": "Why does the **validation loss** rise after step 600?"}

@@ -50,6 +50,7 @@ class Explain:
         return MyActions(
             on=on, may=sorted(may), ask=ask,
             roles={a: sorted(name for name, actions in roles.items() if a in actions) for a in sorted(rest)},
+            somewhere=[] if ref else sorted({a for actions in rights.on.values() for a in actions} - may),
         )  # fmt: skip
 
 

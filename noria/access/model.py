@@ -120,6 +120,7 @@ class MyActions(Struct, frozen=True, kw_only=True):
     may: list[str]
     roles: dict[str, list[str]]  # of each action they may not do
     ask: list[str]  # names of people who give roles; at most five
+    somewhere: list[str] = []  # asked of the workspace: what they may do on one thing or another, though not everywhere
 
 
 class NewPrincipal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

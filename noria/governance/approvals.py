@@ -40,6 +40,7 @@ log = logging.getLogger("noria.approvals")
 
 STATES: tuple[ApprovalState, ...] = ("pending", "granted", "rejected", "expired", "withdrawn")
 EXPIRE_AT_ONCE = 100
+SOUGHT_MAX = 500
 
 
 class Approvals:
@@ -269,19 +270,44 @@ class Approvals:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def approvals(
-        self, op: Op, *, state: str = "", subject: str = "", limit: int | None = None, page: str = ""
+        self, op: Op, *, state: str = "", subject: str = "", limit: int | None = None, page: str = "", mine: bool = False
     ) -> Page[Approval]:
-        """Newest first. What is past its time reads as expired, even before the reconciler says so."""
+        """Newest first. What is past its time reads as expired, even before the reconciler says so.
+
+        `mine`: only what the caller may answer now, sought among the newest `SOUGHT_MAX`.
+        """
         if state and state not in STATES:
             raise Invalid(f"There is no state {state!r}.", where="state", hint="States: " + ", ".join(STATES) + ".")
         size, before = check_limit(limit), decode_token(page, size=1)[0] if page else None
         scopes = op.visible("approval.read")
+        if mine and state not in ("", "pending"):
+            raise Invalid(
+                "Only what is pending waits for an answer.", where="state", hint="Leave state out, or say pending."
+            )
+        if mine:
+            return Page(self._answerable(op, subject, scopes)[:size])
         with self._db.read() as tx:
             found = approval_store.approvals(
                 tx, op.workspace, state=state, subject=subject, scopes=scopes, before=before, limit=size
             )  # fmt: skip
         items = [a for a in (_as_of(a, op.at_ms) for a in found) if not state or a.state == state]
         return Page(items, encode_token(found[-1].id) if len(found) == size else None)
+
+    def _answerable(self, op: Op, subject: str, scopes: list[str] | None) -> list[Approval]:
+        """What waits for an answer that the caller may give."""
+        with self._db.read() as tx:
+            found = approval_store.approvals(
+                tx, op.workspace, state="pending", subject=subject, scopes=scopes, before=None, limit=SOUGHT_MAX
+            )  # fmt: skip
+        if not found or op.actor.kind not in ("user", "service"):
+            return []
+        mine, roles, teams = _names(op.actor), set(self._access.me(op).roles), set(self._access.teams(op))
+        return [
+            a for a in found
+            if _as_of(a, op.at_ms).state == "pending" and not mine & set(a.authors)
+            and (not a.roles or roles & set(a.roles)) and (not a.teams or teams & set(a.teams))
+            and all(v.principal_id != op.actor.id for v in a.votes) and op.can("approval.decide", Ref.parse(a.subject))
+        ]  # fmt: skip
 
     def approval(self, op: Op, approval_id: str) -> Approval:
         """Raises NotFound."""

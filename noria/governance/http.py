@@ -147,10 +147,10 @@ def _approvals(approvals: Approvals, notices: Notices) -> Routes:
     @get("/api/v1/approvals", action="approval.read")
     def list_approvals(
         op: Op, is_state: Annotated[str, QueryParameter(name="state")] = "", subject: str = "", limit: int | None = None,
-        page: str = "",
+        page: str = "", mine: bool = False,
     ) -> Page[Approval]:  # fmt: skip
-        """Approvals, newest first. `state`: pending, granted, rejected, expired, withdrawn."""
-        return approvals.approvals(op, state=is_state, subject=subject, limit=limit, page=page)
+        """Approvals, newest first. `state`: pending, granted, rejected, expired, withdrawn; `mine`: what one may answer now."""
+        return approvals.approvals(op, state=is_state, subject=subject, limit=limit, page=page, mine=mine)
 
     @get("/api/v1/approvals/{approval_id:str}", action="approval.read")
     def read_approval(op: Op, approval_id: str) -> Approval:

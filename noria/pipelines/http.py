@@ -110,9 +110,10 @@ def _runs(pipelines: Pipelines) -> Routes:
         in_state: Annotated[str, QueryParameter(name="state")] = "",
         limit: int | None = None,
         page: str = "",
+        mine: bool = False,
     ) -> Page[PipelineRun]:
-        """Runs, newest first."""
-        return pipelines.pipeline_runs(op, pipeline=pipeline, state=in_state, limit=limit, page=page)
+        """Runs, newest first; `mine`: those that run with the caller's rights."""
+        return pipelines.pipeline_runs(op, pipeline=pipeline, state=in_state, limit=limit, page=page, mine=mine)
 
     @get("/api/v1/pipeline-runs/{run_id:str}", action="pipeline.read")
     def read_pipeline_run(op: Op, run_id: str) -> PipelineRunView:

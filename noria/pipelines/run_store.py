@@ -54,12 +54,13 @@ def lock_run(tx: Write, run_id: str) -> PipelineRun | None:
 
 
 def runs(
-    tx: Read, *, pipeline: str, state: str, names: list[str] | None, before: str, limit: int
+    tx: Read, *, pipeline: str, state: str, owner: str, names: list[str] | None, before: str, limit: int
 ) -> list[PipelineRun]:  # fmt: skip
     where, args = ["1 = 1"], dict[str, Any]()
     for clause, name, value in (
         ("pipeline = :pipeline", "pipeline", pipeline),
         ("state = :state", "state", state),
+        ("owner = :owner", "owner", owner),
         ("id < :before", "before", before),
     ):
         if value:

@@ -314,13 +314,14 @@ class Pipelines:
         )
 
     def pipeline_runs(
-        self, op: Op, *, pipeline: str = "", state: str = "", limit: int | None = None, page: str = ""
+        self, op: Op, *, pipeline: str = "", state: str = "", limit: int | None = None, page: str = "", mine: bool = False
     ) -> Page[PipelineRun]:
-        """Runs, newest first."""
+        """Runs, newest first; `mine`: those that the caller started, or that a schedule or trigger of theirs did."""
         size, names = check_limit(limit), visible_names(op, "pipeline.read")
         before = str(decode_token(page, size=1)[0]) if page else ""
+        owner = (op.actor.on_behalf_of or op.actor.id) if mine else ""
         with self._db.read() as tx:
-            found = run_store.runs(tx, pipeline=pipeline, state=state, names=names, before=before, limit=size)
+            found = run_store.runs(tx, pipeline=pipeline, state=state, owner=owner, names=names, before=before, limit=size)
         return Page(found, encode_token(found[-1].id) if len(found) == size else None)
 
     def cancel(self, op: Op, run_id: str) -> PipelineRun:

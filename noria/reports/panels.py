@@ -28,11 +28,12 @@ from noria.reports.model import (
     TextBlock,
 )
 from noria.serving.service import Serving
+from noria.tracking.model import Experiment
 from noria.tracking.service import Tracking
 
 BUCKETS = 300  # of a curve: a report draws small
 WINDOWS = 60
-TABLES, COLUMNS, FILES = 4, 40, 50  # of a dataset
+TABLES, COLUMNS, FILES = 2, 40, 50  # of a dataset
 _RUN_COLUMNS = ["name", "status", "started_at_ms"]
 
 
@@ -66,25 +67,28 @@ class Panels:
         series = self._tracking.compare(op, ids, block.metrics, buckets=BUCKETS) if ids else {}
         return {
             "runs": [{"id": r.id, "name": r.name or r.id[-8:], "status": r.status} for r in named.values()],
-            "series": msgspec.to_builtins(series),
-        }
+            "series": msgspec.to_builtins(series), "experiment": self._experiment_name(op, block.experiment),
+        }  # fmt: skip
 
     def _runs(self, op: Op, block: RunsBlock) -> dict[str, Any]:
         found = self._found(op, block, [*_RUN_COLUMNS, *block.columns], block.limit)
-        return {"ids": found.ids, "columns": found.columns, "has_more": found.next is not None}
+        about = {"experiment": self._experiment_name(op, block.experiment)}
+        return about | {"ids": found.ids, "columns": found.columns, "has_more": found.next is not None}
 
     def _found(self, op: Op, block: CurvesBlock | RunsBlock, columns: list[str], limit: int) -> Any:
         if op.visible("run.read") == []:
             op.require("run.read")
         return self._tracking.run_columns(
-            op, experiments=[self._experiment(op, block.experiment)] if block.experiment else None, filter=block.filter,
+            op, experiments=[self._experiment(op, block.experiment).id] if block.experiment else None, filter=block.filter,
             order_by=[block.order_by] if block.order_by else None, columns=list(dict.fromkeys(columns)), limit=limit,
         )  # fmt: skip
 
-    def _experiment(self, op: Op, text: str) -> str:
+    def _experiment(self, op: Op, text: str) -> Experiment:
         is_id = text == "0" or re.fullmatch(r"[0-9a-f]{32}", text)
-        found = self._tracking.experiment(op, text) if is_id else self._tracking.experiment_by_name(op, text)
-        return found.id
+        return self._tracking.experiment(op, text) if is_id else self._tracking.experiment_by_name(op, text)
+
+    def _experiment_name(self, op: Op, text: str) -> str | None:
+        return self._experiment(op, text).name if text else None
 
     def _model(self, op: Op, block: ModelBlock) -> dict[str, Any]:
         version = self._registry.version(op, f"{block.model}@{block.version}")
@@ -92,9 +96,20 @@ class Panels:
         return {
             "model": version.model, "number": version.number, "aliases": version.aliases, "created_at_ms": version.created_at_ms,
             "description": version.description, "size_bytes": version.size_bytes,
-            "evaluations": [{"split": e.split, "metrics": _numbers(e.metrics)} for e in version.evaluations],
+            "evaluations": [
+                {"split": e.split, "data": self._data_name(op, e.dataset_version), "metrics": _numbers(e.metrics)}
+                for e in version.evaluations
+            ],
             "sections": [{"title": s.title, "html": render_markdown(s.content)} for s in card.sections if s.content.strip()],
         }  # fmt: skip
+
+    def _data_name(self, op: Op, version_id: str) -> str | None:
+        """What a version of data is called; None when it is gone, or not for these eyes."""
+        try:
+            found = self._datasets.version(op, f"dataset_version:{version_id}")
+        except (NotFound, Forbidden):
+            return None
+        return f"{found.dataset}@{found.number}"
 
     def _dataset(self, op: Op, block: DatasetBlock) -> dict[str, Any]:
         version = self._datasets.version(op, f"{block.dataset}@{block.version}")

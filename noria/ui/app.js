@@ -7,6 +7,7 @@ import { html } from './components/html.js';
 import { Shell } from './components/shell.js';
 import { Boundary, Empty, Problem } from './components/empty.js';
 import { Page } from './components/page.js';
+import { printLight } from './components/printing.js';
 import { useLiveFrom } from './components/use.js';
 import { api, onSignedOut } from './lib/api.js';
 import { KEYS, perform } from './lib/commands.js';
@@ -102,4 +103,5 @@ function App() {
 
 api('/me').then((answer) => { me.value = answer; }).catch(() => { /* A refusal to say who one is shows on the page that needs it. */ });
 live.start();
+printLight();
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById('app')));

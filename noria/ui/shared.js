@@ -7,6 +7,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { html, STATIC } from './components/html.js';
 import { Boundary, Problem } from './components/empty.js';
 import { ReportDocument, usePrinting } from './components/report-document.js';
+import { printLight } from './components/printing.js';
 import { Time } from './components/values.js';
 import { api, enc } from './lib/api.js';
 
@@ -44,5 +45,6 @@ function Shared() {
     <p class="screen-only"><button type="button" class="button" onClick=${() => setPrinting(true)}>Print, or save as PDF</button></p>`;
 }
 
+printLight();
 addEventListener('hashchange', () => location.reload());
 render(html`<div class="shared"><header class="shared-head"><img src=${`${STATIC}/mark.svg`} alt="" width="20" height="20" /><h1>Noria report</h1></header><main><${Boundary}><${Shared} /><//></main></div>`, /** @type {HTMLElement} */ (document.getElementById('app')));

@@ -91,6 +91,9 @@ def test_one_answer_says_what_one_may_do_here_and_whom_to_ask(noria: Noria, root
     noria.as_("olga", kind="user")
     root.put(f"{V1}/groups/owners/members/olga").raise_for_status()
     assert vic.get(f"{V1}/me/actions").json()["ask"] == ["olga", "root"]
+    anywhere = vic.get(f"{V1}/me/actions").json()
+    assert "model.promote" in anywhere["somewhere"] and "model.promote" not in anywhere["may"] and not here["somewhere"]
+    assert "access.write" not in anywhere["somewhere"]
     assert vic.get(f"{V1}/me/actions", params={"on": "nonsense"}).status_code == 400
     assert noria.client("").get(f"{V1}/me/actions").status_code == 401
     assert not noria.facts("access.refused"), "asking is no attempt"

@@ -46,6 +46,28 @@ def test_somebody_else_approves(noria: Noria) -> None:
     assert bob.get(f"/api/v1/approvals/{asked['id']}").json() == granted
 
 
+def test_one_is_shown_what_waits_for_oneself(noria: Noria) -> None:
+    def waiting(client: httpx.Client, **more: str) -> list[str]:
+        found = client.get("/api/v1/approvals", params={"mine": "true", **more})
+        assert found.status_code == 200, found.text
+        return [a["id"] for a in found.json()["items"]]
+
+    ada, bob, vic = noria.as_("ada", "contributor"), noria.as_("bob", "approver"), noria.as_("vic", "viewer")
+    first = ask(ada)
+    noria.clock.advance(1)
+    admins = ask(ada, digest="b2" * 32, roles=["admin"])
+    noria.clock.advance(1)
+    his = ask(ada, digest="c3" * 32, evidence={"author": "service:bob"})
+    assert waiting(ada) == waiting(vic) == []
+    assert waiting(bob) == [first["id"]], "not what asks for another role, nor what he made"
+    assert waiting(noria.http) == [his["id"], admins["id"], first["id"]]
+    assert waiting(noria.http, limit="1", state="pending") == [his["id"]]
+    answer(bob, ask(ada, digest="d4" * 32, required=2)).raise_for_status()
+    assert waiting(bob) == [first["id"]], "nor what he answered"
+    refused = bob.get("/api/v1/approvals", params={"mine": "true", "state": "granted"})
+    assert refused.status_code == 400 and "pending" in refused.json()["error"]["hint"]
+
+
 def test_whoever_asked_cannot_approve(noria: Noria) -> None:
     asked = ask(noria.http)
     refused = answer(noria.http, asked)

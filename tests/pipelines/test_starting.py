@@ -29,6 +29,18 @@ def runs(noria: Noria, pipeline: str = "churn") -> list[dict[str, Any]]:
     return list(noria.http.get("/api/v1/pipeline-runs", params={"pipeline": pipeline}).json()["items"])
 
 
+def test_ones_own_runs_are_told_apart(noria: Noria) -> None:
+    register(noria)
+    ada, bob = noria.as_("ada", "contributor"), noria.as_("bob", "contributor")
+    hers = ada.post("/api/v1/pipelines/churn/runs", json={}).json()["id"]
+    his = bob.post("/api/v1/pipelines/churn/runs", json={}).json()["id"]
+    for who, run in ((ada, hers), (bob, his)):
+        mine = who.get("/api/v1/pipeline-runs", params={"mine": "true", "pipeline": "churn"}).json()["items"]
+        assert [r["id"] for r in mine] == [run]
+    assert ada.get("/api/v1/pipeline-runs", params={"mine": "true", "state": "failed"}).json()["items"] == []
+    assert {r["id"] for r in runs(noria)} == {hers, his}
+
+
 def create(noria: Noria, what: str, **body: Any) -> Any:
     return noria.http.post(f"/api/v1/{what}", json={"name": "one", "pipeline": "churn", **body})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -28,6 +29,8 @@ AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 # A colour on its way to another has no contrast of its own; what turns for ever is left to turn.
 SETTLED = """() => Promise.allSettled(document.getAnimations()
     .filter(a => a.effect && a.effect.getComputedTiming().iterations !== Infinity).map(a => a.finished))"""
+# What the policy refuses, and what a page says when a part of it breaks: the rest stands, and nothing is thrown.
+BROKEN = re.compile(r"Content Security Policy|^\w*Error: ")
 COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -56,6 +59,12 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+def built(home: Path, template: Path, **settings: str) -> App:
+    """A control plane on a home of its own, whose database has its tables already."""
+    shutil.copy(template, home / "noria.db")
+    return build(load_config({}, home=str(home), database=f"sqlite:///{home / 'noria.db'}", port=0, **settings))
+
+
 class Big:
     """A server with ten thousand runs, one run of a million points, one of a thousand metrics."""
 
@@ -65,22 +74,20 @@ class Big:
 
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Big]:
-    home = tmp_path_factory.mktemp("big")
-    shutil.copy(sqlite_template, home / "noria.db")
-    app = build(load_config({}, home=str(home), database=f"sqlite:///{home / 'noria.db'}", port=0))
+    app = built(tmp_path_factory.mktemp("big"), sqlite_template)
     ids = big_project(app)
     with serving(app) as url:
         yield Big(url, ids, app)
 
 
-def opened(chromium: Any, url: str) -> Any:
+def opened(chromium: Any, url: str, scheme: str = "light") -> Any:
     """A page of a fresh browser context that keeps what goes wrong in it and how large each answer was on the wire."""
-    context = chromium.new_context(base_url=url, color_scheme="light", viewport={"width": 1280, "height": 800})
+    context = chromium.new_context(base_url=url, color_scheme=scheme, viewport={"width": 1280, "height": 800})
     context.set_default_timeout(90_000)
     page = context.new_page()
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda m: page.problems.append(m.text) if "Content Security Policy" in m.text else None)
+    page.on("console", lambda m: page.problems.append(m.text) if BROKEN.search(m.text) else None)
     return page
 
 

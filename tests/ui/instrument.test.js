@@ -33,10 +33,16 @@ test('a button that is not one’s own says what it takes and whom to ask; what 
   assert.equal(whyNot(rights, 'model.promote'), 'You may not do this: it takes a role such as admin or deployer on model:fraud. Ask ada or ben.');
   assert.equal(whyNot({ ...rights, on: '', ask: [], roles: { a: ['admin'] } }, 'a'), 'You may not do this: it takes the role admin. Ask an administrator.');
   assert.match(whyNot(rights, 'x.y'), /no role gives/);
+  const one = { on: '', may: [], roles: { 'report.write': ['contributor'] }, ask: [], somewhere: ['report.write'] };
+  assert.equal(whyNot(one, 'report.write', true), '');
+  assert.match(whyNot(one, 'report.write'), /takes the role contributor/);
 });
 test('what needs one comes by how pressing it is, then the newest first', () => {
   const found = needs({ alerts: [{ id: 'a', opened_at_ms: 1 }], approvals: [{ id: 'p', created_at_ms: 9 }], inbox: [{ id: 'n', at_ms: 5, comment: 'c' }, { id: 'f', at_ms: 6 }], pipelines: [{ id: 'old', ended_at_ms: 1, created_at_ms: 1 }, { id: 'new', ended_at_ms: 50, created_at_ms: 1 }], runs: { ids: ['r', 's'], columns: { name: ['x', 'y'], started_at_ms: [10, 20] } }, since: 5 });
   assert.deepEqual(found.map((n) => `${n.kind} ${n.of.id}`), ['alert a', 'approval p', 'said n', 'pipeline new', 'run s', 'run r']);
+  const told = (/** @type {string} */ id, /** @type {number} */ at) => ({ id, at_ms: at, kind: 'pipeline_run.failed', subject: `pipeline_run:${id}`, title: id });
+  const followed = needs({ pipelines: [{ id: 'mine', ended_at_ms: 50, created_at_ms: 1 }], inbox: [told('mine', 50), told('followed', 60), told('long-ago', 2)], since: 5 });
+  assert.deepEqual(followed.map((n) => n.of.id), ['followed', 'mine'], 'each once: what is one’s own, and what one follows');
 });
 test('what a project holds is sorted, its endpoints are found by their models, its costs added up', () => {
   assert.deepEqual(byKind(['model:b', 'system:s', 'project:p', 'model:a', 'widget:w']).map(([k, r]) => `${k} ${r.length}`), ['project 1', 'model 2', 'system 1', 'widget 1']);

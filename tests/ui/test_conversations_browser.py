@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from noria.access.model import NewPrincipal
-from noria.app import App, build
-from noria.config import load_config
+from noria.app import App
 from noria.conversations.model import NewComment
 from noria.kernel.op import Actor
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
+from tests.ui.conftest import CHROMIUM, built, complaints, opened, serving, shot
 
 pytestmark = [
     pytest.mark.browser,
@@ -22,9 +22,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, App, str]]:
+def made(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[tuple[str, App, str]]:
     """A server with background work, and a run on it."""
-    app = build(load_config({}, home=str(tmp_path_factory.mktemp("home")), port=0))
+    app = built(tmp_path_factory.mktemp("home"), sqlite_template)
     app.start()
     with serving(app) as url:
         run = httpx.post(f"{url}/api/v1/runs", json={"experiment": "flights", "name": "baseline"}).json()["id"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pandas as pd
 import pytest
 
-from noria.app import App, build
+from noria.app import App
 from noria.client.api import Api
 from noria.client.datasets import Dataset
-from noria.config import load_config
 from noria.kernel.ids import Ref
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
+from tests.ui.conftest import CHROMIUM, built, complaints, opened, serving, shot
 
 pytestmark = [
     pytest.mark.browser,
@@ -74,8 +74,8 @@ class Filled:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    app = build(load_config({}, home=str(tmp_path_factory.mktemp("home")), port=0))
+def filled(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Filled]:
+    app = built(tmp_path_factory.mktemp("home"), sqlite_template)
     with serving(app) as url:
         yield Filled(app, url)
 

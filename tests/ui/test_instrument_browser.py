@@ -16,9 +16,8 @@ import httpx
 import pytest
 
 from noria.access.model import Grant, NewPrincipal
-from noria.app import App, build
-from noria.config import load_config
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
+from noria.app import App
+from tests.ui.conftest import CHROMIUM, built, complaints, opened, serving, shot
 
 PASSWORD = "correct horse battery"
 SAID = ("Ada asked.", "**Late** flights.")
@@ -71,8 +70,8 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    app = build(load_config({}, home=str(tmp_path_factory.mktemp("home")), port=0))
+def team(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Team]:
+    app = built(tmp_path_factory.mktemp("home"), sqlite_template)
     with serving(app) as url:
         yield Team(app, url)
 
@@ -121,6 +120,23 @@ def test_a_button_that_is_not_ones_own_says_why_and_whom_to_ask(vic: Any, team: 
     team.app.access.grant(op, Grant(principal="vic", role="deployer", scope="model:late"))
     vic.wait_for_selector("button[aria-disabled=true] >> text=Promote", state="detached", timeout=5000)
     team.app.access.revoke_grant(op, "vic", "deployer", "model:late")
+
+
+def test_a_role_on_one_experiment_opens_the_buttons_there(vic: Any, team: Team) -> None:
+    op, here = team.app.ops.system("test"), f"experiment:{team.experiment}"
+    vic.goto("/reports")
+    vic.wait_for_selector("button[aria-disabled=true] >> text=New report")
+    vic.goto(f"/runs?experiment={team.experiment}&sel={team.runs[0]}")
+    vic.wait_for_selector(".batch button[aria-disabled=true] >> text=Tag")
+    team.app.access.grant(op, Grant(principal="vic", role="contributor", scope=here))
+    vic.wait_for_selector(".batch button[aria-disabled=true] >> text=Tag", state="detached", timeout=5000)
+    vic.get_by_role("button", name="Tag…").click()
+    vic.get_by_label("Tag", exact=True).fill("reviewed")
+    vic.get_by_label("Value").fill("yes")
+    vic.get_by_role("button", name="Set the tag").click()
+    vic.wait_for_selector(".toast >> text=1 run tagged")
+    team.app.access.revoke_grant(op, "vic", "contributor", here)
+    assert not vic.problems
 
 
 def test_a_project_has_a_page_that_says_what_it_is(ada: Any, vic: Any) -> None:
@@ -310,7 +326,7 @@ def test_five_journeys_are_walked_without_a_mouse(ada: Any, team: Team) -> None:
     walk(ada, "Enter")
     ada.wait_for_selector("text=Taken back.")
     # 4. Say something about a run, where it is.
-    ada.goto(f"/runs/{team.runs[0]}?tab=conversation")
+    ada.goto(f"/runs/{team.runs[1]}?tab=conversation")  # nobody has said anything there
     ada.wait_for_selector("textarea")
     ada.locator("[role=tab][aria-selected=true]").focus()
     tab_to(ada, "Say something")

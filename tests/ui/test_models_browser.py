@@ -6,15 +6,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from noria.app import App, build
-from noria.config import load_config
+from noria.app import App
 from scripts.story import Story, tell
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
+from tests.ui.conftest import CHROMIUM, built, complaints, opened, serving, shot
 
 DAY = 86_400_000
 EVIL = b"<h1>hello</h1><script>window.pwned = 1</script><img src=x onerror='window.pwned=1'>"
@@ -41,8 +41,8 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    app = build(load_config({}, home=str(tmp_path_factory.mktemp("home")), port=0))
+def told(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Told]:
+    app = built(tmp_path_factory.mktemp("home"), sqlite_template)
     with serving(app) as url:
         story = tell(url)
         with app.db.system_write() as tx:

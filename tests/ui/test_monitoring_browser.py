@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,12 +12,11 @@ import numpy as np
 import pytest
 
 import noria.serving.model  # declares the facts of segments
-from noria.app import App, build
-from noria.config import load_config
+from noria.app import App
 from noria.kernel.ids import Ref
 from tests.governance.test_webhooks import Receiver
 from tests.monitoring.given import DAY, HOUR, inference_bytes, truth_bytes
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving, shot
+from tests.ui.conftest import CHROMIUM, built, complaints, opened, serving, shot
 
 assert noria.serving.model
 pytestmark = [
@@ -49,9 +49,9 @@ def a_day(app: App, day: int, *, shift: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[str]:
     """A control plane with a monitor, two days as before and two warm ones."""
-    app = build(load_config({}, home=str(tmp_path_factory.mktemp("home")), port=0))
+    app = built(tmp_path_factory.mktemp("home"), sqlite_template)
     with serving(app) as url, httpx.Client(base_url=f"{url}/api/v1", timeout=30) as http:
         body = {
             "name": "inputs", "endpoint": "flights", "metric": "psi", "limit": 0.2, "min_count": 100, "owner": "team-flights",

@@ -33,7 +33,7 @@ def elsewhere():
     return {"n": far()}
 
 @noria.step
-def table():
+def written():
     import pandas
     from pathlib import Path
     Path("plots").mkdir()
@@ -42,7 +42,7 @@ def table():
 
 @noria.pipeline
 def filed():
-    return {"all": table()}
+    return {"all": written()}
 """
 
 pytestmark = [

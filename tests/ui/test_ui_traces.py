@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from noria.app import build
-from noria.config import load_config
 from tests.tracking.test_traces import CHILD, ROOT, T1, export, span
-from tests.ui.conftest import CHROMIUM, complaints, opened, serving
+from tests.ui.conftest import CHROMIUM, built, complaints, opened, serving
 
 pytestmark = [
     pytest.mark.browser,
@@ -21,9 +20,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def traced(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[str]:
     """A server with a trace of three spans and an assessment, one trace that failed, and an experiment without any."""
-    with serving(build(load_config({}, home=str(tmp_path_factory.mktemp("home")), port=0))) as url:
+    with serving(built(tmp_path_factory.mktemp("home"), sqlite_template)) as url:
         send(url)
         yield url
 

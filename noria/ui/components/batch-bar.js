@@ -12,8 +12,8 @@ import { say } from '../lib/store.js';
 
 const AT_ONCE = 1000;
 
-/** @param {{ids: string[], drawn: number, deleted: boolean, onNone: () => void, onCompare: () => void, onExport: () => void, onDone: () => void}} props */
-export function BatchBar({ on = '', ids, drawn, deleted, onNone, onCompare, onExport, onDone }) {
+/** `on`: the experiments they lie in. @param {{on?: string[], ids: string[], drawn: number, deleted: boolean, onNone: () => void, onCompare: () => void, onExport: () => void, onDone: () => void}} props */
+export function BatchBar({ on = [], ids, drawn, deleted, onNone, onCompare, onExport, onDone }) {
   const [asking, setAsking] = useState(/** @type {'' | 'tag' | 'delete' | 'restore'} */ (''));
   /** @param {string} act @param {Record<string, string | null>} [tags] */
   const act = async (act, tags) => {

@@ -223,7 +223,7 @@ function join(lines, smooth, log) {
 /** @param {number} v @param {string} x @param {boolean} exact @param {number} [span] */
 function xText(v, x, exact, span = 0) {
   if (v === null) return '';
-  if (x === 'time') { const s = stamp(v, zone.value, exact || span < 600_000); return exact ? s : span < 86_400_000 ? s.slice(11) : span < 86_400_000 * 4 ? s.slice(5, 16) : s.slice(5, 10); }
+  if (x === 'time') { const s = stamp(v, zone.value, exact || span < 600_000); return exact ? s : span < 86_400_000 ? s.slice(11) : span < 86_400_000 * 4 ? s.slice(5, 16) : s.slice(0, 4) === String(new Date().getFullYear()) ? s.slice(5, 10) : s.slice(0, 10); }
   if (x === 'elapsed') return duration(v);
   return exact ? num(v) : Math.abs(v) >= 10_000 ? si(v) : num(v);
 }

@@ -37,7 +37,7 @@ const PHRASES = {
   'run.started': (f, d, t) => html`logged the first numbers of ${t}`,
   'project.changed': (f, d, t) => html`made or changed the project ${t}`,
   'project.described': (f, d, t) => html`wrote the readme of ${t}`,
-  'thing.placed': (f, d, t) => (d.project ? html`put ${t} into <${RefLink} to=${`project:${d.project}`} />` : html`took ${t} out of ${d.was}`),
+  'thing.placed': (f, d, t) => (d.project ? html`put the ${parseRef(f.subject).kind.replaceAll('_', ' ')} ${t} into <${RefLink} to=${`project:${d.project}`} />` : html`took ${t} out of ${d.was}`),
   'experiment.created': (f, d, t) => html`made the experiment ${t}`,
   'logged_model.created': (f, d, t) => html`logged the model ${t}${d.run_id ? html` in <${RefLink} to=${`run:${d.run_id}`} />` : ''}`,
   'dataset.created': (f, d, t) => html`made the dataset ${t}`,
@@ -62,11 +62,14 @@ const PHRASES = {
   'loop.turn_advanced': (f, d) => html`moved <${RefLink} to=${`loop:${d.loop}`} /> from ${String(d.was ?? '').replaceAll('_', ' ')} to <b>${String(d.state ?? '').replaceAll('_', ' ')}</b>${d.reason ? `: ${d.reason}` : ''}`,
   'segment.written': (f, d) => html`sealed ${count(d.rows)} inferences${d.endpoint ? html` of <${RefLink} to=${`endpoint:${d.endpoint}`} />` : ''}`,
   'pipeline_run.submitted': (f, d, t) => html`submitted ${t}${d.pipeline ? html` of <${RefLink} to=${`pipeline:${d.pipeline}`} />` : ''}`,
+  'comment.added': (f, d) => html`${d.thread && d.thread !== parseRef(f.subject).id ? 'answered' : 'commented'} on <${RefLink} to=${d.about} />`,
+  'compliance.changed': (f, d, t) => html`saw the check ${d.check} of ${t} ${d.now === 'pass' ? 'pass' : d.now === 'fail' ? html`<b>fail</b>` : `become ${String(d.now ?? '').replaceAll('_', ' ')}`}`,
   'report.created': (f, d) => html`began the report <${RefLink} to=${refText(f.subject)} label=${d.title} />`,
   'report.saved': (f, d) => html`saved version ${d.version} of the report <${RefLink} to=${refText(f.subject)} label=${d.title} />${d.restored_from ? `, as version ${d.restored_from} was` : ''}`,
   'report.shared': (f, d) => html`shared version ${d.version} of the report <${RefLink} to=${refText(f.subject)} label=${d.title} /> ${d.audience === 'public' ? 'with whoever has the link' : 'with whoever is signed in'}`,
   'report.link_revoked': (f, d) => html`revoked a link to the report <${RefLink} to=${refText(f.subject)} label=${d.title} />`,
   'report.deleted': (f, d) => html`deleted the report ${d.title}`,
+  'audit.read': () => 'read the audit log',
   'access.refused': (f, d) => html`was refused ${d.action ?? ''}`,
 };
 
@@ -97,7 +100,7 @@ export function toneOfFact(f) {
 function splitKind(kind) { const at = kind.lastIndexOf('.'); return [kind.slice(0, at), kind.slice(at + 1)]; }
 
 /** What happens all the time. @param {any} f */
-const quiet = (f) => /^(segment|window|truth|step_run)\./.test(f.kind);
+const quiet = (f) => /^(segment|window|truth|step_run|compliance|thing)\./.test(f.kind);
 
 /** Neighbours of one kind about one noun become one line with a count. Pure. @param {any[]} facts */
 export function collapse(facts) {

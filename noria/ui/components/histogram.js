@@ -22,7 +22,7 @@ export function Histogram({ counts, edges, other, label, width = 180, height = 4
 /** The most frequent values as bars with their names. @param {{items: {value: any, count: number}[], total: number, label: string}} props */
 export function TopValues({ items, total: all, label }) {
   const most = Math.max(...items.map((i) => i.count), 1);
-  return html`<ul class="stack tight" aria-label=${label}>${items.slice(0, 5).map((i) => html`<li class="row" key=${String(i.value)}><svg width="60" height="8" aria-hidden="true"><rect class="hist-a" width=${(60 * i.count) / most} height="8" rx="2" opacity="0.85" /></svg><span class="truncate">${i.value === '' ? '(empty)' : String(i.value)}</span><span class="muted end">${percent(i.count / Math.max(1, all))}</span></li>`)}</ul>`;
+  return html`<ul class="stack tight top-values" aria-label=${label}>${items.slice(0, 5).map((i) => html`<li class="row" key=${String(i.value)}><svg width="60" height="8" aria-hidden="true"><rect class="hist-a" width=${(60 * i.count) / most} height="8" rx="2" opacity="0.85" /></svg><span class="truncate">${i.value === '' ? '(empty)' : String(i.value)}</span><span class="muted end">${percent(i.count / Math.max(1, all))}</span></li>`)}</ul>`;
 }
 
 /** @param {number[]} a */

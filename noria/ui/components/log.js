@@ -3,6 +3,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { html } from './html.js';
 import { api, withQuery } from '../lib/api.js';
 import { useLive } from './use.js';
+import { lastWrite } from '../lib/console.js';
 import { concerns } from '../lib/live.js';
 
 /** Lines as they come. It starts at the end and follows while one stays at the end.
@@ -39,5 +40,5 @@ export function Log({ path, live = false, ref_, label }) {
   const all = tail.current ? [...lines, tail.current] : lines;
   if (!all.length) return html`<p class="muted">Nothing was written${live ? ' yet' : ''}.</p>`;
   return html`<div class="log" ref=${box} tabindex="0" role="log" aria-label=${label} onScroll=${(/** @type {any} */ e) => { const el = e.currentTarget; stuck.current = el.scrollHeight - el.scrollTop - el.clientHeight < 24; }}>
-    <ol>${all.slice(-2000).map((l, i) => html`<li key=${all.length - Math.min(2000, all.length) + i} class=${/\b(error|traceback|exception|failed)\b/i.test(l) ? 'error' : /\bwarn(ing)?\b/i.test(l) ? 'warning' : ''}>${l}</li>`)}</ol></div>`;
+    <ol>${all.slice(-2000).map((l, i) => html`<li key=${all.length - Math.min(2000, all.length) + i} class=${/\b(error|traceback|exception|failed)\b/i.test(l) ? 'error' : /\bwarn(ing)?\b/i.test(l) ? 'warning' : ''}>${lastWrite(l)}</li>`)}</ol></div>`;
 }

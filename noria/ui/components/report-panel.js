@@ -22,7 +22,7 @@ const DRAWN = /** @type {Record<string, (props: any) => any>} */ ({ curves: Curv
 
 /** @param {{block: import('../lib/reports.js').ReportBlock, answer: any, links?: boolean}} props `answer`: a resource with the panel */
 export function ReportPanel({ block, answer, links = true }) {
-  const View = DRAWN[block.kind], d = answer.data?.data, title = titleOf(block);
+  const View = DRAWN[block.kind], d = answer.data?.data, title = titleOf(block.experiment ? { ...block, experiment: d?.experiment ?? (/^[0-9a-f]{32}$/.test(block.experiment) ? '' : block.experiment) } : block);
   return html`<div class=${`report-panel ${block.kind}`} aria-busy=${!d && !answer.error ? 'true' : undefined}><h3>${title}</h3>
     ${d ? html`<${View} block=${block} data=${d} links=${links} />` : answer.error ? html`<div class="notice warn"><${Icon} name="eye-off" /><div class="stack tight"><span>${answer.error.message}</span>${answer.error.hint && html`<small>${answer.error.hint}</small>`}</div></div>` : html`<div class="stack"><div class="skeleton"></div><div class="skeleton"></div></div>`}</div>`;
 }
@@ -44,7 +44,7 @@ function Runs({ block, data, links }) {
   const rows = data.ids.map((/** @type {string} */ id, /** @type {number} */ i) => Object.fromEntries([['id', id], ...Object.entries(data.columns).map(([k, v]) => [k, /** @type {any[]} */ (v)[i]])]));
   const extra = block.columns.filter((/** @type {string} */ c) => !['name', 'status', 'started_at_ms'].includes(c));
   if (!rows.length) return html`<p class="muted">No run matches.</p>`;
-  return html`<${Table} label=${titleOf(block)} rows=${rows} href=${links ? (/** @type {any} */ r) => `/runs/${r.id}` : undefined} columns=${[
+  return html`<${Table} label=${data.experiment ? `Runs of ${data.experiment}` : 'Runs'} rows=${rows} href=${links ? (/** @type {any} */ r) => `/runs/${r.id}` : undefined} columns=${[
     { key: 'name', label: 'Run', cell: (r) => r.name || r.id.slice(-8), sort: (r) => r.name }, { key: 'status', label: 'State', cell: (r) => html`<${State} of=${r.status} />` },
     ...extra.map((/** @type {string} */ c) => { const isNumber = rows.some((/** @type {any} */ r) => typeof r[c] === 'number'); return { key: c, label: c.replace(/^(metrics|params|tags)\./, ''), num: isNumber, cell: (/** @type {any} */ r) => (isNumber ? html`<${Num} value=${r[c]} />` : String(r[c] ?? '–')), sort: (/** @type {any} */ r) => r[c] }; }),
     { key: 'at', label: 'Began', cell: (r) => html`<${Time} at=${r.started_at_ms} />`, sort: (r) => r.started_at_ms }]} />
@@ -56,7 +56,7 @@ function Model({ data: d, links }) {
   const name = html`${d.model}@${d.number}`;
   return html`<div class="stack"><p class="quiet row wrap"><b>${links ? html`<a href=${`/models/${enc(d.model)}/${d.number}`}>${name}</a>` : name}</b><${Aliases} of=${d.aliases} /><span>registered <${Time} at=${d.created_at_ms} />, ${bytes(d.size_bytes)}</span></p>
     ${d.description && html`<p>${d.description}</p>`}
-    ${d.evaluations.length > 0 && html`<${Kv} class="facts" items=${d.evaluations.flatMap((/** @type {any} */ e) => Object.entries(e.metrics).map(([k, v]) => [`${k}, ${e.split}`, html`<${Num} value=${v} />`]))} />`}
+    ${d.evaluations.map((/** @type {any} */ e, /** @type {number} */ i) => html`<div class="stack tight" key=${i}><h4>On ${e.split}${e.data ? ` of ${e.data}` : ''}</h4><${Kv} class="facts" items=${Object.entries(e.metrics).map(([k, v]) => [k, html`<${Num} value=${v} />`])} /></div>`)}
     ${d.sections.map((/** @type {any} */ s) => html`<div key=${s.title}><h4>${s.title}</h4><${Prose} of=${s.html} /></div>`)}
     ${!d.evaluations.length && !d.sections.length && html`<p class="muted">Nothing was measured of it yet, and nobody wrote on its card.</p>`}</div>`;
 }

@@ -1,5 +1,6 @@
 // @ts-check
 import { html } from './html.js';
+import { Deed } from './deed.js';
 import { Sheet } from './sheet.js';
 import { Show } from './empty.js';
 import { Time, Who } from './values.js';
@@ -18,6 +19,6 @@ export function ReportVersions({ report: r, onClose, go, reload }) {
   return html`<${Sheet} title="Versions" onClose=${onClose}><${Show} of=${versions}>${(/** @type {any} */ a) => html`<ol class="versions">${a.items.map((/** @type {any} */ v) => html`<li key=${v.number} class=${v.number === r.version ? 'here' : ''}>
       <a href=${v.number === r.latest ? `${at}?side=versions` : `${at}?version=${v.number}&side=versions`} aria-current=${v.number === r.version ? 'true' : undefined}><b>Version ${v.number}</b> ${v.title !== r.title ? v.title : ''}</a>
       <small>${v.message ? html`“${v.message}” ` : ''}<${Who} of=${v.saved_by} />, <${Time} at=${v.saved_at_ms} />, ${plural(v.blocks_count, 'block')}${v.restored_from ? `, as version ${v.restored_from} was` : ''}</small>
-      ${v.number !== r.latest && r.may_write && html`<button type="button" class="button small" onClick=${() => restore(v.number)}>Bring it back</button>`}</li>`)}</ol>
+      ${v.number !== r.latest && html`<${Deed} may="report.write" on=${`report:${r.id}`} class="button small" onClick=${() => restore(v.number)}>Bring it back<//>`}</li>`)}</ol>
       ${a.next && html`<p class="muted">The newest 200.</p>`}`}<//><//>`;
 }

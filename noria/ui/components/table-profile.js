@@ -7,7 +7,7 @@ import { Block } from './page.js';
 import { Table } from './table.js';
 import { DiffMark } from './diff.js';
 import { Histogram, TopValues } from './histogram.js';
-import { Num } from './values.js';
+import { Num, Time } from './values.js';
 import { count, percent, plural } from '../lib/format.js';
 
 /** @param {any} props */
@@ -17,17 +17,20 @@ export function TableProfile({ table: t, only }) {
     ${t.state === 'pending' && html`<div class="skeleton"></div>`}
     ${t.columns.length > 0 && html`<${Table} label=${`Columns of ${t.path}`} rows=${t.columns} rowKey=${(/** @type {any} */ c) => c.name} columns=${[
       { key: 'name', label: 'Column', cell: (c) => html`<div><b>${c.name}</b></div><small>${c.type}</small>`, sort: (c) => c.name },
-      { key: 'shape', label: 'Values', cell: (c) => (c.histogram ? html`<${Histogram} counts=${c.histogram.counts} edges=${c.histogram.edges} nulls=${c.nulls} label=${c.name} axis=${c.kind !== 'time'} />` : c.top?.length ? html`<${TopValues} items=${c.top} total=${c.rows - c.nulls} label=${`Most frequent of ${c.name}`} />` : html`<span class="muted">–</span>`) },
+      { key: 'shape', label: 'Values', cell: (c) => (c.histogram ? html`<${Histogram} counts=${c.histogram.counts} edges=${c.histogram.edges} nulls=${c.nulls} label=${c.name} axis=${c.kind !== 'time' && !isMoment(c)} />` : c.top?.length ? html`<${TopValues} items=${c.top} total=${c.rows - c.nulls} label=${`Most frequent of ${c.name}`} />` : html`<span class="muted">–</span>`) },
       { key: 'nulls', label: 'Missing', num: true, cell: (c) => (c.nulls ? html`<span class=${c.nulls / c.rows > 0.05 ? 'warn' : ''} title=${String(c.nulls)}>${percent(c.nulls / Math.max(1, c.rows))}</span>` : html`<span class="muted">0</span>`), sort: (c) => c.nulls / Math.max(1, c.rows) },
       { key: 'distinct', label: 'Distinct', num: true, cell: (c) => (c.distinct === null ? '–' : `${c.distinct_is_exact ? '' : '≈ '}${count(c.distinct)}`), sort: (c) => c.distinct },
-      { key: 'min', label: 'Least', num: true, cell: (c) => value(c.min), sort: (c) => c.min },
-      { key: 'mean', label: 'Mean', num: true, cell: (c) => (c.kind === 'time' ? '' : html`<${Num} value=${c.mean} />`), sort: (c) => c.mean },
-      { key: 'std', label: 'Spread', num: true, cell: (c) => (c.kind === 'time' ? '' : html`<${Num} value=${c.std} />`) },
-      { key: 'max', label: 'Most', num: true, cell: (c) => value(c.max), sort: (c) => c.max }]} />`}</section>`;
+      { key: 'min', label: 'Least', num: true, cell: (c) => value(c.min, c), sort: (c) => c.min },
+      { key: 'mean', label: 'Mean', num: true, cell: (c) => (c.kind === 'time' || isMoment(c) ? '' : html`<${Num} value=${c.mean} />`), sort: (c) => c.mean },
+      { key: 'std', label: 'Spread', num: true, cell: (c) => (c.kind === 'time' || isMoment(c) ? '' : html`<${Num} value=${c.std} />`) },
+      { key: 'max', label: 'Most', num: true, cell: (c) => value(c.max, c), sort: (c) => c.max }]} />`}</section>`;
 }
 
-/** @param {any} v */
-function value(v) { return typeof v === 'number' ? html`<${Num} value=${v} />` : v === null || v === undefined ? html`<span class="muted">–</span>` : html`<span title=${String(v)}>${String(v).slice(0, 24)}</span>`; }
+/** Whole numbers that are times: milliseconds since 1970, by their name and size. @param {any} c */
+const isMoment = (c) => /_ms$/.test(c.name) && c.min > 1e11 && c.max < 1e14;
+
+/** @param {any} v @param {any} c */
+function value(v, c) { return isMoment(c) ? html`<${Time} at=${v} absolute />` : typeof v === 'number' ? html`<${Num} value=${v} />` : v === null || v === undefined ? html`<span class="muted">–</span>` : html`<span title=${String(v)}>${String(v).slice(0, 24)}</span>`; }
 
 /** @param {any} props */
 export function TableDiff({ table: t }) {

@@ -84,7 +84,8 @@ export function ago(atMs, nowMs) {
   else if (s < 3600) text = `${Math.floor(s / 60)} min`;
   else if (s < 86_400) text = `${Math.floor(s / 3600)} h`;
   else if (s < 86_400 * 60) text = `${Math.floor(s / 86_400)} d`;
-  else text = `${Math.floor(s / 86_400 / 30.44)} mo`;
+  else if (s < 86_400 * 730) text = `${Math.floor(s / 86_400 / 30.44)} mo`;
+  else text = `${Math.floor(s / 86_400 / 365.25)} y`;
   return d >= 0 ? `${text} ago` : `in ${text}`;
 }
 

@@ -4,7 +4,7 @@
 import { signal } from '@preact/signals-core';
 import { api, withQuery } from './api.js';
 
-/** @typedef {{on: string, may: string[], roles: Record<string, string[]>, ask: string[]}} Rights */
+/** @typedef {{on: string, may: string[], roles: Record<string, string[]>, ask: string[], somewhere?: string[]}} Rights */
 
 /** @type {Map<string, import('@preact/signals-core').Signal<Rights | null>>} */
 const known = new Map();
@@ -25,9 +25,9 @@ async function ask(on, into) {
 }
 
 /** Why the reader may not do something, and whom to ask; '' when they may, or while nothing is known. Pure.
- *  @param {Rights | null} rights @param {string} action */
-export function whyNot(rights, action) {
-  if (!rights || rights.may.includes(action)) return '';
+ *  @param {Rights | null} rights @param {string} action @param {boolean} [somewhere] a right on one thing or another is enough */
+export function whyNot(rights, action, somewhere = false) {
+  if (!rights || rights.may.includes(action) || (somewhere && rights.somewhere?.includes(action))) return '';
   const roles = rights.roles[action] ?? [], where = rights.on ? ` on ${rights.on}` : '';
   const take = roles.length ? `${roles.length === 1 ? 'the role' : 'a role such as'} ${listed(roles, 'or')}${where}` : `a right that no role gives: ${action}`;
   return `You may not do this: it takes ${take}. ${rights.ask.length ? `Ask ${listed(rights.ask, 'or')}.` : 'Ask an administrator.'}`;

@@ -27,14 +27,14 @@ const LATELY_MS = 7 * 86_400_000;
 export default function Home() {
   const runs = useResource('/runs?limit=8&order_by=started_at_ms desc', { kinds: ['run.'], ticks: ['run:*'], map: (a) => readTable(a) });
   const alerts = useResource('/alerts?state=open&limit=8', { kinds: ['alert.'] });
-  const approvals = useResource('/approvals?state=pending&limit=8', { kinds: ['approval.'] });
-  const inbox = useResource('/inbox?unread=true&limit=8', { kinds: ['comment.'] });
+  const approvals = useResource('/approvals?mine=true&limit=8', { kinds: ['approval.'] });
+  const inbox = useResource('/inbox?unread=true&limit=20', { kinds: ['comment.', 'pipeline_run.failed'] });
   const endpoints = useResource('/endpoints?limit=8', { kinds: ['endpoint.', 'revision.', 'canary.'] });
   const models = useResource('/models?limit=8', { kinds: ['model.', 'model_version.'] });
   const facts = useResource('/events?limit=200', { kinds: [''], map: (a) => collapse(a.items.filter((/** @type {any} */ f) => !f.kind.startsWith('step_run.'))).slice(0, 16) });
   const since = useMemo(() => Date.now() - LATELY_MS, []), who = me.value?.is_local_admin === false ? ` AND attributes.actor = '${me.value.kind}:${me.value.name}'` : '';
   const failed = useResource(me.value ? withQuery('/runs', { filter: `attributes.status = 'FAILED' AND attributes.start_time > ${since}${who}`, order_by: 'started_at_ms desc', columns: 'name,started_at_ms', limit: 5 }) : null, { kinds: ['run.finished', 'run.deleted'] });
-  const broken = useResource('/pipeline-runs?state=failed&limit=5', { kinds: ['pipeline_run.'] });
+  const broken = useResource('/pipeline-runs?state=failed&mine=true&limit=5', { kinds: ['pipeline_run.'] });
   const fresh = runs.data && runs.data.ids.length === 0;
   const waiting = needs({ alerts: alerts.data?.items, approvals: approvals.data?.items, inbox: inbox.data?.items, pipelines: broken.data?.items, runs: failed.data, since });
   const here = visited.value.filter((v) => v.who === (me.value?.id ?? '')).slice(0, 6);

@@ -5,6 +5,7 @@ import { useState } from 'preact/hooks';
 import { html } from '../components/html.js';
 import { Icon } from '../components/icon.js';
 import { Page } from '../components/page.js';
+import { Deed } from '../components/deed.js';
 import { Dialog } from '../components/dialog.js';
 import { Show } from '../components/empty.js';
 import { Menu } from '../components/menu.js';
@@ -35,14 +36,14 @@ export default function ReportPage({ params, query, setQuery, go }) {
     { id: 'report.versions', title: 'Versions of this report', icon: 'history', group: 'Report', run: () => open('versions') }, { id: 'report.share', title: 'Share this report', icon: 'link', group: 'Report', run: () => open('share') },
   ] : []);
   if (editing && r) return html`<${ReportEditor} key=${id} report=${r} onLeave=${() => setQuery({ edit: null })} onSaved=${() => { report.reload(); setQuery({ edit: null }); }} />`;
-  const may = (/** @type {boolean} */ yes, /** @type {string} */ role) => ({ disabled: !yes, title: yes ? undefined : `Your role reads reports; ${role}.` });
+  const on = `report:${id}`;
   return html`<${Page} crumbs=${[['Reports', '/reports'], [r?.title ?? '…']]} title=${r?.title} loading=${report.loading}
       actions=${r && html`<button type="button" class="button" aria-pressed=${side === 'versions' ? 'true' : 'false'} onClick=${() => open('versions')}><${Icon} name="history" />Version ${r.version}</button>
-        <button type="button" class="button" aria-pressed=${side === 'share' ? 'true' : 'false'} ...${may(r.may_share, 'sharing one takes a contributor')} onClick=${() => open('share')}><${Icon} name="link" />Share</button>
-        <${Menu} label=${html`<${Icon} name="ellipsis" />`} title="More" class="button icon-only">${(/** @type {() => void} */ close) => html`<button type="button" onClick=${() => { close(); print(); }}><${Icon} name="download" small />Print, or save as PDF</button>${r.may_delete && html`<button type="button" class="bad" onClick=${() => { close(); setRemoving(true); }}><${Icon} name="trash-2" small />Delete…</button>`}`}<//>
-        <button type="button" class="button primary" ...${may(r.may_write, 'writing one takes a contributor')} onClick=${edit}>Edit</button>`}>
+        <${Deed} may="report.share" on=${on} class="button" aria-pressed=${side === 'share' ? 'true' : 'false'} onClick=${() => open('share')}><${Icon} name="link" />Share<//>
+        <${Menu} label=${html`<${Icon} name="ellipsis" />`} title="More" class="button icon-only">${(/** @type {() => void} */ close) => html`<button type="button" onClick=${() => { close(); print(); }}><${Icon} name="download" small />Print, or save as PDF</button><${Deed} may="report.delete" on=${on} class="bad" onClick=${() => { close(); setRemoving(true); }}><${Icon} name="trash-2" small />Delete…<//>`}<//>
+        <${Deed} may="report.write" on=${on} class="button primary" onClick=${edit}>Edit<//>`}>
     ${r && r.version !== r.latest && html`<div class="notice info"><${Icon} name="history" /><span>This is version ${r.version}, saved <${Time} at=${r.saved_at_ms} />. <a href=${`/reports/${enc(id)}`}>The latest is ${r.latest}.</a> Its panels show how things are now.</span></div>`}
-    <${Show} of=${report}>${() => html`<${ReportDocument} key=${`${id}${r.version}`} report=${r} usePanel=${usePanel} byline=${html`<${Who} of=${r.saved_by} /> saved version ${r.version} <${Time} at=${r.saved_at_ms} />; <${Who} of=${r.created_by} /> began it <${Time} at=${r.created_at_ms} />.`} />`}<//>
+    <${Show} of=${report}>${() => html`<${ReportDocument} key=${`${id}${r.version}`} report=${r} usePanel=${usePanel} byline=${html`Version ${r.version}, saved by <${Who} of=${r.saved_by} /> <${Time} at=${r.saved_at_ms} />; begun by <${Who} of=${r.created_by} /> <${Time} at=${r.created_at_ms} />.`} />`}<//>
     ${r && html`<${Talk} about=${`report:${id}`} />`}
     ${r && side === 'versions' && html`<${ReportVersions} report=${r} onClose=${() => setQuery({ side: null })} go=${go} reload=${report.reload} />`}
     ${r && side === 'share' && r.may_share && html`<${ReportShare} report=${r} onClose=${() => setQuery({ side: null })} />`}

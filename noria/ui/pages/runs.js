@@ -25,7 +25,7 @@ import { count, direction, plural } from '../lib/format.js';
 import { arrange, listOf, moveBy, moveTo, needed, sortOf, toggle, widthsOf, writeWidths } from '../lib/view.js';
 import { columnChoice, sayError } from '../lib/store.js';
 
-const DRAWN_MAX = 30, DRAWN_FIRST = 5;
+const DRAWN_MAX = 30, DRAWN_FIRST = 5, ASKED_MAX = 20;
 const HOWS = [['mean', 'Mean'], ['median', 'Median'], ['min', 'Least'], ['max', 'Most'], ['std', 'Deviation'], ['sum', 'Sum']];
 const NONE = /** @type {string[]} */ ([]);
 
@@ -111,7 +111,7 @@ export default function Runs({ query, go, setQuery }) {
             ${group && html`<label class="inline"><span class="sr">Numbers of a group</span><select class="select small" value=${how} onChange=${(/** @type {any} */ e) => setQuery({ agg: e.currentTarget.value === 'mean' ? null : e.currentTarget.value })}>${HOWS.map(([v, w]) => html`<option key=${v} value=${v} selected=${v === how}>${w}</option>`)}</select></label>`}
             <${ColumnsMenu} catalogue=${catalogue} visible=${shown} pins=${pins} onOpen=${() => setWhole(true)} onChange=${setColumns} onPin=${setPins} />
             <button type="button" class="button plain small icon-only" title="Export this list as CSV" aria-label="Export this list as CSV" disabled=${!table} onClick=${() => exportRows(true)}><${Icon} name="download" small /></button></span></div>
-          ${asked !== null && selected.length > 0 && html`<${BatchBar} ids=${selected} drawn=${drawn.length} deleted=${stage === 'deleted'} onNone=${() => pick([])} onCompare=${compare} onExport=${() => exportRows(false)} onDone=${() => { setQuery({ sel: 'none' }); runs.reload(); }} />`}</div>
+          ${asked !== null && selected.length > 0 && html`<${BatchBar} on=${experimentsOf(table, chosenSet, chosen?.id)} ids=${selected} drawn=${drawn.length} deleted=${stage === 'deleted'} onNone=${() => pick([])} onCompare=${compare} onExport=${() => exportRows(false)} onDone=${() => { setQuery({ sel: 'none' }); runs.reload(); }} />`}</div>
         ${!table && runs.error ? html`<${Empty} center icon="circle-alert" title="The filter cannot be read." text="What is wrong with it is said above, where it is wrong." />` : !table ? html`<div class="runs-wait" aria-busy="true">${Array.from({ length: 12 }, (_, i) => html`<div class="skeleton" key=${i}></div>`)}</div>`
           : sorted.length === 0 && !runs.loading ? html`<${Empty} center icon="search" title=${stage ? 'Nothing is deleted here.' : 'No run passes.'} text=${filtered.unknown.length ? `No column is called ${filtered.unknown.join(', ')}.` : 'Loosen the filter, or clear it.'}>${(filter || text) && html`<button type="button" class="button" onClick=${() => setQuery({ filter: null, q: null })}>Clear the filter</button>`}<//>`
             : html`<${RunsTable} table=${table} rows=${rows} columns=${columns} selected=${chosenSet} drawn=${drawn} sort=${sort} how=${how} busy=${runs.loading} onSort=${sortBy} onSelect=${pick} onOpen=${(/** @type {string} */ id) => go(`/runs/${id}`)} onMove=${move} onWidth=${(/** @type {string} */ name, /** @type {number} */ w) => setQuery({ w: writeWidths({ ...widths, [name]: w }) })} onColumnMenu=${(/** @type {string} */ name, /** @type {DOMRect} */ at) => setMenu({ name, at })}
@@ -122,6 +122,14 @@ export default function Runs({ query, go, setQuery }) {
     </div>`}
     ${menu && html`<${ColumnMenu} at=${menu.at} label=${`Column ${titleOf(menu.name)}`} items=${columnItems(menu.name)} onClose=${() => setMenu(null)} />`}
   <//>`;
+}
+
+/** The experiments that the selected runs lie in; none while their column is not read: then the server has the only word.
+ *  @param {any} table @param {Set<string>} ids @param {string} [one] the experiment of the whole list */
+function experimentsOf(table, ids, one) {
+  if (one) return [`experiment:${one}`];
+  const column = table?.columns.experiment_id;
+  return column ? [...new Set(table.ids.flatMap((/** @type {string} */ id, /** @type {number} */ i) => (ids.has(id) ? [`experiment:${valueAt(column, i)}`] : [])))].slice(0, ASKED_MAX) : [];
 }
 
 const FIXED = new Set(['name', 'status', 'stage', 'experiment_id', 'started_at_ms', 'ended_at_ms', 'user', 'source_commit']);
