@@ -375,7 +375,15 @@ def test_times_and_rows_are_as_one_likes_them(ada: Any, team: Team) -> None:
 def test_runs_are_read_on_a_phone_and_cards_on_paper(ada: Any, team: Team) -> None:
     page = ada
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in (f"/runs/{team.runs[0]}", "/", "/monitors", "/models/late/1", "/projects/airport"):
+    for path in (
+        f"/runs/{team.runs[0]}",
+        "/",
+        "/monitors",
+        "/models/late/1",
+        "/projects/airport",
+        "/lineage/model:late",
+        "/audit",
+    ):
         page.goto(path)
         page.wait_for_selector(".page > .content")
         page.wait_for_selector("[role=progressbar]", state="detached")

@@ -12,7 +12,7 @@ import { Time, Who } from './values.js';
 import { useResource } from './use.js';
 import { api, enc, post, remove, withQuery } from '../lib/api.js';
 import { me, sayError, say } from '../lib/store.js';
-import { REACTIONS, threadsOf } from '../lib/talk.js';
+import { placeText, REACTIONS, threadsOf } from '../lib/talk.js';
 
 /** The talk about a thing, kept true. @param {string} about a ref, such as `run:0197…` or `model_version:fraud@7` */
 export function useTalk(about) {
@@ -55,7 +55,7 @@ function Said({ comment: c, talk }) {
   const mine = me.value?.id === c.author_id, admin = me.value?.actions?.includes('system.admin');
   if (c.removed_at_ms) return html`<div class="said gone"><p class="muted">A comment was removed <${Time} at=${c.removed_at_ms} />.</p></div>`;
   return html`<div class="said">
-    <header><b><${Who} of=${c.author} /></b><span class="muted"><${Time} at=${c.created_at_ms} />${c.edited_at_ms ? ', edited' : ''}</span>${c.place && html`<span class="chip">${c.place}</span>`}
+    <header><b><${Who} of=${c.author} /></b><span class="muted"><${Time} at=${c.created_at_ms} />${c.edited_at_ms ? ', edited' : ''}</span>${c.place && html`<span class="chip">${placeText(c.place)}</span>`}
       <span class="end">${mine && html`<button type="button" class="button small plain" onClick=${() => setEditing(true)}>Edit</button>`}${(mine || admin) && html`<button type="button" class="button small plain" onClick=${() => setRemoving(true)}>Remove</button>`}</span></header>
     ${editing ? html`<${Write} subject=${c.subject} comment=${c} label="Other words" focus onDone=${() => { setEditing(false); talk.reload(); }} onCancel=${() => setEditing(false)} />` : html`<${Prose} of=${c.html} />`}
     ${talk.data.may_write && html`<${Reactions} comment=${c} onDone=${talk.reload} />`}

@@ -15,6 +15,14 @@ export function threadsOf(comments) {
   return [...threads.values()].filter((thread) => thread.some((c) => !c.removed_at_ms));
 }
 
+/** Where in a thing something was said, in words: `metric:val/loss@600` is val/loss at 600. @param {string} place */
+export function placeText(place) {
+  const [, kind, rest] = place.match(/^([a-z_]+):(.+)$/) ?? [null, '', place];
+  if (kind !== 'metric') return kind ? `${kind.replaceAll('_', ' ')} ${rest}` : rest;
+  const at = rest.lastIndexOf('@');
+  return at > 0 ? `${rest.slice(0, at)} at ${rest.slice(at + 1)}` : rest;
+}
+
 /** Beginnings of the kinds of facts that people are told of; see WORTH in noria/conversations/inbox.py. */
 export const TOLD = ['comment.', 'run.finished', 'pipeline_run.', 'dataset_version.', 'dataset_commit.', 'model_version.', 'alert.', 'approval.', 'revision.', 'canary.', 'loop.', 'report.'];
 
