@@ -28,6 +28,7 @@ from msgspec import Struct
 from noria.config import Config
 from noria.kernel.clock import Clock, SystemClock
 from noria.kernel.errors import AlreadyExists, Unavailable
+from noria.repository.objects import check_reachable
 
 log = logging.getLogger("noria.supervisor")
 
@@ -177,6 +178,7 @@ def running(config: Config, *, parts: tuple[Part, ...] = PARTS) -> Iterator[Supe
         for port, what in ports:
             if port or what != "--grpc-port":  # gRPC may be switched off
                 check_port(config.host, port, what)
+        check_reachable(config.blobs_url)
         supervisor = Supervisor(config, parts=parts)
         stop_on(supervisor.ask_to_stop)
         note = config.home / "server.json"

@@ -194,6 +194,15 @@ def may_give(tx: Read, op: Op, role: str, scope: str = "") -> None:
     _check_own(op, actions_of(tx, role), Ref.parse(scope) if scope else None)
 
 
+def check_known(tx: Read, op: Op, ref: Ref) -> None:
+    """An experiment goes by its id: under its name a role, a project or a label would say yes and cover nothing. Raises Invalid."""
+    if ref.kind == "experiment" and not rights_store.is_there(tx, ref, op.workspace):
+        raise Invalid(
+            f"There is no experiment with the id {ref.id[:200]!r}.", where="scope",
+            hint="An experiment is named by its id here; noria experiment list shows the ids.",
+        )  # fmt: skip
+
+
 def _check_own(op: Op, actions: list[str], on: Ref | None = None) -> None:
     lacking = [action for action in actions if not op.can(action, on) and not op.can(action)]
     # An administrator from whom something is hidden may still give roles: a role shows nobody what a label hides.

@@ -124,11 +124,11 @@ class MyActions(Struct, frozen=True, kw_only=True):
 
 
 class NewPrincipal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What it takes to make a principal. A user without a password can only sign in with a token."""
+    """What it takes to make a principal. A user without a password can only sign in with a token; one without roles may do nothing."""
 
     name: str
     kind: Literal["user", "service"] = "user"
-    roles: list[str] = field(default_factory=lambda: ["contributor"])
+    roles: list[str] = field(default_factory=list)
     password: str = ""
 
 

@@ -11,6 +11,7 @@ from noria.access.policy import ROLES
 from noria.access.rights import Rights
 from noria.kernel import things
 from noria.kernel.db import Read, Write, js
+from noria.kernel.ids import Ref
 
 # Whoever may act for :id – itself and the active groups it is in, however deep. `union` drops repeats, so a ring cannot turn for ever.
 MINE = """
@@ -161,6 +162,12 @@ def all_things(tx: Read, kinds: Iterable[str], workspace: str) -> set[str]:
         params: dict[str, Any] = {"workspace": workspace} if ":workspace" in query else {}
         found.update(f"{kind}:{ident}" for ident in tx.column(query, **params))
     return found
+
+
+def is_there(tx: Read, ref: Ref, workspace: str) -> bool:
+    """Is there such a thing, of a kind that was declared?"""
+    query = f"select 1 from ({things.query_of(ref.kind)}) as there where there.id = :ident"
+    return bool(tx.column(query, workspace=workspace, ident=ref.id))
 
 
 def bump_epoch(tx: Write) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from noria.access import rights_store, scopes_store
-from noria.access.groups import active
+from noria.access.groups import active, check_known
 from noria.access.model import Clearance, Label, LabelWish, Project, ProjectPage, ProjectWish, ReadmeWish
 from noria.access.rights_book import RightsBook
 from noria.kernel import things
@@ -114,6 +114,7 @@ class Scopes:
         ref = check_thing(thing)
         with self._db.write(op) as tx:
             rights_store.bump_epoch(tx)
+            check_known(tx, op, ref)
             was = scopes_store.place(tx, str(ref), self._project(tx, name), op.at_ms)
             tx.emit("thing.placed", ref, project=name, was=was.removeprefix("project:"))
         self._book.forget()
@@ -180,6 +181,7 @@ class Scopes:
         with self._db.write(op) as tx:
             rights_store.bump_epoch(tx)
             self._label(tx, name)
+            check_known(tx, op, ref)
             if ref.kind == "project":
                 self._project(tx, ref.id)
             if scopes_store.put_label(tx, str(ref), name, op.at_ms):

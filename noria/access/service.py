@@ -13,7 +13,7 @@ from typing import Literal
 from noria.access import passwords, rights_store, scopes_store, store, tokens
 from noria.access.attempts import Attempts
 from noria.access.explain import Explain
-from noria.access.groups import Groups, active, an_admin_stays, bind, may_give
+from noria.access.groups import Groups, active, an_admin_stays, bind, check_known, may_give
 from noria.access.identities import Identities
 from noria.access.model import (
     LOCAL_ADMIN,
@@ -418,9 +418,9 @@ class Access:
         """Give a role on a scope. Raises NotFound, Invalid, Forbidden."""
         op.require("access.write")
         check_expiry(op, grant.expires_at_ms)
-        if grant.scope:
-            Ref.parse(grant.scope)
         with self._db.write(op) as tx:
+            if grant.scope:
+                check_known(tx, op, Ref.parse(grant.scope))
             may_give(tx, op, grant.role, grant.scope)
             found = active(tx, grant.principal)
             binding = Binding(

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from noria.cli.base import Group, api, emit, json_option
+from noria.cli.model_group import path_of, version_handle
 
 COLUMNS = ["id", "state", "action", "subject", "digest", "requested_by", "required", "expires_at_ms"]
 
@@ -48,7 +49,7 @@ def show(approval_id: str, as_json: bool) -> None:
 
 @group.command()
 @click.argument("subject")
-@click.argument("digest")
+@click.argument("digest", default="")
 @click.option("--action", default="model.promote", show_default=True, help="What is to be done.")
 @click.option("--required", type=int, default=1, show_default=True, help="How many have to approve.")
 @click.option("--role", "roles", multiple=True, help="Only people with this role may answer.")
@@ -61,12 +62,17 @@ def request(
     subject: str, digest: str, action: str, required: int, roles: tuple[str, ...], teams: tuple[str, ...],
     evidence: Path | None, comment: str, days: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Ask whether an action may be done on SUBJECT with exactly the bytes DIGEST.
+    """Ask whether an action may be done on SUBJECT with exactly the bytes DIGEST: those of a model's
+    version when it is left out.
 
     \b
     Example:
+      noria approval request flights@7 --action endpoint.deploy --comment "holds on every airport"
       noria approval request model_version:0197c0de 6b86b273ff34fce1 --action model.promote --comment "ready for EU"
     """
+    if not digest:
+        version = api().get(path_of(version_handle(subject)))["version"]
+        subject, digest = f"model_version:{version['id']}", version["digest"]
     asked = {
         "subject": subject, "digest": digest, "action": action, "required": required, "roles": list(roles),
         "teams": list(teams),

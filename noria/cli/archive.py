@@ -39,7 +39,7 @@ ANCHORS = "blobs/named/audit/checkpoints"
 _NAME = re.compile(r"^(?:noria\.db|noria\.toml|manifest\.json|(?:blobs|keys)(?:/[A-Za-z0-9_\-=][A-Za-z0-9_\-.=]*)+)\Z")
 
 
-def create(config: Config, target: Path, *, with_database: bool = True) -> dict[str, Any]:
+def create(config: Config, target: Path, *, with_database: bool = True, with_blobs: bool = True) -> dict[str, Any]:
     """Write the home of `config` to `target` (.tar, or .tar.gz to compress); returns the manifest.
 
     Raises AlreadyExists when the file exists, Invalid when rows or bytes live outside the home, NotFound without a home.
@@ -54,16 +54,16 @@ def create(config: Config, target: Path, *, with_database: bool = True) -> dict[
             "The database is not SQLite.", where="database",
             hint="Copy it with pg_dump, and the rest with: noria backup create FILE --without-database.",
         )  # fmt: skip
-    if "://" in config.blobs_url and not config.blobs_url.startswith("file://"):
+    if with_blobs and "://" in config.blobs_url and not config.blobs_url.startswith("file://"):
         raise Invalid(
             f"The blobs live in {config.blobs_url}, not in the home.", where="blobs",
-            hint="Keep them safe with versioning and replication of the bucket.",
+            hint="Keep them safe with versioning and replication of the bucket, and the keys and settings with --without-blobs.",
         )  # fmt: skip
     partial = target.with_name(target.name + ".partial")
     try:
         with partial.open("xb") as raw:
             partial.chmod(0o600)  # it holds the keys
-            manifest = _write(config, raw, target, database if with_database else None)
+            manifest = _write(config, raw, target, database if with_database else None, with_blobs=with_blobs)
             raw.flush()
             os.fsync(raw.fileno())
         partial.rename(target)
@@ -72,7 +72,7 @@ def create(config: Config, target: Path, *, with_database: bool = True) -> dict[
     return manifest
 
 
-def _write(config: Config, raw: IO[bytes], target: Path, database: Path | None) -> dict[str, Any]:
+def _write(config: Config, raw: IO[bytes], target: Path, database: Path | None, *, with_blobs: bool) -> dict[str, Any]:
     files: dict[str, dict[str, Any]] = {}
     facts: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="noria-backup-") as scratch, _tar(raw, target) as tar:
@@ -82,10 +82,11 @@ def _write(config: Config, raw: IO[bytes], target: Path, database: Path | None) 
             facts = describe_database(copy)
             _add(tar, files, "noria.db", copy)
         for name, path in _members(config, sealed=facts.get("sealed")):
-            _add(tar, files, name, path)
+            if with_blobs or not name.startswith("blobs/"):
+                _add(tar, files, name, path)
         manifest = {
             "format": FORMAT, "noria": __version__, "created_at_ms": SystemClock().now_ms(), "database": facts,
-            "files": files,
+            "files": files, "blobs": with_blobs,
         }  # fmt: skip
         encoded = json.dumps(manifest, sort_keys=True).encode()
         info = tarfile.TarInfo(MANIFEST)

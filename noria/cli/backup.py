@@ -21,18 +21,22 @@ def group() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--home", help="The home to back up.  [default: ./noria-home]")
 @click.option("--without-database", is_flag=True, help="Leave the rows out: PostgreSQL has its own tools.")
+@click.option(
+    "--without-blobs", is_flag=True, help="Leave the bytes out: a bucket has its own ways. Keys and settings stay."
+)
 @json_option
-def create(file: Path, home: str | None, without_database: bool, as_json: bool) -> None:
+def create(file: Path, home: str | None, without_database: bool, without_blobs: bool, as_json: bool) -> None:
     """Write the home to FILE (.tar, or .tar.gz). The server may run meanwhile. FILE holds the keys: keep it safe.
 
     \b
     Example:
       noria backup create noria-2026-03-01.tar
+      noria backup create keys.tar --without-database --without-blobs
     """
     from noria.cli import archive
     from noria.config import load_config
 
-    manifest = archive.create(load_config(home=home), file, with_database=not without_database)
+    manifest = archive.create(load_config(home=home), file, with_database=not without_database, with_blobs=not without_blobs)
     _say(manifest, file, as_json, "Saved")
     if not as_json:
         click.echo(f"Show that it can be restored: noria backup verify {file}")
@@ -53,7 +57,7 @@ def verify(file: Path, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="noria-drill-") as scratch:
         home = Path(scratch) / "home"
         manifest = archive.restore(file, home)
-        report = _drill(home) if manifest["database"] else {}
+        report = _drill(home) if manifest["database"] and manifest.get("blobs", True) else {}
     _say(manifest | {"audit": report}, file, as_json, "Restorable")
 
 
@@ -98,4 +102,5 @@ def _say(manifest: dict[str, Any], file: Path, as_json: bool, done: str) -> None
         emit(summary | {"file": str(file), "files_count": len(manifest["files"]), "size_bytes": size}, as_json=True)
         return
     facts = f", {manifest['database']['facts']} facts" if manifest["database"] else ", no database"
+    facts += "" if manifest.get("blobs", True) else ", no blobs"
     click.echo(f"{done}: {file} ({len(manifest['files'])} files, {size / 1e6:.1f} MB{facts}).")

@@ -18,7 +18,9 @@ def group() -> None:
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="Give the role admin.")
 @click.option("--service", is_flag=True, help="A service account: signs in with tokens only.")
-@click.option("--role", "roles", multiple=True, help="A role on the whole workspace; may be given several times.")
+@click.option(
+    "--role", "roles", multiple=True, help="A role on the whole workspace; may be given several times. Without: none."
+)
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @json_option
 def create(name: str, admin: bool, service: bool, roles: tuple[str, ...], password_stdin: bool, as_json: bool) -> None:
@@ -38,10 +40,12 @@ def create(name: str, admin: bool, service: bool, roles: tuple[str, ...], passwo
         "/principals",
         {
             "name": name, "kind": "service" if service else "user", "password": password,
-            "roles": ["admin"] if admin else list(roles) or ["contributor"],
+            "roles": ["admin"] if admin else list(roles),
         },
     )  # fmt: skip
     emit(made, as_json=as_json, columns=["name", "kind", "roles", "id"])
+    if not made["roles"] and not as_json:
+        click.echo(f"{name} may do nothing yet. Give a role: noria user grant {name} viewer --on model:NAME", err=True)
 
 
 @group.command("list")

@@ -208,7 +208,8 @@ def _load(home: Path, file: str, kind: type[S], *, create: bool) -> S:
         if not create:
             raise Unavailable(
                 f"The key {path} is missing, but it signed before.",
-                hint="Restore it from a backup. Until then nothing is signed; the work itself goes on.",
+                hint="Restore it from a backup or, with several servers on one database, copy keys/ of the home that made it. "
+                "Until then nothing is signed; the work itself goes on.",
             )
         _create(home, file, kind)
     try:

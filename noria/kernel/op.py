@@ -133,7 +133,7 @@ class Op:
             raise Forbidden(
                 f"Policy refuses {action} of {subject}: " + "; ".join(f"{v.policy}: {v.reason}" for v in refused),
                 ref=subject,
-                hint="Bring the missing evidence or approval, then try again.",
+                hint=_way_out(action, evidence),
             )
         return verdicts
 
@@ -165,3 +165,10 @@ class Ops:
     def system(self, name: str, *, cause: int | None = None) -> Op:
         """An operation of Noria itself: a reconciler, a sealer. It may do anything, and policy still applies."""
         return self.mint(Actor(kind="system", id=name, name=name), cause=cause)
+
+
+def _way_out(action: str, evidence: dict[str, Any]) -> str:
+    """What leads on after a refusal by policy."""
+    model, version = evidence.get("model"), evidence.get("version")
+    asks = f", or ask for one: noria approval request {model}@{version} --action {action}" if model and version else ""
+    return f"Bring the missing evidence or approval{asks}. Then try again."

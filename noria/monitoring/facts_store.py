@@ -29,12 +29,13 @@ def facts_about(tx: Read, kinds: Sequence[str], subjects: Sequence[str], *, limi
     )  # fmt: skip
 
 
-def facts_of_kinds(tx: Read, kinds: Sequence[str], *, limit: int) -> list[Event]:
-    """The latest facts of some kinds, oldest first."""
+def facts_of_kinds(tx: Read, kinds: Sequence[str], *, before_ms: int, limit: int) -> list[Event]:
+    """The latest facts of some kinds up to a time, oldest first."""
     found = tx.all(
         Event,
-        f"select {_EVENT} from event where kind in :kinds order by seq desc limit :limit",
+        f"select {_EVENT} from event where kind in :kinds and at_ms <= :before_ms order by seq desc limit :limit",
         kinds=list(kinds),
+        before_ms=before_ms,
         limit=limit,
     )
     return found[::-1]

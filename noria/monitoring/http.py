@@ -193,9 +193,10 @@ def routes(service: Monitoring) -> Routes:
         """One answer: inputs, output, and the truth once it is known."""
         return service.inference(op, prediction_id)
 
-    @get("/api/v1/passports/{prediction_id:str}", action="inference.read")
+    @get("/api/v1/passports/{prediction_id:str}", action="endpoint.read")
     def read_passport(op: Op, prediction_id: str) -> Passport:
-        """Where one prediction comes from, who let its model answer, and what was known of it then."""
+        """Where one prediction comes from, who let its model answer, and what was known of it then. What was asked and answered
+        is for those who may read single answers (`inference.read`)."""
         return service.passport(op, prediction_id)
 
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from noria.kernel.db import Read
 from noria.kernel.events import Event
@@ -40,6 +40,13 @@ class Passport(Struct, frozen=True, kw_only=True):
     monitors_then: list[MonitorThen]
 
 
+def without_contents(found: Inference) -> Inference:
+    """That there was an answer, when and by what; not whom it was about, what was asked, said or true."""
+    return structs.replace(
+        found, key="", score=None, prediction=None, inputs=None, output=None, truth=None, truth_at_ms=None
+    )  # fmt: skip
+
+
 def monitors_then(tx: Read, endpoint: str, event_at_ms: int) -> list[MonitorThen]:
     """What each monitor of an endpoint said about an event time."""
     return [_then(tx, m, event_at_ms) for m in monitors_store.monitors(tx, endpoint=endpoint, limit=50)]
@@ -55,8 +62,8 @@ def _then(tx: Read, monitor: Monitor, event_at_ms: int) -> MonitorThen:
 def approvals_of(tx: Read, version_id: str, before_ms: int) -> list[Event]:
     """The approvals of a model version, as facts, up to a time (of the wall clock), oldest first."""
     ref = str(Ref("model_version", version_id))
-    granted = facts_store.facts_of_kinds(tx, ("approval.granted", "approval.rejected"), limit=2_000)
-    return [e for e in granted if e.at_ms <= before_ms and ref in (e.subject, str(e.data.get("subject", "")))]
+    answered = facts_store.facts_of_kinds(tx, ("approval.granted", "approval.rejected"), before_ms=before_ms, limit=2_000)
+    return [e for e in answered if e.data.get("about") == ref]
 
 
 def facts_of(tx: Read, version_id: str, revision_id: str, before_ms: int) -> list[Event]:

@@ -47,7 +47,15 @@ from noria.monitoring.model import (
     PerformanceWindow,
     Window,
 )
-from noria.monitoring.passport import Passport, approvals_of, as_document, deployer, facts_of, monitors_then
+from noria.monitoring.passport import (
+    Passport,
+    approvals_of,
+    as_document,
+    deployer,
+    facts_of,
+    monitors_then,
+    without_contents,
+)
 from noria.monitoring.query import Queries
 from noria.monitoring.references import References
 from noria.monitoring.reports import Reports
@@ -322,6 +330,9 @@ class Monitoring:
     def inference(self, op: Op, prediction_id: str) -> Inference:
         """One answer with its inputs, read from its segment. Raises NotFound."""
         op.require("inference.read")
+        return self._inference(prediction_id)
+
+    def _inference(self, prediction_id: str) -> Inference:
         with self._db.read() as tx:
             row = answers_store.inference(tx, prediction_id)
             if row is None:
@@ -341,8 +352,16 @@ class Monitoring:
         )  # fmt: skip
 
     def passport(self, op: Op, prediction_id: str) -> Passport:
-        """Where one prediction comes from, who let its model answer, and what was known of it then. Raises NotFound."""
-        found = self.inference(op, prediction_id)
+        """Where one prediction comes from, who let its model answer, and what was known of it then. Raises NotFound.
+
+        Whoever may read every fact but not single answers (an auditor) is told all but what was asked and answered.
+        """
+        sees_contents = op.can("inference.read")
+        if not sees_contents:
+            op.require("event.read")
+        found = self._inference(prediction_id)
+        op.require("endpoint.read", on=Ref("endpoint", found.endpoint))
+        found = found if sees_contents else without_contents(found)
         revision = self._serving.revision(op, found.revision_id)
         version_id = revision.model_version_id
         endpoint = _document(lambda: self._serving.endpoint(op, found.endpoint))

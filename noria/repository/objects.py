@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -344,6 +346,27 @@ def open_objects(url: str, *, create: bool = True) -> FolderObjects | BucketObje
 
 
 _RETRIES: Any = {"max_retries": 5}
+_SOON: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+
+
+def check_reachable(url: str) -> None:
+    """Whoever starts a server learns in seconds, and in the store's own words, that a bucket is not there. Raises Unavailable, Invalid."""
+    if not isinstance(open_objects(url), BucketObjects) or url.startswith("memory://"):
+        return
+    import obstore
+    from obstore.store import from_url
+
+    try:
+        next(iter(obstore.list(from_url(url, retry_config=_SOON), chunk_size=1)), None)
+    except (obstore.exceptions.BaseError, OSError) as cause:
+        text = str(cause)
+        said = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", text, re.DOTALL)
+        why = f"{said[1]}: {said[2].rstrip('.')}" if said else text.partition("\n")[0].rpartition(" - ")[2]
+        raise Unavailable(
+            f"{url} cannot be used: {why[:300]}.",
+            hint="The bucket has to be there; credentials and address come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and "
+            "AWS_ENDPOINT_URL (or those of the other clouds). noria doctor tries it.",
+        ) from cause
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.conftest import Noria
 
 
@@ -44,3 +48,31 @@ def test_a_role_limits_what_a_token_may_do(noria: Noria) -> None:
     assert refused.status_code == 403
     assert "event.read" in refused.json()["error"]["message"]
     assert [e.data for e in noria.facts("access.refused")] == [{"action": "event.read"}]
+
+
+def test_who_is_made_without_a_role_may_do_nothing(noria: Noria) -> None:
+    root = noria.as_("root", "admin", kind="user")
+    made = root.post("/api/v1/principals", json={"name": "bob", "password": "correct horse battery"})
+    assert made.json()["roles"] == []
+    for action in ("run.create", "run.read", "model.read"):
+        found = root.get(f"/api/v1/access/explain?principal=bob&action={action}").json()
+        assert not found["is_allowed"], found
+
+
+@pytest.mark.parametrize(
+    ("way", "path", "body"),
+    [
+        ("POST", "/api/v1/grants", {"principal": "bob", "role": "viewer", "scope": "experiment:flights"}),
+        ("PUT", "/api/v1/projects/risk/things/experiment:flights", None),
+        ("PUT", "/api/v1/labels/pii/things/experiment:flights", None),
+    ],
+)
+def test_an_experiment_goes_by_its_id_and_a_name_is_refused(noria: Noria, way: str, path: str, body: Any) -> None:
+    """A role on a name would say yes and cover nothing."""
+    root = noria.as_("root", "admin", kind="user")
+    noria.as_("bob", "viewer")
+    root.put("/api/v1/projects/risk", json={}).raise_for_status()
+    root.put("/api/v1/labels/pii", json={}).raise_for_status()
+    refused = root.request(way, path, json=body)
+    assert refused.status_code == 400, refused.text
+    assert "noria experiment list" in refused.json()["error"]["hint"]

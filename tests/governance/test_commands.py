@@ -22,6 +22,7 @@ from noria.client.api import Api
 from noria.config import Config, load_config
 from noria.kernel.errors import AlreadyExists, Invalid
 from noria.kernel.ids import Ref
+from noria.registry.model import ModelVersion
 from tests.conftest import Noria
 
 Cli = Callable[..., Result]
@@ -94,6 +95,19 @@ def test_asking_and_answering(noria: Noria, cli: Cli, tmp_path: Path) -> None:
     refused = cli("approval", "approve", own["id"])
     assert refused.exit_code == 5 and "somebody else" in refused.output
     assert "Withdrawn" in cli("approval", "withdraw", own["id"]).output
+
+
+def test_a_version_is_asked_for_by_its_handle(noria: Noria, cli: Cli, given_version: Callable[..., ModelVersion]) -> None:
+    """Who is refused is told the command that asks; it takes what people see, not ids and digests."""
+    version = given_version()
+    rule = {"action": "endpoint.deploy", "conditions": [{"type": "min_approvals", "count": 1}]}
+    noria.http.put("/api/v1/policies/four-eyes", json=rule).raise_for_status()
+    handle = f"{version.model}@{version.number}"
+    refused = cli("endpoint", "deploy", handle, "--name", "e")
+    assert f"noria approval request {handle} --action endpoint.deploy" in refused.output
+    asked = json.loads(cli("approval", "request", handle, "--action", "endpoint.deploy", "--json").output)
+    assert (asked["subject"], asked["digest"]) == (f"model_version:{version.id}", version.digest)
+    assert cli("approval", "request", "model_version:2").exit_code == 3
 
 
 # --- backup -----------------------------------------------------------------------------------------------------------
@@ -208,6 +222,23 @@ def test_a_database_elsewhere_is_said_so(home: Config, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="not SQLite"):
         archive.create(elsewhere, tmp_path / "all.tar")
     assert archive.create(elsewhere, tmp_path / "all.tar", with_database=False)["database"] == {}
+
+
+def test_keys_are_saved_where_rows_and_bytes_live_elsewhere(
+    home: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NORIA_BLOBS", "s3://elsewhere/noria")
+    monkeypatch.setenv("NORIA_DATABASE", "postgresql://noria@elsewhere/noria")
+    refused = run("backup", "create", tmp_path / "a.tar", "--home", home.home, "--without-database")
+    assert refused.exit_code == 3 and "--without-blobs" in refused.output, refused.output
+    both = ("--without-database", "--without-blobs")
+    assert run("backup", "create", tmp_path / "keys.tar", "--home", home.home, *both).exit_code == 0
+    drilled = run("backup", "verify", tmp_path / "keys.tar")
+    assert drilled.exit_code == 0 and "no database, no blobs" in drilled.output, drilled.output
+    other = tmp_path / "other"
+    assert run("backup", "restore", tmp_path / "keys.tar", "--home", other).exit_code == 0
+    assert (other / "keys/audit.key").read_bytes() == (home.home / "keys/audit.key").read_bytes()
+    assert not (other / "noria.db").exists() and not (other / "blobs").exists()
 
 
 # --- doctor -----------------------------------------------------------------------------------------------------------

@@ -99,6 +99,9 @@ def test_a_prediction_has_a_passport(noria: Noria, flights: list[ModelVersion]) 
         "name": "calibration", "endpoint": "flights", "metric": "calibration_gap", "limit": 0.2, "min_count": 20,
     })  # fmt: skip
     assert made.status_code == 201
+    subject = Ref("model_version", flights[0].id)
+    asked = noria.app.approvals.request(noria.system(), subject, "endpoint.deploy", flights[0].digest)
+    noria.as_("cleo", "approver").post(f"/api/v1/approvals/{asked.id}/approve", json={}).raise_for_status()
     ids = traffic(noria, rng, 40, day=10, is_bad=False)
     traffic(noria, rng, 1, day=11, is_bad=False)
     found = noria.http.get(f"/api/v1/passports/{ids[0]}")
@@ -110,11 +113,23 @@ def test_a_prediction_has_a_passport(noria: Noria, flights: list[ModelVersion]) 
     assert passport["model_version"]["ref"] == f"model_version:{flights[0].id}"
     assert passport["revision"]["model_version"] == 1
     assert passport["deployed_by"] == "user:ada"
+    assert [(a["kind"], a["data"]["about"]) for a in passport["approvals"]] == [("approval.granted", str(subject))]
     assert next(f["kind"] for f in passport["facts"]) == "model_version.created"
     assert "revision.ready" in [f["kind"] for f in passport["facts"]]
     assert [(m["name"], m["window"]["verdict"]) for m in passport["monitors_then"]] == [("calibration", "within")]
     assert passport["alerts_then"] == []
     assert noria.http.get("/api/v1/passports/nope").status_code == 404
+
+    # An auditor is told which model it was and who let it answer, not what was asked and said.
+    audited = noria.as_("olga", "auditor").get(f"/api/v1/passports/{ids[0]}")
+    assert audited.status_code == 200, audited.text
+    told = audited.json()
+    assert told["model_version"] == passport["model_version"] and told["facts"] == passport["facts"]
+    contents = ("key", "score", "prediction", "inputs", "output", "truth", "truth_at_ms")
+    assert {k: v for k, v in told["prediction"].items() if k in contents} == dict.fromkeys(contents) | {"key": ""}
+    assert told["prediction"]["at_ms"] == passport["prediction"]["at_ms"]
+    assert noria.as_("robot", "predictor").get(f"/api/v1/passports/{ids[0]}").status_code == 403
+    assert noria.as_("gus", "auditor").get(f"/api/v1/inferences/{ids[0]}").status_code == 403
 
 
 @pytest.mark.parametrize("reference", ["dataset:january@1", "model:flights@1"])

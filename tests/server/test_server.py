@@ -108,6 +108,31 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path: Path) -> None:
     assert refused.returncode != 0 and "mysql" in refused.stderr
 
 
+def test_a_bucket_that_does_not_answer_is_said_at_once_and_why(tmp_path: Path) -> None:
+    """In the store's own words, instead of three starts that end in a traceback."""
+    keys = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    ports = ("--port", str(free_port()), "--gateway-port", str(free_port()), "--grpc-port", "0")
+    began = time.monotonic()
+    refused = noria(
+        "server",
+        "--home",
+        str(tmp_path / "x"),
+        "--blobs",
+        "s3://noria/here",
+        *ports,
+        AWS_ENDPOINT_URL="http://127.0.0.1:1",
+        **keys,
+    )
+    assert refused.returncode == 10 and "s3://noria/here cannot be used: HTTP error" in refused.stderr, refused.stderr
+    assert "AWS_ENDPOINT_URL" in refused.stderr and "Traceback" not in refused.stderr
+    assert time.monotonic() - began < 60
+
+
 def test_commands_find_the_server_on_their_home_or_do_without(server: Server, tmp_path: Path) -> None:
     made = noria("token", "create", "laptop", "--json", NORIA_HOME=str(server.home))
     assert made.returncode == 0, made.stderr
