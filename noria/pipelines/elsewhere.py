@@ -69,15 +69,20 @@ class Elsewhere:
         return Ticket(ticket=secret)
 
     def told(self, op: Op, asking: AskingHow) -> Told:
-        """What became of a try that a worker handed on. A note is a line in its log, unless a job writes there by now."""
+        """What became of a try that a worker handed on. A note is a line in its log, unless a job writes there by now.
+
+        Raises Conflict for a try that another process of the agent has adopted.
+        """
         op.require("pipeline.work")
         step_id, number = asking.held.step_run_id, asking.held.attempt
         if asking.note:
             self._note(asking)
         with self._db.read() as tx:
             found = elsewhere_store.handed(tx, step_id, number)
-        if found is None or found.worker != asking.worker:
-            raise NotFound("This worker had no such try.")
+        if found is None:
+            raise NotFound("There is no such try.")
+        if found.worker != asking.worker:
+            raise Conflict("Another worker has this try, and its job with it.", ref=Ref("step_run", step_id))
         return Told(
             state=found.state, has_begun=bool(found.begun), log_bytes=found.log_bytes, is_held=found.is_current
         )  # fmt: skip
@@ -139,14 +144,25 @@ class Elsewhere:
     def append_log(self, op: Op, step_run_id: str, number: int, chunk: LogChunk) -> None:
         """Keep a piece of a job's output. Raises Conflict for a try that is over."""
         _, _, found = self._holding(op, step_run_id, number)
-        self._work.keep_log(replace(chunk, step_run_id=step_run_id, attempt=number, worker=found.worker))
+        chunk = replace(chunk, step_run_id=step_run_id, attempt=number)
+        self._for_its_worker(found, chunk, lambda worker: self._work.keep_log(replace(chunk, worker=worker)))
 
     def finish(self, op: Op, step_run_id: str, number: int, done: Finish) -> None:
         """Record how a try ended; saying it twice is no error. Raises Conflict when it is another's by now."""
         _, _, found = self._holding(op, step_run_id, number)
-        self._work.end(
-            op, replace(done, step_run_id=step_run_id, attempt=number, worker=found.worker, next=None)
-        )  # fmt: skip
+        done = replace(done, step_run_id=step_run_id, attempt=number, next=None)
+        self._for_its_worker(found, done, lambda worker: self._work.end(op, replace(done, worker=worker)))
+
+    def _for_its_worker(self, found: Handed, of: LogChunk | Finish, say: Callable[[str], Any]) -> None:
+        """Say it in the name of the worker that holds the try; once more when the agent came back in this very moment."""
+        try:
+            say(found.worker)
+        except Conflict:
+            with self._db.read() as tx:
+                now = elsewhere_store.handed(tx, of.step_run_id, of.attempt)
+            if now is None or now.worker == found.worker:
+                raise
+            say(now.worker)
 
     def blob(self, op: Op, step_run_id: str, number: int) -> Callable[[str], Any]:
         """Opens the bytes that a try needs: its code, its lock, its pickled inputs, and no others."""

@@ -44,6 +44,7 @@ from noria.pipelines.turns import in_turn
 TOKEN_LIFETIME_S = 24 * 3600.0  # of a step without a timeout
 TOKEN_MARGIN_S = 300.0
 UNKNOWN_AFTER_MS = 10_000  # how long the answer to a claim may be under way
+ORPHANED_MS = 86_400_000  # for so long an agent that comes back is told which jobs of its former self are to end
 CLOCK_JUMP_MS = 1000  # beyond what a clock that is kept right moves between two looks
 CANDIDATES = 8  # ready steps a claim looks at before it gives up to other workers
 # What a step may do for the owner of its run, at most: never grant rights, delete, deploy, or start other runs.
@@ -76,21 +77,62 @@ class Work:
         return self._db.wakeups.count
 
     def hello(self, op: Op, hello: Hello) -> Welcome:
-        """A worker starts. What an earlier worker of its name held is free again at once."""
+        """A worker starts. What an earlier process of its name held is its own again where a job goes on with it, else free."""
         op.require("pipeline.work")
         if not 0 < len(hello.queues) <= QUEUES_MAX:
             raise Invalid(f"A worker serves between 1 and {QUEUES_MAX} queues.", where="queues")
         for name in hello.queues:
             check_name(name, what="queue")
         with self._db.write(op) as tx:
-            worker_store.save_worker(tx, hello, op.at_ms)
+            worker_store.save_worker(tx, hello, op.at_ms, principal=op.actor.id)
         with self._db.read() as tx:
-            orphans = claim_store.held_by_name(tx, hello.name, hello.worker) if hello.name else []
-        for step in orphans:
-            self._lose(step)
+            former = claim_store.held_by_name(tx, hello.name, hello.worker) if hello.name else []
+        for step in former:
+            if not self._adopt(op, hello, step):
+                self._lose(step)
         from noria import __version__
 
-        return Welcome(lease_s=self._pipelines.lease_s, server_version=__version__)
+        adopted, orphans = self._left_elsewhere(op, hello) if hello.adopts else ([], [])
+        return Welcome(
+            lease_s=self._pipelines.lease_s, server_version=__version__, adopted=adopted, orphans=orphans
+        )  # fmt: skip
+
+    def _adopt(self, op: Op, hello: Hello, held: StepRun) -> bool:
+        """Make a worker the holder of a try with which a job elsewhere goes on, in the place of its former self. The number of
+        the try stays, and with it the job; False when it is not this worker's to take, or not as it was read any more."""
+        if not hello.adopts or held.queue not in hello.queues:
+            return False
+        with self._db.write(self._pipelines.because(op, held.run_id)) as tx:
+            lock_run(tx, held.run_id)
+            step, found = step_store.step(tx, held.id), elsewhere_store.handed(tx, held.id, held.attempt)
+            if step is None or found is None or not found.is_current or found.worker != held.worker:
+                return False
+            if not found.ticket or found.place.executor != hello.adopts:
+                return False
+            if not elsewhere_store.is_same_agent(tx, held.worker, hello.worker):
+                return False
+            assert tx.op is not None
+            lease_until_ms = tx.op.at_ms + int(self._pipelines.lease_s * 1000)
+            # The step's row before that of the try, as output is kept: the other way round, its job and this would wait for each other.
+            step_store.save_step(tx, replace(step, worker=hello.worker, lease_until_ms=lease_until_ms))
+            elsewhere_store.pass_on(tx, step.id, step.attempt, worker=hello.worker)
+            self._transitions.note(tx, step, f"the agent {hello.name} is back; the job {found.place.job} goes on")
+            tx.emit(
+                "step_run.adopted", Ref("step_run", step.id), run_id=step.run_id, step=step.name, attempt=step.attempt,
+                worker=hello.worker, former=held.worker,
+            )  # fmt: skip
+        return True
+
+    def _left_elsewhere(self, op: Op, hello: Hello) -> tuple[list[Assignment], list[Held]]:
+        """What a worker that starts holds already, also when it asks again; and the jobs of which nobody wants to know any more."""
+        adopted = []
+        with self._db.read() as tx:
+            for step in elsewhere_store.held_elsewhere(tx, hello.worker):
+                run = run_store.run(tx, step.run_id)
+                assert run is not None
+                adopted.append(self._assigned(run, self._pipelines.plan(run), step, {}, "", {}))
+            gone = elsewhere_store.orphans(tx, hello.worker, op.at_ms - ORPHANED_MS)
+        return adopted, [held for held, place in gone if place.executor == hello.adopts]
 
     def goodbye(self, op: Op, beat: Beat) -> None:
         """A worker stops; what it held is free again."""
@@ -282,8 +324,8 @@ class Work:
             with self._db.system_write() as tx:
                 claim_store.renew(tx, beat.worker, [held.step_run_id for held in beat.held], op.at_ms + lease_ms)
                 if not worker_store.seen_worker(tx, beat.worker, op.at_ms):
-                    worker_store.save_worker(tx, Hello(worker=beat.worker, name=""), op.at_ms)
-        self._take_back_unknown(op, beat, rows)
+                    worker_store.save_worker(tx, Hello(worker=beat.worker, name=""), op.at_ms, principal=op.actor.id)
+        self._take_back_unknown(op, beat, rows, since_ms=known.started_at_ms if known else 0)
         cancel, lost = [], list[Held]()
         for held in beat.held:
             row = rows.get((held.step_run_id, held.attempt))
@@ -293,11 +335,14 @@ class Work:
                 cancel.append(held)
         return Orders(cancel=cancel, lost=lost)
 
-    def _take_back_unknown(self, op: Op, beat: Beat, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
-        """Free what the worker does not know it holds: the answer to its claim was lost on the way."""
+    def _take_back_unknown(
+        self, op: Op, beat: Beat, rows: dict[tuple[str, int], dict[str, Any]], *, since_ms: int
+    ) -> None:  # fmt: skip
+        """Free what the worker does not know it holds: the answer to its claim was lost on the way. `since_ms`: it started then,
+        and what it adopted is older."""
         known = {(held.step_run_id, held.attempt) for held in beat.held}
         for (step_id, attempt), row in rows.items():
-            if (step_id, attempt) not in known and op.at_ms - int(row["started_at_ms"]) > UNKNOWN_AFTER_MS:
+            if (step_id, attempt) not in known and op.at_ms - max(since_ms, int(row["started_at_ms"])) > UNKNOWN_AFTER_MS:
                 with self._db.read() as tx:
                     step = step_store.step(tx, step_id)
                 if step and (step.worker, step.attempt) == (beat.worker, attempt):

@@ -9,14 +9,14 @@ from noria.pipelines.model.workers import PipelineWorker
 _WORKER = "id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus, queues"
 
 
-def save_worker(tx: Write, hello: Hello, at_ms: int) -> None:
+def save_worker(tx: Write, hello: Hello, at_ms: int, *, principal: str) -> None:
     tx.run(
         """insert into pipeline_worker (id, name, host, pid, slots, started_at_ms, seen_at_ms, cpus, memory_bytes, gpus,
-                                        queues)
-           values (:id, :name, :host, :pid, :slots, :at_ms, :at_ms, :cpus, :memory, :gpus, :queues)
+                                        queues, principal)
+           values (:id, :name, :host, :pid, :slots, :at_ms, :at_ms, :cpus, :memory, :gpus, :queues, :principal)
            on conflict (id) do update set seen_at_ms = excluded.seen_at_ms""",
         id=hello.worker, name=hello.name, host=hello.host, pid=hello.pid, slots=hello.slots, at_ms=at_ms, cpus=hello.cpus,
-        memory=hello.memory_bytes, gpus=hello.gpus, queues=js(hello.queues),
+        memory=hello.memory_bytes, gpus=hello.gpus, queues=js(hello.queues), principal=principal,
     )  # fmt: skip
     tx.run(
         """delete from pipeline_worker

@@ -8,7 +8,7 @@
     class TestMine(ExecutorContract):
         pass
 
-`play` starts a server and an agent with the executor, both real processes, and plays two runs through them. Steps reach the test over
+`play` starts a server and agents with the executor, all real processes, and plays runs through them. Steps reach the test over
 HTTP at 127.0.0.1, so jobs have to run on this machine, or see its loopback. The name is that of an entry point of the group
 `noria.executors`, or of one of Noria's own.
 """
@@ -24,7 +24,9 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -119,6 +121,16 @@ def again(at: str) -> int:
     return attempt
 
 
+@noria.step
+def endure(at: str) -> int:
+    attempt = int(os.environ["NORIA_ATTEMPT"])
+    print(f"begun in try {attempt}", flush=True)
+    sign(at, f"endure-{attempt}")
+    sign(at, "wait/endure")
+    print("gone on")
+    return attempt
+
+
 @noria.pipeline(name="contract")
 def contract(at: str, size: int = 100_000):
     told, thing = make(size)
@@ -143,6 +155,11 @@ def contract_gpus(items: list):
 @noria.pipeline(name="contract-again")
 def contract_again(at: str):
     return {"attempt": again(at)}
+
+
+@noria.pipeline(name="contract-endure")
+def contract_endure(at: str):
+    return {"attempt": endure(at)}
 """
 
 
@@ -155,6 +172,9 @@ class Played:
         self.heard_early = False  # a step's line was there while the step went on
         self.cancelled_silent_s = 0.0
         self.lost: dict[str, Any] = {}  # the step whose agent was killed
+        self.adopted: dict[str, Any] = {}  # the step whose agent was killed and came back, of an executor that can do that
+        self.adopted_log = ""
+        self.adopted_by = ("", "")  # the agent's ids: before, and once it was back
         self.gpus: set[str] = set()  # what `play` was told
         self.computed: dict[str, Any] = {}  # the run whose steps took one each
 
@@ -221,6 +241,17 @@ class ExecutorContract:
         assert played.lost["step"]["outputs"]["value"] == 2
         assert played.signs.silent_s("again") > QUIET_S
 
+    def test_a_try_whose_agent_comes_back_goes_on(self, played: Played) -> None:
+        if not played.adopted:
+            return  # `play` was told that it ends with its agent
+        (only,) = played.adopted["attempts"]
+        assert only["state"] == "succeeded" and played.adopted["step"]["outputs"]["value"] == 1, played.adopted
+        assert played.adopted["step"]["losses"] == 0
+        assert played.signs.count("endure-1") == 1
+        before, after = played.adopted_by
+        assert before != after == only["worker"], only
+        assert played.adopted_log.count("begun in try 1\n") == 1 and played.adopted_log.endswith("gone on\n")
+
     def test_each_try_says_where_it_ran(self, played: Played) -> None:
         if played.executor == "local":
             return  # a worker's name says it
@@ -237,6 +268,7 @@ class Signs:
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
+        self._counts: Counter[str] = Counter()
         self._may: dict[str, threading.Event] = {}
         signs = self
 
@@ -244,6 +276,7 @@ class Signs:
             def do_GET(self) -> None:
                 name = self.path.strip("/")
                 signs._last[name] = time.monotonic()
+                signs._counts[name] += 1
                 if name.startswith("wait/"):
                     signs._gate(name.removeprefix("wait/")).wait(60)
                 self.send_response(200)
@@ -267,6 +300,9 @@ class Signs:
     def came(self, name: str) -> bool:
         return name in self._last
 
+    def count(self, name: str) -> int:
+        return self._counts[name]
+
     def silent_s(self, name: str) -> float:
         """Since when there was no sign of a step; 0 for one that has not given any yet."""
         return time.monotonic() - self._last.get(name, time.monotonic())
@@ -279,29 +315,35 @@ class Signs:
 @contextmanager
 def play(
     executor: str, folder: Path, *, settings: Mapping[str, str] | None = None, options: tuple[str, ...] = (),
-    gpus: Collection[str] = (),
+    gpus: Collection[str] = (), adopts: bool = True,
 ) -> Iterator[Played]:  # fmt: skip
     """Play the contract's runs with an executor; `settings` are variables of its agent. What was started is stopped.
 
     `gpus`: what CUDA calls the GPUs that the executor gives out, of which no step uses any; without, that part is not played.
+    `adopts`: what it started goes on without its agent, which finds it again. Without, what is lost with an agent is played alone.
     """
     signs = Signs()
     code = folder / "code"
     code.mkdir(parents=True)
     (code / "contract_steps.py").write_text(STEPS)
     (code / "note.txt").write_text("a file beside the pipeline")
-    with _server(folder / "home") as url, connect(url) as api:
-        try:
-            yield _play(executor, folder, code, url, api, signs, {**(settings or {})}, options, set(gpus))
-        finally:
-            signs.close()
+    steps = _imported(code / "contract_steps.py")
+    told = dict(settings or {})
+    try:
+        with _server(folder / "home") as url, connect(url) as api, ThreadPoolExecutor(1) as beside:
+            lasting = beside.submit(_come_back, executor, folder, steps, signs, told, options) if adopts else None
+            played = _play(executor, folder, steps, url, api, signs, told, options, set(gpus))
+            if lasting:
+                played.adopted, played.adopted_log, played.adopted_by = lasting.result()
+            yield played
+    finally:
+        signs.close()
 
 
 def _play(
-    executor: str, folder: Path, code: Path, url: str, api: Api, signs: Signs, settings: dict[str, str], options: tuple[str, ...],
+    executor: str, folder: Path, steps: Any, url: str, api: Api, signs: Signs, settings: dict[str, str], options: tuple[str, ...],
     gpus: set[str],
 ) -> Played:  # fmt: skip
-    steps = _imported(code / "contract_steps.py")
 
     def agent(queue: str) -> Any:
         return _agent(executor, folder / "agent", url, queue, settings, options)
@@ -351,13 +393,41 @@ def _play(
     return played
 
 
+def _come_back(
+    executor: str, folder: Path, steps: Any, signs: Signs, settings: dict[str, str], options: tuple[str, ...]
+) -> tuple[dict[str, Any], str, tuple[str, str]]:
+    """An agent is killed while its step goes on, and started again under its name: the step, its log, the agent's two ids."""
+
+    def agent() -> Any:
+        return _agent(executor, folder / "enduring-agent", url, "endure", settings, options, name="contract-endures")
+
+    def step() -> dict[str, Any]:
+        (found,) = api.get(f"/pipeline-runs/{run['id']}")["steps"]
+        return dict(found)
+
+    with _server(folder / "enduring-home", lease_s=60.0) as url, connect(url) as api:
+        run = steps.contract_endure.submit(at=signs.url, api=api, queues={"*": "endure"})
+        with agent() as killed:
+            _until(lambda: signs.came("wait/endure"))
+            killed.kill()
+            killed.wait()
+        before = str(step()["step"]["worker"])
+        with agent():
+            _until(lambda: step()["step"]["worker"] != before)
+            after = str(step()["step"]["worker"])
+            signs.let("endure")
+            _until(lambda: step()["step"]["state"] in ("succeeded", "failed"))
+        text = str(api.get(f"/step-runs/{step()['step']['id']}/logs")["text"])
+        return step(), text, (before, after)
+
+
 @contextmanager
-def _server(home: Path) -> Iterator[str]:
+def _server(home: Path, lease_s: float = LEASE_S) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     env = {
-        **_plain(), "NORIA_HOME": str(home), "NORIA_PORT": str(port), "NORIA_INTERNAL_TOKEN": TOKEN, "NORIA_LEASE_S": str(LEASE_S),
+        **_plain(), "NORIA_HOME": str(home), "NORIA_PORT": str(port), "NORIA_INTERNAL_TOKEN": TOKEN, "NORIA_LEASE_S": str(lease_s),
         "NORIA_LOG_LEVEL": "warning",
     }  # fmt: skip
     process = subprocess.Popen([sys.executable, "-m", "noria.control"], env=env, stdin=subprocess.DEVNULL)
@@ -371,11 +441,11 @@ def _server(home: Path) -> Iterator[str]:
 
 @contextmanager
 def _agent(
-    executor: str, home: Path, url: str, queue: str, settings: dict[str, str], options: tuple[str, ...]
+    executor: str, home: Path, url: str, queue: str, settings: dict[str, str], options: tuple[str, ...], *, name: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
     env = {**_plain(), "NORIA_INTERNAL_TOKEN": TOKEN, "NORIA_TOKEN": TOKEN, "NORIA_LOG_LEVEL": "warning", **settings}
     args = [sys.executable, "-m", "noria.cli.main", "agent", "--executor", executor, "--queue", queue, "--slots", "12"]
-    args += ["--home", str(home), "--name", f"contract-{time.monotonic_ns()}", "--url", url, *options]
+    args += ["--home", str(home), "--name", name or f"contract-{time.monotonic_ns()}", "--url", url, *options]
     process = subprocess.Popen(args, env=env, stdin=subprocess.DEVNULL)
     try:
         yield process

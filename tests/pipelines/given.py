@@ -66,10 +66,10 @@ def states(noria: Noria, run_id: str) -> dict[str, str]:
 class Worker:
     """Speaks to the work routes with the internal token."""
 
-    def __init__(self, noria: Noria, worker: str = "w1", name: str = "", **offer: Any) -> None:
+    def __init__(self, noria: Noria, worker: str = "w1", name: str = "", token: str = INTERNAL, **offer: Any) -> None:
         self.id = worker
-        self._http: httpx.Client = noria.client(INTERNAL)
-        self.post("hello", worker=worker, name=name or worker, **offer)
+        self._http: httpx.Client = noria.client(token)
+        self.welcome: dict[str, Any] = self.post("hello", worker=worker, name=name or worker, **offer)
 
     def post(self, what: str, **body: Any) -> Any:
         answer = self._http.post(f"/api/v1/pipelines/work/{what}", content=msgspec.json.encode(body))

@@ -29,7 +29,10 @@ from noria.kernel.crash import Crashed
 from noria.kernel.db import Database, Write
 from noria.kernel.errors import Conflict
 from noria.kernel.op import Actor, Op, Ops
+from noria.pipelines.elsewhere import Elsewhere
 from noria.pipelines.model.conditions import Compare
+from noria.pipelines.model.elsewhere import Handing
+from noria.pipelines.model.places import Place
 from noria.pipelines.model.queues import QueueRule
 from noria.pipelines.model.sources import FromStep, FromValue
 from noria.pipelines.model.spec import CodeInfo, PipelineSpec, StepSpec
@@ -46,6 +49,7 @@ PATIENCE_S = 150.0  # after which every run has ended
 ENDED = ("succeeded", "failed", "cancelled")
 STEP_OVER = (*ENDED, "skipped")
 QUEUES = ("default", "scarce", "rare")  # of the scarce one a single step runs at once; one worker serves all three
+CLUSTER = "cluster"  # the executor of every other worker: what it runs there outlives it
 LOOK_EVERY_MS = 1000  # a server looks for silent workers
 JUMPS_S = (-3600.0, -7.0, 7.0, 3600.0)
 
@@ -177,6 +181,7 @@ class Server:
         transitions = self.rules(Questions())
         self.pipelines = Pipelines(self.db, self.ops, self._app.blobs, transitions, lease_s=LEASE_S)
         self.work = self.kind(self.db, self.ops, self._app.ticks, access, self.pipelines, transitions)
+        self.elsewhere = Elsewhere(self.db, self.ops, access, self._app.blobs, self.pipelines, self.work)
         self.is_up = True
 
     def op(self) -> Op:
@@ -230,6 +235,7 @@ class Worker:
         self.world, self.number, self.name = world, number, f"w{number}-{world.plan.seed}"
         self.lives = 0
         self.stalled_until_ms = 0
+        self.adopts = CLUSTER if (number + world.plan.seed) % 2 else ""
         self.queues = list(QUEUES) if number == 0 else sorted(world.rng.sample(QUEUES, world.rng.randint(1, 2)))
         self.be_born()
 
@@ -248,8 +254,7 @@ class Worker:
             return
         try:
             if not self.has_said_hello:
-                world.ask(lambda s: s.work.hello(s.op(), Hello(worker=self.id, name=self.name, queues=self.queues)))
-                self.has_said_hello = True
+                self.hello()
             if world.now_ms >= self.beat_at_ms:
                 self.beat()
             for key, work in list(self.held.items()):
@@ -259,6 +264,15 @@ class Worker:
                 self.claim()
         except NoAnswer:
             return
+
+    def hello(self) -> None:
+        """It holds from here on what an earlier life of it handed on."""
+        hello = Hello(worker=self.id, name=self.name, queues=self.queues, adopts=self.adopts)
+        welcome = self.world.ask(lambda s: s.work.hello(s.op(), hello))
+        self.has_said_hello = True
+        for given in welcome.adopted:
+            self.held[given.step_run_id, given.attempt] = Tried(given, self.world.now_ms + 900)
+            self.world.say(f"{self.id} goes on with {given.step}")
 
     def claim(self) -> None:
         """Ask for a step; a wish without an answer is said again under its key."""
@@ -279,6 +293,12 @@ class Worker:
         duration_ms = self.world.rng.choice([0, 200, 900, 4000])
         self.held[given.step_run_id, given.attempt] = Tried(given, self.world.now_ms + duration_ms)
         self.world.known.add((given.step_run_id, given.attempt))
+        if self.adopts:
+            handing = Handing(
+                worker=self.id, step_run_id=given.step_run_id, attempt=given.attempt, place=Place(executor=self.adopts)
+            )  # fmt: skip
+            with suppress(Conflict):  # taken away meanwhile, as a beat will say
+                self.world.ask(lambda s: s.elsewhere.hand_on(s.op(), handing))
 
     def beat(self) -> None:
         world = self.world

@@ -117,9 +117,10 @@ def visible(gpus: list[int]) -> dict[str, str]:
 def squeue(folder: Path, args: list[str]) -> None:
     if args == ["--noheader", "--me"]:
         return
-    asked = options([a for a in args if a not in ("--noheader", "--states=all")], ("--jobs", "--format"))
+    asked = options([a for a in args if a not in ("--noheader", "--states=all", "--me")], ("--jobs", "--format", "--name"))
     known = jobs(folder)
-    for id in asked["--jobs"].split(","):
+    named = [id for id, job in known.items() if dict(job["options"]).get("--job-name") == asked.get("--name")]  # type: ignore[call-overload]
+    for id in named if "--name" in asked else asked["--jobs"].split(","):
         if id not in known:
             sys.exit("slurm_load_jobs error: Invalid job id specified")
         sys.stdout.write(

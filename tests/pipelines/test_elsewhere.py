@@ -132,6 +132,145 @@ def test_a_job_that_comes_back_after_its_lease_changes_nothing(noria: Noria, run
     assert view(noria, run["id"])["steps"][0]["step"]["outputs"]["value"] == "result of load"
 
 
+def agent(noria: Noria, worker: str, **more: Any) -> Worker:
+    """A process of the agent that submits to Ray."""
+    return Worker(noria, worker, **{"name": "agent", "adopts": "ray", **more})
+
+
+def submitted(noria: Noria, former: Worker) -> Job:
+    noria.app.work.reconcile()
+    return Job(noria, former, former.claim())
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_an_agent_that_comes_back_holds_again_what_a_job_goes_on_with(
+    noria: Noria, run: dict[str, Any], has_begun: bool
+) -> None:
+    former = agent(noria, "agent-1")
+    job = submitted(noria, former)
+    if has_begun:
+        assert job.begin().is_success
+    noria.clock.advance(2)
+    back = agent(noria, "agent-2")
+    (adopted,) = back.welcome["adopted"]
+    assert (adopted["step_run_id"], adopted["attempt"], adopted["step"]) == (job.id, 1, "load")
+    assert not adopted["token"] and not adopted.get("inputs") and not adopted.get("secrets")
+    assert back.welcome["orphans"] == []
+    (fact,) = noria.facts("step_run.adopted")
+    assert (fact.data["worker"], fact.data["former"], fact.data["attempt"]) == ("agent-2", "agent-1", 1)
+    noria.clock.advance(2)  # past the lease that the process before had
+    noria.app.work.reconcile()
+    if not has_begun:
+        assert job.begin().is_success
+    assert job.post("beat").json() == {"cancel": [], "lost": []}
+    assert told(back, job)["is_held"] and back.claim() is None
+    offset = job.begin().json()["log_bytes"]
+    assert job.log("from the job\n", offset=offset).is_success and job.finish().is_success
+    (found,) = view(noria, run["id"])["steps"][0]["attempts"]
+    assert (found["number"], found["worker"], found["state"]) == (1, "agent-2", "succeeded")
+    assert view(noria, run["id"])["steps"][0]["step"]["losses"] == 0
+    logs = noria.http.get(f"/api/v1/step-runs/{job.id}/logs").json()["text"]
+    assert logs == "── the agent agent is back; the job noria-x-1 goes on ──\nfrom the job\n"
+
+
+def test_of_two_processes_of_an_agent_one_holds_a_try(noria: Noria, run: dict[str, Any]) -> None:
+    former = agent(noria, "agent-1")
+    given = former.claim()
+    job = Job(noria, former, given)
+    assert job.begin().is_success and given is not None
+    back = agent(noria, "agent-2")
+    held = {"step_run_id": job.id, "attempt": 1}
+    assert former.beat(given)["lost"] == [held]
+    with pytest.raises(AssertionError, match="Another worker has this try"):  # so it leaves the job alone
+        told(former, job)
+    assert former.finish(given, "lost").status_code == 409
+    former.post("goodbye", worker=former.id, held=[held])
+    assert back.beat(given) == {"cancel": [], "lost": []}
+    assert agent(noria, "agent-2").welcome["adopted"] == back.welcome["adopted"]  # asked again: the answer was lost
+    third = agent(noria, "agent-3")
+    assert back.beat(given)["lost"] == [held] and third.beat(given)["lost"] == []
+    assert job.finish().is_success
+    assert [a["worker"] for a in view(noria, run["id"])["steps"][0]["attempts"]] == ["agent-3"]
+
+
+def test_what_an_agent_has_adopted_is_not_taken_for_an_answer_that_was_lost(noria: Noria, run: dict[str, Any]) -> None:
+    former = agent(noria, "agent-1")
+    given = former.claim()
+    assert given is not None
+    job = Job(noria, former, given)
+    for _ in range(8):
+        noria.clock.advance(2)
+        former.beat(given)
+    back = agent(noria, "agent-2")
+    assert back.beat()["lost"] == []  # on its way while the server said hello
+    assert told(back, job)["is_held"]
+    assert back.beat(given)["lost"] == []
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"adopts": ""}, {"adopts": "slurm"}, {"queues": ["gpu"]}, {"token": "of gpu-1"}, {"name": "another"},
+    ],
+    ids=["no executor that can", "another executor", "another queue", "another principal", "another name"],
+)  # fmt: skip
+def test_another_agent_adopts_nothing(noria: Noria, run: dict[str, Any], who: dict[str, Any]) -> None:
+    former = agent(noria, "agent-1")
+    job = submitted(noria, former)
+    assert job.begin().is_success
+    if "token" in who:
+        body = {"name": "gpu-1", "kind": "service", "roles": ["agent"], "password": ""}
+        assert noria.http.post("/api/v1/principals", json=body).is_success
+        body = {"name": "gpu-1", "principal": "gpu-1", "expires_in_days": 1, "actions": []}
+        who = {"token": noria.http.post("/api/v1/tokens", json=body).json()["secret"]}
+    other = agent(noria, "agent-2", **who)
+    assert other.welcome["adopted"] == [] and noria.facts("step_run.adopted") == []
+    is_former = "name" not in who
+    assert told(former, job)["is_held"] is not is_former  # another name waits for the lease, as ever
+    assert (job.post("beat").json()["lost"] != []) is is_former
+    # A job of our own that is not wanted any more is to end; of others' jobs an agent hears nothing.
+    assert (other.welcome["orphans"] != []) is ("queues" in who)
+
+
+def test_a_try_that_was_not_handed_on_is_free_when_its_agent_comes_back(noria: Noria, run: dict[str, Any]) -> None:
+    agent(noria, "agent-1").claim()
+    back = agent(noria, "agent-2")
+    assert back.welcome["adopted"] == back.welcome["orphans"] == []
+    given = back.claim()
+    assert given is not None and given.attempt == 2
+
+
+def test_an_agent_that_comes_back_too_late_is_told_what_to_end(noria: Noria, run: dict[str, Any]) -> None:
+    former, other = agent(noria, "agent-1"), Worker(noria, "other")
+    job = submitted(noria, former)
+    assert job.begin().is_success
+    noria.clock.advance(4)
+    noria.app.work.reconcile()
+    given = other.claim()
+    assert given is not None and given.attempt == 2
+    back = agent(noria, "agent-2")
+    assert back.welcome["adopted"] == [] and back.welcome["orphans"] == [{"step_run_id": job.id, "attempt": 1}]
+    assert told(former, job)["state"] == "lost" and job.finish().status_code == 409
+    assert other.beat(given)["lost"] == [] and other.finish(given).is_success
+    noria.clock.advance(86_401)
+    assert agent(noria, "agent-3").welcome["orphans"] == []
+
+
+def test_a_run_that_was_cancelled_meanwhile_is_cancelled_by_the_agent_that_comes_back(
+    noria: Noria, run: dict[str, Any]
+) -> None:
+    former = agent(noria, "agent-1")
+    given = former.claim()
+    job = Job(noria, former, given)
+    assert job.begin().is_success and given is not None
+    noria.http.post(f"/api/v1/pipeline-runs/{run['id']}/cancel")
+    back = agent(noria, "agent-2")
+    assert len(back.welcome["adopted"]) == 1
+    assert back.beat(given)["cancel"] == job.post("beat").json()["cancel"] == [{"step_run_id": job.id, "attempt": 1}]
+    assert job.finish("cancelled").is_success
+    assert states(noria, run["id"])["run"] == "cancelled"
+
+
 def view_assignment(job: Job) -> Any:
     """What the worker knows of the try that it hands on once more."""
     return type("Given", (), {"step_run_id": job.id, "attempt": job.number})

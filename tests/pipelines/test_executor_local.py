@@ -13,7 +13,8 @@ pytestmark = pytest.mark.protocol
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    with play("local", tmp_path_factory.mktemp("local"), options=("--cpus", "4", "--gpus", "2"), gpus=("0", "1")) as played:
+    options = ("--cpus", "4", "--gpus", "2")
+    with play("local", tmp_path_factory.mktemp("local"), options=options, gpus=("0", "1"), adopts=False) as played:
         yield played
 
 

@@ -18,7 +18,7 @@ from noria.pipelines.graph import Plan
 from noria.pipelines.model.runs import PipelineRun
 from noria.pipelines.model.spec import StepSpec
 from noria.pipelines.model.steps import StepRun
-from noria.pipelines.model.work import Beat, Claimed, Finish, Held, Orders
+from noria.pipelines.model.work import Beat, Claimed, Finish, Held, Hello, Orders
 from noria.pipelines.model.workers import PipelineWorker
 from noria.pipelines.transitions import Moved, Transitions
 from noria.pipelines.work import Work
@@ -104,8 +104,18 @@ class Restless(Transitions):
         super()._requeue(tx, replace(run, is_paused=False), step)
 
 
+class HalfAdopted(Work):
+    """Broken on purpose: an agent that comes back holds the step, and its former self the try."""
+
+    def _adopt(self, op: Op, hello: Hello, held: StepRun) -> bool:
+        if hello.adopts:
+            with self._db.system_write() as tx:
+                step_store.save_step(tx, replace(held, worker=hello.worker))
+        return bool(hello.adopts)
+
+
 @pytest.mark.parametrize(
-    "broken", [WithoutFence, WithoutClock, Believing, BlindToQueues, HastyMaps, Unconditional, Restless]
+    "broken", [WithoutFence, WithoutClock, Believing, BlindToQueues, HastyMaps, Unconditional, Restless, HalfAdopted]
 )
 def test_the_simulation_notices_a_broken_scheduler(site: Site, broken: type[Work] | type[Transitions]) -> None:
     for server in site.servers:

@@ -115,6 +115,17 @@ class StepRunLost(Fact):
     worker: str
 
 
+@fact("step_run.adopted")
+class StepRunAdopted(Fact):
+    """An agent came back and holds again the step that a job of its executor went on with; `former` held it before."""
+
+    run_id: str
+    step: str
+    attempt: int
+    worker: str
+    former: str
+
+
 @fact("pipeline_run.paused")
 class PipelineRunPaused(Fact):
     """Somebody paused a run: what runs goes on, nothing more begins."""

@@ -11,7 +11,7 @@ from noria.pipelines.model.values import Value
 
 
 class Hello(Struct, frozen=True, kw_only=True):
-    """A worker starts. What an earlier worker of this name still held is free again at once."""
+    """A worker starts. What an earlier process of this name still held is its own again, or free, at once."""
 
     worker: str  # unique to this process
     name: str
@@ -22,13 +22,16 @@ class Hello(Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     gpus: int = 0
     queues: list[str] = field(default_factory=lambda: [DEFAULT_QUEUE])
+    adopts: str = ""  # the executor whose jobs it can find again; '': its tries ended with the process before
 
 
 class Welcome(Struct, frozen=True, kw_only=True):
-    """The server's terms."""
+    """The server's terms, and what is left of an earlier process of this name."""
 
     lease_s: float
     server_version: str = ""
+    adopted: list[Assignment] = []  # it holds these tries from here on; inputs, secrets and the token are with their jobs
+    orphans: list[Held] = []  # tries that were taken away; their jobs are to end
 
 
 class Claim(Struct, frozen=True, kw_only=True):

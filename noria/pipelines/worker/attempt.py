@@ -16,7 +16,7 @@ import msgspec
 
 from noria.pipelines.model.steps import Outcome
 from noria.pipelines.model.values import Value
-from noria.pipelines.model.work import Assignment, Claim, Claimed, Finish
+from noria.pipelines.model.work import Assignment, Claim, Claimed, Finish, Held
 from noria.pipelines.worker.output import Output
 from noria.pipelines.worker.server import RESULT_RETRY_S, Broken, Lost, Server
 
@@ -39,6 +39,7 @@ class Attempt:
         self.why: Outcome | None = None  # why it was stopped
         self.error = ""
         self.stop = asyncio.Event()
+        self.is_adopted = False  # a job began with it, or will, that an earlier process of this worker submitted
         self.is_given_back = False  # the worker's own trouble kept it from running
         self.let_go: Callable[[], None] = lambda: None  # of what it was given, once its processes are gone
 
@@ -67,13 +68,21 @@ class Executor(Protocol):
     """Where tries run: `local.py`, or jobs of a cluster (`remote.py`). noria/testing/executor_contract.py says what they must do."""
 
     grace_s: float  # between SIGTERM and SIGKILL
+    adopts: str  # under which name it finds again what it started before the worker died; '' when that ends with the worker
 
     async def open(self) -> None:
         """Before the first try. Raises NoriaError, with what to do about it, when nothing can run there."""
         ...
 
     async def start(self, attempt: Attempt) -> asyncio.Future[Any]:
-        """Begin; the future is done when the try has ended. Raises Broken when it cannot begin, for good."""
+        """Begin, or find again one that `is_adopted`; the future is done when the try has ended.
+
+        Raises Broken when it cannot begin, for good.
+        """
+        ...
+
+    def drop(self, tries: list[Held]) -> None:
+        """End what was started for these tries before the worker died, if it is still there: they are others' by now."""
         ...
 
     def signal(self, attempt: Attempt, number: int) -> None:
@@ -100,7 +109,7 @@ class Attempts:
         self._server, self._executor, self._worker = server, executor, worker
         self.is_stopping = False
 
-    async def do(self, attempt: Attempt, next_: Claim) -> Assignment | None:
+    async def do(self, attempt: Attempt, next_: Claim | None) -> Assignment | None:
         """One try, and the step that comes with the answer. The worker's own troubles give the step back; they are not its fault."""
         given = attempt.given
         done = Finish(worker=self._worker, step_run_id=given.step_run_id, attempt=given.attempt, outcome="lost")

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from noria.pipelines.model.values import Value
-from noria.pipelines.model.work import Assignment
+from noria.pipelines.model.work import Assignment, Held
 from noria.pipelines.worker.attempt import GRACE_S, Attempt, Ending
 from noria.pipelines.worker.cgroups import Groups
 from noria.pipelines.worker.environments import Environments, key_of
@@ -41,6 +41,7 @@ class Local:
     """Executor of this machine."""
 
     grace_s = GRACE_S
+    adopts = ""  # a step's processes end with their worker
 
     def __init__(self, server: Server, home: Home, *, url: str, groups: Groups | None) -> None:
         self._server, self._home, self._url = server, home, url
@@ -93,6 +94,9 @@ class Local:
             error=ran_out or result.error or _death(code), memory_peak_bytes=started.limits.peak_bytes,
             environment_digest=started.zygote.environment, reads=_reads(attempt.folder),
         )  # fmt: skip
+
+    def drop(self, tries: list[Held]) -> None:
+        """Nothing of them is here."""
 
     async def tidy(self) -> None:
         """Let go of warm processes that nobody used for a while, and of environments when there are many."""

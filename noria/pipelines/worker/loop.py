@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Coroutine
 from typing import Any
 
 import httpx
@@ -55,6 +56,7 @@ class Worker:
         self._free_gpus = list(offer.gpus)
         self._lease_s = 30.0
         self._open_wish: Claim | None = None  # one that nobody answered yet
+        self._is_known = asyncio.Event()  # the server has said what this worker holds already
 
     async def run(self) -> None:
         """Work until `stop` is called."""
@@ -86,9 +88,36 @@ class Worker:
             if given is None:
                 self._free.release()
                 continue
-            task = asyncio.create_task(self._do(given))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._do(given))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _adopt(self, tries: list[Assignment]) -> None:
+        """Go on with what an earlier process of this name left elsewhere. More than there are slots take none."""
+        attempts = [self._attempt(given) for given in tries]  # all of them, before the first beat says what is held
+        for attempt in attempts:
+            attempt.is_adopted = True
+            has_slot = not self._free.locked()
+            if has_slot:
+                await self._free.acquire()
+            self._begin(self._go_on(attempt, has_slot=has_slot))
+
+    async def _go_on(self, attempt: Attempt, *, has_slot: bool) -> None:
+        if not has_slot:
+            await self._run(attempt, None)
+            return
+        try:
+            following = await self._run(attempt, self._wish())
+        except BaseException:
+            self._free.release()
+            raise
+        if following is None:
+            self._free.release()
+        else:
+            await self._do(following)
 
     async def _do(self, given: Assignment) -> None:
         """A step, and those that come with the answers to results, until there is none."""
@@ -105,15 +134,22 @@ class Worker:
             with contextlib.suppress(httpx.HTTPError, Lost):
                 await self._server.post("finish", lost, retry_s=0.0)
             return None
+        return await self._run(self._attempt(given), self._wish())
+
+    def _attempt(self, given: Assignment) -> Attempt:
+        """A try that this worker holds from here on."""
         key = f"{given.step_run_id}-{given.attempt}"
         gpus = [self._free_gpus.pop(0) for _ in range(min(given.gpu, len(self._free_gpus)))]
         attempt = Attempt(given, self._home.tries / key, Output(self._server, given, self.id), worker=self.id, gpus=gpus)
         attempt.let_go = lambda: self._let_go(attempt)
         self._running[key] = attempt
+        return attempt
+
+    async def _run(self, attempt: Attempt, wish: Claim | None) -> Assignment | None:
         try:
-            return await self._attempts.do(attempt, self._wish())
+            return await self._attempts.do(attempt, wish)
         finally:
-            self._running.pop(key, None)
+            self._running.pop(attempt.key, None)
             self._let_go(attempt)
             if attempt.is_given_back:  # a full disk, say: another worker takes the step meanwhile
                 with contextlib.suppress(TimeoutError):
@@ -132,7 +168,7 @@ class Worker:
         hello = Hello(
             worker=self.id, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._offer.slots,
             cpus=self._offer.cpus, memory_bytes=self._offer.memory_bytes, gpus=len(self._offer.gpus),
-            queues=self._offer.queues,
+            queues=self._offer.queues, adopts=self._executor.adopts,
         )  # fmt: skip
         while True:
             try:
@@ -145,6 +181,9 @@ class Worker:
                 log.warning("no server at %s yet (%s)", self._url, type(error).__name__)
             else:
                 self._lease_s = welcome.lease_s
+                await self._adopt(welcome.adopted)
+                self._executor.drop(welcome.orphans)
+                self._is_known.set()
                 log.info("worker %s is ready, %d steps at once", self.id, self._offer.slots)
                 return
 
@@ -166,6 +205,8 @@ class Worker:
         return msgspec.json.decode(body, type=Claimed).assignment
 
     async def _beat_on(self) -> None:
+        # Not before: the server would take away what the worker does not say it holds.
+        await self._is_known.wait()
         while True:
             await asyncio.sleep(min(1.0, self._lease_s / 4))
             try:

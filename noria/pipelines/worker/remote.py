@@ -4,7 +4,10 @@ The worker keeps the lease. It hands a try on for a ticket, submits a job that b
 and at what the server was told. The job (`job.py`) sends output and result to the server itself, so the end of a try is known as
 soon as the server knows it, and a cluster that is slow to say so, or forgets its jobs, costs nothing.
 
-What a cluster has to do is small: submit, look, stop, remove (`Cluster`). Ray, Kubernetes and Slurm do it in a file each.
+A worker that was killed and comes back finds the jobs of its tries by their names. A try that another process of it has adopted
+meanwhile is left alone, and so is its job.
+
+What a cluster has to do is small: submit, find, look, stop, remove (`Cluster`). Ray, Kubernetes and Slurm do it in a file each.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import httpx
@@ -75,6 +79,10 @@ class Cluster(Protocol):
         """Start it and return its id there. The same name again is the same job. Raises Broken when it is refused for good."""
         ...
 
+    async def find(self, name: str) -> str:
+        """The id of the job that was submitted under this name; '' when it is not known (any more)."""
+        ...
+
     def place(self, job: Job) -> Place:
         """Where it will run, as far as that is known before."""
         ...
@@ -103,6 +111,7 @@ class Remote:
 
     def __init__(self, server: Server, cluster: Cluster, *, job_url: str, python: str = "python3") -> None:
         self._server, self._cluster, self._url, self._python = server, cluster, job_url, python
+        self.adopts = cluster.name
         self._jobs: dict[str, _Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -113,16 +122,15 @@ class Remote:
         attempt.output.started()
         if attempt.timeout_s is not None:
             attempt.timeout_s += BUILD_MARGIN_S  # the job keeps the time itself; this is for one that hangs
-        job = self._job(attempt, "")
-        handing = Handing(
-            worker=attempt.worker, step_run_id=attempt.given.step_run_id, attempt=attempt.given.attempt,
-            place=self._cluster.place(job),
-        )  # fmt: skip
-        ticket = msgspec.json.decode(await self._server.post("hand-on", handing), type=Ticket)
+        name = _name(attempt.given.step_run_id, attempt.given.attempt)
         running = _Running(attempt, asyncio.get_running_loop().create_future())
+        job = None if attempt.is_adopted else self._job(attempt, await self._hand_on(attempt))
         try:
-            running.id = await self._submit(running, self._job(attempt, ticket.ticket))
-            await self._note(running, f"── {self._cluster.name}: job {running.id} ──\n")
+            if job is None:
+                running.id = await self._patiently(running, lambda: self._cluster.find(name)) or name
+            else:
+                running.id = await self._patiently(running, lambda: self._cluster.submit(job))
+                await self._note(running, f"── {self._cluster.name}: job {running.id} ──\n")
             self._jobs[attempt.key] = running
             running.looking = asyncio.create_task(self._look_on(running))
             return await self._until_begun(running)
@@ -131,8 +139,27 @@ class Remote:
             if running.looking:
                 running.looking.cancel()
             # Also one whose submission was under way: its name is known.
-            self._later(self._end(running.id or job.name))
+            self._later(self._give_up(running, running.id or name))
             raise
+
+    async def _hand_on(self, attempt: Attempt) -> str:
+        """The ticket for its job."""
+        handing = Handing(
+            worker=attempt.worker, step_run_id=attempt.given.step_run_id, attempt=attempt.given.attempt,
+            place=self._cluster.place(self._job(attempt, "")),
+        )  # fmt: skip
+        return msgspec.json.decode(await self._server.post("hand-on", handing), type=Ticket).ticket
+
+    def drop(self, tries: list[Held]) -> None:
+        if tries:
+            self._later(self._end_all([_name(held.step_run_id, held.attempt) for held in tries]))
+
+    async def _end_all(self, names: list[str]) -> None:
+        for name in names:
+            try:
+                await self._end(name)
+            except Broken as refused:
+                log.warning("the job %s could not be ended: %s; it ends itself when it asks the server", name, refused)
 
     def signal(self, attempt: Attempt, number: int) -> None:
         running = self._jobs.get(attempt.key)
@@ -145,6 +172,8 @@ class Remote:
         running.looking.cancel()
         await asyncio.gather(running.looking, return_exceptions=True)
         told, state = await self._told(running, patience_s=RESULT_RETRY_S), running.state
+        if running.is_anothers:
+            return Ending(exit_code=None, told="lost")
         said = ""
         try:
             if told and told.state == "running" and told.is_held and not told.has_begun:
@@ -163,7 +192,10 @@ class Remote:
             error = f"The job {running.id} ended before the step began: {why}." + "".join(
                 f" It said: {line}" for line in last
             )
-            return Ending(exit_code=state.exit_code, error=error[:2000], out_of_memory=state.out_of_memory)
+            is_lost = attempt.is_adopted and state.phase == "gone"  # nobody looked on; it may never have been submitted
+            return Ending(
+                exit_code=state.exit_code, error=error[:2000], out_of_memory=state.out_of_memory, is_lost=is_lost
+            )  # fmt: skip
         error = f"The job {running.id} ended before the step did: {why}."
         if state.out_of_memory:
             return Ending(exit_code=state.exit_code, out_of_memory=True, error=error)
@@ -176,7 +208,7 @@ class Remote:
         for running in self._jobs.values():
             if running.looking:
                 running.looking.cancel()
-            self._later(self._end(running.id))
+            self._later(self._give_up(running, running.id))
         self._jobs.clear()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=END_S)
@@ -188,7 +220,7 @@ class Remote:
         given = attempt.given
         timeout_s = given.timeout_s
         return Job(
-            name=f"noria-{given.step_run_id}-{given.attempt}",
+            name=_name(given.step_run_id, given.attempt),
             command=[self._python, "-m", "noria.pipelines.worker.job"],
             env={
                 "NORIA_URL": self._url, "NORIA_TICKET": ticket, "NORIA_ATTEMPT_OF": f"{given.step_run_id}/{given.attempt}",
@@ -199,13 +231,13 @@ class Remote:
             time_limit_s=None if timeout_s is None else timeout_s + BUILD_MARGIN_S,
         )  # fmt: skip
 
-    async def _submit(self, running: _Running, job: Job) -> str:
-        """With patience: a cluster that is away for a moment costs no try."""
+    async def _patiently(self, running: _Running, ask: Callable[[], Awaitable[str]]) -> str:
+        """A cluster that is away for a moment costs no try."""
         loop = asyncio.get_running_loop()
         until_s, wait_s = loop.time() + AWAY_S, 1.0
         while True:
             try:
-                return await self._cluster.submit(job)
+                return await ask()
             except Away as away:
                 if loop.time() + wait_s > until_s:
                     raise
@@ -221,7 +253,7 @@ class Remote:
             told = await self._told(running)
             if told and told.has_begun:
                 running.begun.set()
-            if told and (told.state != "running" or not told.is_held):
+            if running.is_anothers or (told and (told.state != "running" or not told.is_held)):
                 break
             try:
                 state = await self._cluster.look(running.id)
@@ -254,14 +286,20 @@ class Remote:
 
     async def _stop(self, running: _Running, *, at_once: bool) -> None:
         told = await self._told(running)
-        if told and told.state != "running":
-            return  # it has told its end, and goes by itself
+        if running.is_anothers or (told and told.state != "running"):
+            return  # it has told its end, and goes by itself; or it goes on, and `_look_on` sees that it is not ours
         try:
             await self._cluster.stop(running.id, at_once=at_once)
         except (Away, Broken) as refused:
             log.warning("the job %s could not be stopped: %s; it ends itself when it asks the server", running.id, refused)
         if at_once and not running.ended.done():
             running.ended.set_result(None)
+
+    async def _give_up(self, running: _Running, id: str) -> None:
+        """End the job of a try, unless another process of this worker has adopted it."""
+        await self._told(running)
+        if not running.is_anothers:
+            await self._end(id)
 
     async def _end(self, id: str, *, told: Told | None = None) -> None:
         """See a job off: one that told its end may take a moment to go, any other is stopped."""
@@ -290,9 +328,11 @@ class Remote:
         )
         try:
             return msgspec.json.decode(await self._server.post("told", asking, retry_s=patience_s), type=Told)
-        except (httpx.HTTPError, Lost) as error:
+        except Lost:
+            running.is_anothers = True
+        except httpx.HTTPError as error:
             log.debug("the server did not say what became of %s: %s", running.id, error)
-            return None
+        return None
 
     async def _note(self, running: _Running, text: str) -> None:
         await self._told(running, text)
@@ -316,8 +356,14 @@ class _Running:
         self.attempt, self.ended = attempt, ended
         self.id = ""
         self.begun = asyncio.Event()
+        self.is_anothers = False  # another process of this worker has adopted it
         self.state = State(phase="waiting")
         self.looking: asyncio.Task[None] | None = None
+
+
+def _name(step_run_id: str, attempt: int) -> str:
+    """Of the job of a try: what makes it known again."""
+    return f"noria-{step_run_id}-{attempt}"
 
 
 def broken(name: str, error: Exception | str) -> Broken:

@@ -103,6 +103,16 @@ class Slurm:
         self._names[id] = job.name
         return id
 
+    async def find(self, name: str) -> str:
+        try:
+            said = await self._run("squeue", "--noheader", "--me", "--states=all", f"--name={name}", "--format=%i")
+        except Broken as refused:  # says nothing about the job
+            raise Away(str(refused)) from refused
+        id = next(iter(said.split()), "")
+        if id:
+            self._names[id] = name
+        return id
+
     async def look(self, id: str) -> State:
         async with self._turn:
             loop = asyncio.get_running_loop()
