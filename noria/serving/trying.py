@@ -47,9 +47,11 @@ class Trying:
         op.require("endpoint.predict", Ref("endpoint", endpoint))
         if not 1 <= len(wanted.rows) <= ROWS_MAX:
             raise Invalid(f"1 to {ROWS_MAX} rows are asked at once.", where="rows")
-        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        if wanted.key != wanted.key.strip() or not wanted.key.isprintable():
+            raise Invalid("A key has no line breaks and no spaces around it.", where="key")
+        headers = {b"authorization": f"Bearer {self._token}".encode(), b"content-type": b"application/json"}
         if wanted.key:
-            headers["x-noria-key"] = wanted.key
+            headers[b"x-noria-key"] = wanted.key.encode()  # the gateway reads keys as UTF-8
         try:
             answer = httpx.post(
                 httpx.URL(self._url).copy_with(path=f"/endpoints/{endpoint}/invocations"), headers=headers, timeout=TIMEOUT_S,
@@ -73,7 +75,9 @@ class Trying:
             explanations=explained.get("explanations", []), space=explained.get("space", ""), refusal=explained.get("error", ""),
         )  # fmt: skip
 
-    def _explained(self, endpoint: str, version: str, rows: list[dict[str, Any]], headers: dict[str, str]) -> dict[str, Any]:
+    def _explained(
+        self, endpoint: str, version: str, rows: list[dict[str, Any]], headers: dict[bytes, bytes]
+    ) -> dict[str, Any]:
         """Of the version that answered; or its refusal, under `error`."""
         path = f"/v1/models/{endpoint}/versions/{version}:explain"
         try:

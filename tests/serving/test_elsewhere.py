@@ -155,14 +155,20 @@ def is_up(client: httpx.Client) -> bool:
 
 
 def test_the_form_on_the_endpoints_page_asks_the_gateway(plane: Plane) -> None:
-    def tried(endpoint: str, rows: Any) -> httpx.Response:
+    def tried(endpoint: str, rows: Any, key: str = "from the form") -> httpx.Response:
         url = f"{plane.config.control_url}/api/v1/endpoints/{endpoint}/try"
-        return httpx.post(url, json={"rows": rows, "key": "from the form"}, timeout=30)
+        return httpx.post(url, json={"rows": rows, "key": key}, timeout=30)
 
     answer = tried("flights", GIVEN.to_dict("records")).json()
     said = plane.http.post("/endpoints/flights/invocations", json={"dataframe_records": GIVEN.to_dict("records")}).json()
     assert (answer["predictions"], answer["model"]) == (said["predictions"], "flights@1")
     plane.until(lambda: [r for r in plane.rows("flights") if r["key"] == "from the form"], "the record")
+    assert tried("flights", GIVEN.to_dict("records"), "ключ é").status_code == 200
+    plane.until(lambda: [r for r in plane.rows("flights") if r["key"] == "ключ é"], "the record")
+    for wrong in ("two\nlines", "nul\0", " around "):
+        refused = tried("flights", GIVEN.to_dict("records"), wrong)
+        assert (refused.status_code, refused.json()["error"]["where"]) == (400, "key"), wrong
+    assert tried("flights", GIVEN.to_dict("records"), "k" * 513).status_code == 400
     refused = tried("flights", [{"hour": 1}])
     assert refused.status_code == 400 and "missing" in refused.text
     assert tried("nowhere", [{}]).status_code == 404 and tried("flights", []).status_code == 400
