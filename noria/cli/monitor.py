@@ -248,7 +248,8 @@ def backtest(name: str | None, path: Path | None, days: float, as_json: bool, **
         emit(found, as_json=True)
         return
     emit(found["alerts"], columns=["opened_event_at_ms", "resolved_event_at_ms", "value", "why"])
-    click.echo(f"{len(found['alerts'])} alerts, {found['over']} of {len(found['windows'])} windows over the limit.")
+    if found["words"]:
+        click.echo(found["words"])
     if found["note"]:
         click.echo(found["note"])
 

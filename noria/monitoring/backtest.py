@@ -22,6 +22,7 @@ from noria.monitoring.windows import look, next_due
 
 WINDOWS_MAX, ROW_WINDOWS_MAX = 400, 60  # of sketches and rows of the database; of rows read from segments
 DAYS_MAX = 3_660
+DAY_MS = 86_400_000
 
 
 class BacktestRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +51,7 @@ class Backtest(Struct, frozen=True, kw_only=True):
     windows: list[Window]
     alerts: list[WouldAlert]
     over: int
+    words: str = ""
     note: str = ""
 
 
@@ -64,7 +66,7 @@ def backtest(db: Database, blobs: BlobStore, op: Op, request: BacktestRequest, r
         if mark is None:
             return Backtest(from_ms=0, to_ms=0, windows=[], alerts=[], over=0, note="The endpoint has not answered yet.")
         to_ms = request.to_ms if request.to_ms is not None else mark.event_at_ms + 1
-        from_ms = request.from_ms if request.from_ms is not None else to_ms - round(request.days * 86_400_000)
+        from_ms = request.from_ms if request.from_ms is not None else to_ms - round(request.days * DAY_MS)
         if from_ms >= to_ms:
             raise Invalid("The span is empty.", where="from_ms")
         _check_bucket(spec, mark.bucket_ms)
@@ -89,8 +91,30 @@ def backtest(db: Database, blobs: BlobStore, op: Op, request: BacktestRequest, r
             monitor = msgspec.structs.replace(monitor, judged_until_ms=window.end_ms)
     return Backtest(
         from_ms=from_ms, to_ms=to_ms, windows=windows[::-1], alerts=would_alert(spec, windows),
-        over=sum(w.verdict == "over" for w in windows), note=note,
+        over=sum(w.verdict == "over" for w in windows), words=in_words(spec, windows, to_ms - from_ms), note=note,
     )  # fmt: skip
+
+
+def in_words(spec: MonitorSpec, windows: list[Window], span_ms: int) -> str:
+    """How often it would have fired, and for how long, as one says it to a colleague."""
+    alerts, days = would_alert(spec, windows), _days(span_ms)
+    judged = sum(w.verdict in ("over", "within") for w in windows)
+    if not judged:
+        return f"It would have judged nothing in {days}: no window had the {spec.min_count:,} rows that it asks for."
+    over = f"{sum(w.verdict == 'over' for w in windows)} of {judged} windows were over {spec.limit:g}."
+    if not alerts:
+        return f"It would not have fired in {days}: {over}"
+    end_ms = max(w.end_ms for w in windows)
+    open_ms = sum((a.resolved_event_at_ms or end_ms) - a.opened_event_at_ms for a in alerts)
+    times = {1: "once", 2: "twice"}.get(len(alerts), f"{len(alerts)} times")
+    still = " and would be open now" if alerts[-1].resolved_event_at_ms is None else ""
+    lasted = f", for {_days(open_ms)} in all" if open_ms else ""
+    return f"It would have fired {times} in {days}{lasted}{still}: {over}"
+
+
+def _days(span_ms: int) -> str:
+    count = f"{span_ms / DAY_MS:.3g}"
+    return f"{count} day{'' if count == '1' else 's'}"
 
 
 def would_alert(spec: MonitorSpec, windows: list[Window]) -> list[WouldAlert]:

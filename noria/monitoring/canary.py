@@ -31,7 +31,7 @@ from noria.monitoring.metrics.psi import psi
 from noria.monitoring.model import SCORE, ArmEvidence, Judgement
 from noria.monitoring.rows import read_rows
 from noria.monitoring.segments_store import Watermark
-from noria.monitoring.sequential import CanaryTest
+from noria.monitoring.sequential import SEEN_MIN, CanaryTest
 from noria.monitoring.sketches import Profile, Sketch, align, merge_profiles
 from noria.serving.model import Canary, Guard
 
@@ -213,8 +213,8 @@ def _look(tx: Read, blobs: BlobStore, canary: Canary, looked: dict[str, tuple[in
     judgement = Judgement(
         canary_id=canary.id, endpoint=canary.endpoint, number=row.judgements, at_ms=0, event_at_ms=mark.event_at_ms,
         metric=canary.guard.metric, champion=champion, canary=mine_evidence, difference=difference, low=low, high=high,
-        evidence_worse=_bounded_exp(test.worse.peak), evidence_not_worse=_bounded_exp(test.not_worse.peak), score_psi=drift,
-        action=action, words=words,
+        evidence_worse=_bounded_exp(test.worse.peak), evidence_not_worse=_bounded_exp(test.not_worse.peak),
+        labels_needed=test.labels_needed(canary.guard.alpha), score_psi=drift, action=action, words=words,
     )  # fmt: skip
     return Look(row=row, state=state, judgement=judgement, mark=mark, used=len(labels), was_label_seq=was_label_seq)
 
@@ -231,15 +231,40 @@ def decide(
     if test.is_worse(guard.alpha):
         margin = f" by more than {guard.max_worse:g}" if guard.max_worse else ""
         return "roll_back", f"The canary is worse{margin}: {seen} The chance of a false alarm is at most {guard.alpha:g}."
+    verdict = _verdict(guard, test)
     if state.step_labels < guard.min_labels:
-        return "wait", f"{seen} This step has {state.step_labels} of {guard.min_labels} labels of the canary."
+        return (
+            "wait",
+            f"{seen} This step has {state.step_labels} of {guard.min_labels} labels of the canary. {verdict}".rstrip(),
+        )
     if waited_s < guard.min_duration_s:
-        return "wait", f"{seen} This step has seen {waited_s:.0f} of {guard.min_duration_s:.0f} s of event time."
-    proven = test.is_not_worse(guard.alpha)
-    found = "it is proven not to be worse" if proven else "no harm was found, which is no proof that there is none"
-    if guard.max_worse:
-        found += f" (by more than {guard.max_worse:g})"
-    return ("promote" if is_last_step else "advance"), f"{seen} {found[0].upper()}{found[1:]}."
+        waited = f"This step has seen {waited_s:.0f} of {guard.min_duration_s:.0f} s of event time."
+        return "wait", f"{seen} {waited} {verdict}".rstrip()
+    verdict = verdict or "No harm was found, which is no proof that there is none."
+    return ("promote" if is_last_step else "advance"), f"{seen} {verdict}"
+
+
+def _verdict(guard: Guard, test: CanaryTest) -> str:
+    """What is known of a canary that is not found to be worse, and how many labels more would tell; nothing of a few labels."""
+    margin = f" by more than {guard.max_worse:g}" if guard.max_worse else ""
+    if test.is_not_worse(guard.alpha):
+        _, high = test.bounds(guard.alpha)
+        return (
+            f"It is proven to be better, by {-high:.3f} or more." if high < 0 else f"It is proven not to be worse{margin}."
+        )
+    if test.worse.n < SEEN_MIN:
+        return ""
+    needed = test.labels_needed(guard.alpha)
+    unproven = "No harm was found, which is no proof that there is none"
+    if needed is None:
+        return f"{unproven}: the arms are so alike that more labels need not tell them apart."
+    return f"{unproven}: at this rate about {round_up(needed):,} more labels would tell."
+
+
+def round_up(count: int) -> int:
+    """A guess with the two digits that it deserves."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // unit) * unit
 
 
 def _in_words(guard: Guard, test: CanaryTest, state: TestState) -> str:

@@ -275,6 +275,7 @@ class Judgement(Struct, frozen=True, kw_only=True):
     high: float
     evidence_worse: float  # a bet against "not worse"; it is worth 1/alpha at most once in 1/alpha harmless canaries
     evidence_not_worse: float
+    labels_needed: int | None = None  # about so many more until the question is answered; 0: it is; None: that may never be
     score_psi: float | None
     action: Literal["wait", "hold", "advance", "promote", "roll_back"]
     words: str

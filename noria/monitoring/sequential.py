@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 GRID = np.geomspace(0.05, 0.95, 12)  # bets, as shares of the largest that is allowed
 _PSI = -np.log1p(-GRID) - GRID
+SEEN_MIN = 30  # of fewer, nothing is said of how it goes on
+FURTHER_MAX = 1000  # times as many as there were: beyond that nobody waits for it
 _BOUND_MAX = 1.0  # losses lie in [0, 1], so a difference lies in [-1, 1]
 
 
@@ -58,6 +60,28 @@ class EvidenceAbove(Struct, kw_only=True):
 
     def is_found(self, alpha: float) -> bool:
         return self.peak >= -math.log(alpha)
+
+    def more_needed(self, alpha: float) -> int | None:
+        """How many more x until it is found, when they come as those so far did; 0 when it is, None when that may never be.
+
+        A plan, not a test: nothing is decided by it. Sums grow with the number of x, so the log of each bet grows in proportion.
+        """
+        if self.is_found(alpha):
+            return 0
+        bets, enough = GRID * (self.s - self.w * self.margin) - _PSI * self.v, -math.log(alpha)
+
+        def suffices(times: float) -> bool:
+            e = times * bets
+            top = float(e.max())
+            return top + math.log(float(np.mean(np.exp(e - top)))) >= enough
+
+        if self.n < SEEN_MIN or not suffices(FURTHER_MAX):
+            return None
+        low, high = 1.0, float(FURTHER_MAX)
+        for _ in range(40):
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if suffices(middle) else (middle, high)
+        return max(1, math.ceil(self.n * (high - 1)))
 
     def lower_bound(self, alpha: float) -> float:
         """The mean of x is above this, at every time at once, with probability 1 - alpha. -1 when nothing is known."""
@@ -114,6 +138,11 @@ class CanaryTest(Struct, kw_only=True):
 
     def is_not_worse(self, alpha: float) -> bool:
         return self.not_worse.is_found(alpha)
+
+    def labels_needed(self, alpha: float) -> int | None:
+        """About how many more labels until one of both questions is answered; None when that may never be."""
+        found = [n for n in (self.worse.more_needed(alpha), self.not_worse.more_needed(alpha)) if n is not None]
+        return min(found, default=None)
 
     def bounds(self, alpha: float) -> tuple[float, float]:
         """loss(canary) - loss(champion) lies between these, each bound at every time at once with probability 1 - alpha."""

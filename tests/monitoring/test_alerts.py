@@ -102,6 +102,7 @@ def test_a_backtest_says_what_the_monitor_then_says(noria: Noria) -> None:
     assert [w["verdict"] for w in found["windows"][::-1]] == ["within", "over", "within", "over", "within", "within"]
     assert [(a["opened_event_at_ms"], a["resolved_event_at_ms"]) for a in found["alerts"]] == [(14 * DAY, 15 * DAY)]
     assert found["over"] == 2
+    assert found["words"] == "It would have fired once in 30 days, for 1 day in all: 2 of 6 windows were over 0.1."
     assert noria.http.get("/api/v1/monitors").json()["items"] == []
     assert noria.facts("window.evaluated") == []
     strict = noria.http.post("/api/v1/monitors/backtest", json={"spec": {**body["spec"], "limit": 0.4}}).json()
@@ -127,6 +128,7 @@ def test_a_backtest_of_drift_against_earlier_traffic(noria: Noria) -> None:
     found = noria.http.post("/api/v1/monitors/backtest", json={"spec": body}).json()
     assert [w["verdict"] for w in found["windows"][::-1]] == ["within", "within", "over", "over"]
     assert [(a["opened_event_at_ms"], a["resolved_event_at_ms"]) for a in found["alerts"]] == [(13 * DAY, None)]
+    assert found["words"].startswith("It would have fired once in 30 days, for 1 day in all and would be open now: 2 of 4")
     assert noria.as_("eve").post("/api/v1/monitors/backtest", json={"spec": body}).status_code == 403
 
 
@@ -149,7 +151,11 @@ def test_the_commands(noria: Noria, run: Run) -> None:
     create(noria)
     for day, late in ((10, 20), (11, 10), (12, 10)):
         a_day(noria, day, score=0.5, late=late)
-    assert "1 alerts, 1 of 2 windows over the limit." in run("backtest", "calibration").output
+    assert "It would have fired once in 30 days, for 1 day in all: 1 of 2 windows" in run("backtest", "calibration").output
+    said = run("backtest", "calibration", "--limit", "0.9").output
+    assert "It would not have fired in 30 days: 0 of 2 windows were over 0.9." in said
+    few = run("backtest", "calibration", "--min-count", "99999").output
+    assert "It would have judged nothing in 30 days: no window had the 99,999 rows that it asks for." in few
     assert json.loads(run("backtest", "calibration", "--limit", "0.9", "--json").output)["alerts"] == []
     run("mute", "calibration", "--for", "8h", "--reason", "a holiday")
     assert json.loads(run("show", "calibration", "--json").output)["mute_reason"] == "a holiday"

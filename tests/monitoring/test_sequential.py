@@ -73,6 +73,35 @@ def test_a_worse_arm_is_found_within_a_few_hundred_labels() -> None:
     assert np.median(at) < 400
 
 
+def test_how_many_labels_more_are_needed_is_about_how_many_it_takes() -> None:
+    """Said after the first 60 labels, over 40 canaries: in the middle within a factor of two of what it then took."""
+    rng = np.random.default_rng(15)
+    said, took = [], []
+    for _ in range(40):
+        test = EvidenceAbove()
+        for i, value in enumerate(differences(rng, 3_000, 0.5, champion=good, canary=bad), start=1):
+            test.add(float(value), 3.0)
+            if i == 60 and not test.is_found(0.05):
+                said.append(60 + (test.more_needed(0.05) or 3_000))
+            if test.is_found(0.05):
+                took.append(i)
+                break
+        assert test.more_needed(0.05) == 0
+    assert len(said) > 20 and np.median(said) / 2 < np.median(took) < np.median(said) * 2
+
+
+def test_of_few_labels_and_of_equal_arms_no_number_is_said() -> None:
+    few, alike = CanaryTest.start(0.0), CanaryTest.start(0.0)
+    for i in range(4_000):
+        loss, is_canary = (i // 2 % 2) / 2, bool(i % 2)
+        alike.add(is_canary=is_canary, share=0.5, loss=loss, outcome="1")
+        if i < 10:
+            few.add(is_canary=is_canary, share=0.5, loss=float(is_canary), outcome="1")
+    assert few.labels_needed(0.05) is None
+    assert alike.labels_needed(0.05) is None
+    assert CanaryTest.from_dict(alike.as_dict()).labels_needed(0.05) is None
+
+
 def test_a_better_arm_is_never_called_worse_and_is_proven_not_to_be() -> None:
     rng = np.random.default_rng(13)
     paths = [differences(rng, 3_000, 0.25, champion=bad, canary=good) for _ in range(60)]

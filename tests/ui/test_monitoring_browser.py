@@ -104,6 +104,21 @@ def test_a_window_opens_the_matrix_of_columns_and_statistics(chromium: Any, serv
     page.context.close()
 
 
+def test_the_past_is_asked_how_often_it_would_have_fired(chromium: Any, server: str) -> None:
+    page = opened(chromium, server)
+    page.goto("/monitors/inputs")
+    ask = page.get_by_role("button", name="How often would it have fired?")
+    ask.click()
+    page.get_by_text("It would have fired once in 30 days").wait_for()
+    assert "and would be open now: " in page.get_by_role("status").first.inner_text()
+    shot(page, "backtest")
+    assert complaints(page, "/monitors/inputs") == []
+    page.get_by_label("Limit", exact=True).fill("9")
+    ask.click()
+    page.get_by_text("It would not have fired in 30 days").wait_for()
+    page.context.close()
+
+
 def test_predictions_are_asked_in_sql(chromium: Any, server: str) -> None:
     page = opened(chromium, server)
     page.goto("/endpoints/flights/predictions")

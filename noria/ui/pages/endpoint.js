@@ -23,7 +23,7 @@ import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
 import { Talk } from '../components/talk.js';
 import { useCommands, useResource } from '../components/use.js';
 import { enc, post, withQuery } from '../lib/api.js';
-import { bytes, direction, duration, num, percent, short } from '../lib/format.js';
+import { bytes, count, direction, duration, num, percent, short } from '../lib/format.js';
 import { recent } from '../lib/traffic.js';
 import { now } from '../lib/store.js';
 
@@ -106,7 +106,7 @@ function CanaryBlock({ of: c, name }) {
   return html`<${Block} title=${`Canary: @${c.model_version}`} actions=${html`<${State} of=${c.state === 'running' ? 'running' : 'pending'} word=${c.state === 'running' ? `at ${c.steps[c.step]} %` : 'being loaded'} />`}>
     <div class="halves"><div class="stack"><ol class="turn">${c.steps.map((/** @type {number} */ s, /** @type {number} */ i) => html`<li key=${i} class=${i < c.step ? 'past' : i === c.step ? 'now' : ''}><${Chip} tone=${i === c.step ? 'accent' : ''}>${s} %<//></li>`)}<li><${Chip}>100 %<//></li></ol>
       <p class="quiet">It began <${Time} at=${c.started_at_ms} />. It goes on while ${c.guard.metric} is not worse${c.guard.max_worse ? ` by more than ${num(c.guard.max_worse)}` : ''}, at ${percent(1 - c.guard.alpha)} confidence over at least ${c.guard.min_labels} labels, and while it fails at most ${percent(c.guard.max_error_share)} more often${limitsOf(c.guard)}.</p>
-      ${last ? html`<p>${last.words}</p><${Kv} items=${[['Difference', html`<span><${Num} value=${last.difference} /> <span class="muted">between <${Num} value=${last.low} /> and <${Num} value=${last.high} /></span></span>`], ['Labels', `${last.canary.labels} canary, ${last.champion.labels} champion`], ['Score PSI', html`<${Num} value=${last.score_psi} />`]]} />` : html`<p class="muted">No judgement yet: truth has to arrive first.</p>`}
+      ${last ? html`<p>${last.words}</p><${Kv} items=${[['Difference', html`<span><${Num} value=${last.difference} /> <span class="muted">between <${Num} value=${last.low} /> and <${Num} value=${last.high} /></span></span>`], ['Labels', `${last.canary.labels} canary, ${last.champion.labels} champion`], ['Needed still', last.labels_needed === null || last.labels_needed === undefined ? 'more than can be said' : last.labels_needed ? `about ${count(last.labels_needed)}` : 'none'], ['Score PSI', html`<${Num} value=${last.score_psi} />`]]} />` : html`<p class="muted">No judgement yet: truth has to arrive first.</p>`}
       ${Object.keys(c.evidence ?? {}).length > 0 && html`<details><summary class="quiet">Evidence</summary><${JsonView} value=${c.evidence} /></details>`}</div>
       ${looks.length > 1 && html`<${Curve} title=${`Loss of the canary minus loss of the champion (${c.guard.metric})`} x="time" better="low" thresholds=${[{ value: c.guard.max_worse, label: 'worse above', tone: 'bad' }]} lines=${[{ id: 'd', name: 'difference', colour: 'var(--series-2)', x: looks.map((j) => j.at_ms), y: looks.map((j) => j.difference), low: looks.map((j) => j.low), high: looks.map((j) => j.high) }]} />`}</div><//>`;
 }

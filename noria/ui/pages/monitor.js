@@ -11,6 +11,7 @@ import { Sheet } from '../components/sheet.js';
 import { State } from '../components/state.js';
 import { Table } from '../components/table.js';
 import { Alerts } from '../components/alerts.js';
+import { Backtest } from '../components/backtest.js';
 import { DriftMatrix } from '../components/drift-matrix.js';
 import { Id, Kv, Num, RefLink, Time, Who } from '../components/values.js';
 import { Talk } from '../components/talk.js';
@@ -39,6 +40,7 @@ export default function MonitorPage({ params, query, setQuery }) {
         : html`<${Curve} title=${`${s.metric} by window`} x="time" height=${260} points lines=${[line]} thresholds=${[{ value: s.limit, label: `limit ${s.limit}`, tone: s.severity === 'warn' ? 'warn' : 'bad' }]} moments=${mine.map((/** @type {any} */ a) => ({ at: a.event_at_ms, label: 'alert', tone: 'bad' }))} better="low" />
       ${grid.rows.length > 1 && html`<${Block} title="By column" actions=${html`<span class="muted">over the limit in red</span>`}><div class="table-wrap" tabindex="0" role="region" aria-label="Columns by window"><${Heatmap} label=${`${s.metric} of each column by window`} rows=${grid.rows} columns=${grid.columns.map((c) => stamp(c, zone.value, false).slice(5))} values=${grid.values} limit=${s.limit} /></div><//>`}
       ${windows.some((w) => w.coverage < 1) && html`<${Curve} title="Share of predictions with truth" x="time" height=${110} zero lines=${[{ id: 'c', name: 'coverage', colour: 'var(--series-3)', x: windows.map((w) => w.end_ms), y: windows.map((w) => w.coverage) }]} />`}`}
+      ${windows.length > 0 && html`<${Backtest} spec=${s} />`}
       ${mine.length > 0 && html`<${Block} title="Alerts"><${Alerts} rows=${mine} /><//>`}
       ${windows.length > 0 && html`<${Block} title="Windows" count=${windows.length}><${Table} keys label="Windows" rows=${[...windows].reverse().slice(0, 200)} selected=${chosen?.start_ms} rowKey=${(/** @type {any} */ w) => w.start_ms} columns=${[
         { key: 'at', label: 'Window', cell: (w) => html`<button type="button" class="th-button" onClick=${() => setQuery({ window: String(w.start_ms) })}>${stamp(w.start_ms, zone.value, false)}</button>` }, { key: 'v', label: 'Verdict', cell: (w) => html`<${State} of=${w.verdict} tone=${{ over: 'alert', within: 'done', too_few: 'queued', undefined: 'neutral' }[/** @type {'over'} */ (w.verdict)]} />` },
