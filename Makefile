@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # servers and tests start many processes; each would compile everything anew
 T ?= tests
 
-.PHONY: help setup docs demo test test-fast test-ray test-slurm dev check format types approve bench ci screenshots lock clean
+.PHONY: help setup docs demo test test-fast test-ray test-slurm test-kills test-openapi test-flavors dev check format types approve bench ci screenshots lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,17 @@ test-ray: setup  ## The executor for Ray, with distributed training by Ray Train
 
 test-slurm: setup  ## The executor for Slurm against a cluster of one node (root; Debian's slurmctld slurmd slurm-client munge)
 	NORIA_SLURM=real $(BIN)/python -m pytest -n 0 tests/pipelines/test_executor_slurm.py
+
+test-kills: setup  ## The server killed 200 times under load, on both databases; nothing acknowledged is lost
+	NORIA_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -n 0 -s tests/server/test_kills.py -k as_many
+
+test-openapi: setup  ## The API against Schemathesis, on both databases
+	test -x .venv/schemathesis/bin/schemathesis || $(BIN)/uv venv --quiet --python $(BIN)/python .venv/schemathesis
+	$(BIN)/uv pip install --quiet --python .venv/schemathesis/bin/python schemathesis==4.32.5
+	NORIA_SCHEMATHESIS=$(CURDIR)/.venv/schemathesis/bin/schemathesis $(BIN)/python -m pytest -n 0 tests/hostile/test_schemathesis.py
+
+test-flavors: setup .venv/clients/ready  ## A model of XGBoost in an environment that is built for it (FLAVORS=torch: PyTorch)
+	UV_TORCH_BACKEND=cpu NORIA_FLAVORS=$(or $(FLAVORS),xgboost) $(BIN)/python -m pytest -n 0 tests/serving/test_workers.py -k other_packages
 
 dev: setup noria/site/index.html  ## A server on a scratch home, restarted when the source changes
 	$(BIN)/python scripts/dev.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -13,10 +14,12 @@ import httpx
 import pytest
 from blake3 import blake3
 
+from noria.cli.doctor import examine
 from tests.server.control import WAIT_S, Control
 
 pytestmark = [pytest.mark.protocol]
 BATCH = 10
+KILLS = int(os.environ.get("NORIA_KILLS", "0"))  # `make test-kills`: 200 take about ten minutes
 
 
 class Writers:
@@ -129,6 +132,8 @@ def kill_again_and_again(home: Path, database: str, rounds: int) -> Writers:
         writers.check()
     finally:
         control.kill()
+    broken = [check for check in examine(control.config) if check.state == "fail"]
+    assert not broken, broken
     return writers
 
 
@@ -142,3 +147,12 @@ def test_what_was_acknowledged_survives_two_kills(tmp_path: Path, database_url: 
 def test_what_was_acknowledged_survives_fifteen_kills(tmp_path: Path) -> None:
     writers = kill_again_and_again(tmp_path / "home", "", rounds=15)
     assert len(writers.runs) > 50 and len(writers.batches) > 150 and len(writers.files) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not KILLS, reason="NORIA_KILLS says how often; make test-kills")
+def test_what_was_acknowledged_survives_as_many_kills_as_one_wants(tmp_path: Path, database_url: str) -> None:
+    writers = kill_again_and_again(tmp_path / "home", database_url, rounds=KILLS)
+    assert len(writers.runs) > KILLS and writers.batches and writers.files
+    print(f"{KILLS} kills; kept: {len(writers.runs)} runs, {len(writers.batches)} batches, {len(writers.files)} files")
