@@ -4,10 +4,10 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # servers and tests start many processes; each would compile everything anew
 T ?= tests
 
-.PHONY: help setup docs demo test test-fast test-ray test-slurm test-kills test-openapi test-flavors dev check format types approve bench ci screenshots lock clean
+.PHONY: help setup docs demo test test-fast test-ray test-slurm test-kubernetes test-kills test-openapi test-flavors dev check format types approve bench ci screenshots lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: .venv/ready  ## Make .venv with everything, and the browser of the tests
 
@@ -62,6 +62,10 @@ test-openapi: setup  ## The API against Schemathesis, on both databases
 
 test-flavors: setup .venv/clients/ready  ## A model of XGBoost in an environment that is built for it (FLAVORS=torch: PyTorch)
 	UV_TORCH_BACKEND=cpu NORIA_FLAVORS=$(or $(FLAVORS),xgboost) $(BIN)/python -m pytest -n 0 tests/serving/test_workers.py -k other_packages
+
+test-kubernetes: setup  ## The executor for Kubernetes against a real control plane (root, Debian 12; built once)
+	$(BIN)/python scripts/kubernetes_control_plane.py
+	NORIA_KUBERNETES=real $(BIN)/python -m pytest -n 0 tests/pipelines/test_executor_kubernetes.py
 
 dev: setup noria/site/index.html  ## A server on a scratch home, restarted when the source changes
 	$(BIN)/python scripts/dev.py

@@ -26,6 +26,8 @@ import msgspec
 import yaml
 from lightkube.models import batch_v1
 
+from tests.pipelines.kubernetes_node import OF_PODS
+
 ROOT = Path(__file__).parents[2]
 CPUS = 64.0
 GPUS = ("GPU-0", "GPU-1")  # as the device plugin of NVIDIA names them
@@ -149,7 +151,11 @@ class Pod:
         elif self.process:
             status["phase"] = "Failed" if code else "Succeeded"
             exit_code = 128 - code if code and code < 0 else code
-            state = {"terminated": {"exitCode": exit_code, "reason": self.reason or ("Error" if code else "Completed")}}
+            is_of_pod = self.reason in OF_PODS
+            why = self.reason if self.reason and not is_of_pod else "Error" if code else "Completed"
+            state = {"terminated": {"exitCode": exit_code, "reason": why}}
+            if is_of_pod:
+                status |= {"reason": self.reason, "message": OF_PODS[self.reason]}
         if state:
             status["containerStatuses"] = [{
                 "name": self.container["name"], "image": self.container["image"], "imageID": "", "ready": False, "restartCount": 0,

@@ -1,4 +1,6 @@
-"""Steps as Kubernetes Jobs, against a stand-in of the API server that really runs them."""
+"""Steps as Kubernetes Jobs, against a stand-in of the API server that really runs them; with NORIA_KUBERNETES=real against Kubernetes'
+own control plane.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +19,34 @@ import pytest
 from lightkube import AsyncClient, KubeConfig
 
 from noria.kernel.errors import Invalid, Unavailable
-from noria.pipelines.worker.kubernetes import Kubernetes
+from noria.pipelines.worker.kubernetes import Kubernetes, manifest_of
 from noria.pipelines.worker.remote import Job, State
 from noria.pipelines.worker.server import Broken
 from noria.testing.executor_contract import ExecutorContract, Played, play
+from tests.pipelines.kubernetes_plane import KubernetesPlane, lost
 from tests.pipelines.kubernetes_standin import ControlPlane
-from tests.pipelines.processes import ROOT, Server, ended, until
+from tests.pipelines.processes import ROOT, Server, ended, imported, until
 
 pytestmark = pytest.mark.protocol
 
+IS_REAL = os.environ.get("NORIA_KUBERNETES") == "real"
+only_real = pytest.mark.skipif(not IS_REAL, reason="needs Kubernetes' own controllers: make test-kubernetes")
+Plane = ControlPlane | KubernetesPlane
+
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    made = ControlPlane(tmp_path_factory.mktemp("plane"))
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    made = (KubernetesPlane if IS_REAL else ControlPlane)(tmp_path_factory.mktemp("plane"))
     yield made
     made.close()
 
 
-def settings(plane: ControlPlane) -> dict[str, str]:
+def settings(plane: Plane) -> dict[str, str]:
     return {"KUBECONFIG": str(plane.config), "NORIA_KUBERNETES_IMAGE": "ghcr.io/acme/steps:1"}
 
 
 @pytest.fixture(scope="module")
-def played(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+def played(plane: Plane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     with play("kubernetes", tmp_path_factory.mktemp("played"), settings=settings(plane), gpus=("GPU-0", "GPU-1")) as played:
         yield played
 
@@ -68,7 +75,7 @@ def test_a_pod_whose_node_is_gone_does_not_run_for_ever() -> None:
     assert asyncio.run(states()) == ["running", "running", "ended"]
 
 
-def test_what_a_step_asks_for_is_what_its_job_asks_for(played: Played, plane: ControlPlane) -> None:
+def test_what_a_step_asks_for_is_what_its_job_asks_for(played: Played, plane: Plane) -> None:
     specs = {job["metadata"]["annotations"]["noria.dev/step"]: job["spec"]["template"]["spec"] for job in plane.seen}
     (speak,) = specs["speak"]["containers"]
     assert speak["image"] == "ghcr.io/acme/steps:1" and speak["resources"] == {"requests": {"cpu": "1"}}
@@ -90,11 +97,11 @@ def test_each_try_says_in_which_image_it_ran(played: Played) -> None:
     assert played.attempts("use")[0]["place"]["details"] == {"namespace": "ml"}
 
 
-def test_nothing_is_left_behind_but_what_a_killed_agent_could_not_remove(played: Played, plane: ControlPlane) -> None:
+def test_nothing_is_left_behind_but_what_a_killed_agent_could_not_remove(played: Played, plane: Plane) -> None:
     left = [job["metadata"]["annotations"]["noria.dev/step"] for job in plane.jobs.values()]
     assert left == ["again"]  # ended by itself; Kubernetes removes it in time
     assert plane.seen[-1]["spec"]["ttlSecondsAfterFinished"] == 600
-    assert not [pod for pod in plane.pods.values() if pod.process and pod.process.poll() is None]
+    until(lambda: not [pod for pod in plane.pods.values() if pod.process and pod.process.poll() is None])
 
 
 def job(name: str, **more: Any) -> Job:
@@ -102,9 +109,19 @@ def job(name: str, **more: Any) -> Job:
     return Job(name=f"noria-{name}-1", command=["sleep", "60"], env={}, labels=labels, **more)
 
 
+def kept(plane: Plane, name: str) -> dict[str, Any]:
+    """A job as the API server keeps it."""
+
+    def look() -> dict[str, Any] | None:
+        return next((each for each in plane.seen if each["metadata"]["name"] == f"noria-{name}-1"), None)
+
+    found: dict[str, Any] = until(look)
+    return found
+
+
 @asynccontextmanager
 async def cluster(
-    plane: ControlPlane, *, namespace: str = "ml", template: dict[str, Any] | None = None
+    plane: Plane, *, namespace: str = "ml", template: dict[str, Any] | None = None
 ) -> AsyncIterator[Kubernetes]:
     client = AsyncClient(config=KubeConfig.from_file(plane.config).get(), namespace=namespace)
     made = Kubernetes(client, image="", gpu="nvidia.com/gpu", template=template or {})
@@ -114,7 +131,7 @@ async def cluster(
 
 async def comes_to(found: Kubernetes, name: str, phase: str, why: str = "") -> State:
     """What it says of a job, once that is of this phase for this reason."""
-    for _ in range(100):
+    for _ in range(300):
         state = await found.look(f"noria-{name}-1")
         if state.phase == phase and why in state.why:
             return state
@@ -122,7 +139,7 @@ async def comes_to(found: Kubernetes, name: str, phase: str, why: str = "") -> S
     raise AssertionError(f"{name} is {state}")
 
 
-def test_a_pod_that_cannot_start_says_why(plane: ControlPlane) -> None:
+def test_a_pod_that_cannot_start_says_why(plane: Plane) -> None:
     async def play() -> None:
         async with cluster(plane) as found:
             image = {"missing": "missing/steps:1", "wrong": "NoSuch", "huge": "steps:1", "fine": "steps:1"}
@@ -145,17 +162,83 @@ def test_a_pod_that_cannot_start_says_why(plane: ControlPlane) -> None:
     asyncio.run(play())
 
 
-def test_a_template_is_kept_and_its_mistakes_are_told(plane: ControlPlane) -> None:
+def test_nothing_of_a_job_is_left_out_by_the_api_server(plane: Plane) -> None:
+    """It drops what it does not know without a word, so what it keeps is compared."""
+    run = "run_01JBX7Q5W3T8VN2K4M6P9R0SYZ"
+    asked = Job(
+        name="noria-whole-1", command=["sleep", "1"], env={"A": "1", "B": ""}, cpu=2.0, gpu=1, memory_bytes=1_000_000_000, image="steps:1",
+        labels={"pipeline": "Flüge / täglich", "step": "train[3]", "run": run, "attempt": "1"}, time_limit_s=1800.7,
+    )  # fmt: skip
+
+    async def play() -> None:
+        async with cluster(plane) as found:
+            await found.submit(asked)
+            await found.stop("noria-whole-1", at_once=True)
+
+    asyncio.run(play())
+    manifest = manifest_of(asked, image="steps:1", gpu="nvidia.com/gpu")
+    manifest["spec"]["template"]["spec"]["containers"][0]["env"][1].pop("value")  # an empty text is none
+    for name in ("metadata", "spec"):
+        assert lost(manifest[name], kept(plane, "whole")[name]) == []
+    assert kept(plane, "whole")["metadata"]["labels"]["noria.dev/run"] == run
+
+
+def test_a_pod_says_why_it_was_ended(plane: Plane) -> None:
+    """What ended the pod is said of the pod; of its container only that it was killed."""
+
+    async def play() -> None:
+        async with cluster(plane) as found:
+            await found.submit(job("slow", image="steps:1", time_limit_s=1.0))
+            state = await comes_to(found, "slow", "ended")
+            assert state.why.startswith("its pod ended with DeadlineExceeded"), state
+            await found.submit(job("unlucky", image="steps:1"))
+            await comes_to(found, "unlucky", "running")
+            plane.kill_pods("Evicted")
+            state = await comes_to(found, "unlucky", "ended")
+            assert state.why.startswith("its pod ended with Evicted (The node was low on resource"), state
+            assert (state.out_of_memory, state.exit_code) == (False, 137)
+            for name in ("slow", "unlucky"):
+                await found.stop(f"noria-{name}-1", at_once=True)
+
+    asyncio.run(play())
+
+
+def test_the_output_of_a_job_is_read_from_its_pod(plane: Plane) -> None:
+    said = Job(
+        name="noria-chatty-1", command=["sh", "-c", "seq 1 60; sleep 60"], env={}, image="steps:1",
+        labels={"pipeline": "p", "step": "s", "run": "r", "attempt": "1"},
+    )  # fmt: skip
+
+    async def play() -> None:
+        async with cluster(plane) as found:
+            await found.submit(said)
+            await comes_to(found, "chatty", "running")
+            for _ in range(100):
+                if (await found.output(said.name)).endswith("60"):
+                    break
+                await asyncio.sleep(0.1)
+            assert (await found.output(said.name)).splitlines() == [str(n) for n in range(11, 61)]
+            await found.stop(said.name, at_once=True)
+            await found.submit(job("mute", image="missing/steps:1"))
+            await comes_to(found, "mute", "waiting", "ImagePullBackOff")
+            assert await found.output("noria-mute-1") == ""
+            await found.stop("noria-mute-1", at_once=True)
+
+    asyncio.run(play())
+
+
+def test_a_template_is_kept_and_its_mistakes_are_told(plane: Plane) -> None:
     async def play() -> None:
         container = {"name": "step", "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
         pod = {
             "nodeSelector": {"disk": "ssd"},
             "automountServiceAccountToken": True,
-            "containers": [container, {"name": "side"}],
+            "containers": [container, {"name": "side", "image": "side:1"}],
+            "volumes": [{"name": "shared", "emptyDir": {}}],
         }
         async with cluster(plane, template={"spec": {"template": {"spec": pod}}}) as found:
             await found.submit(job("templated", image="steps:1"))
-            spec = plane.seen[-1]["spec"]["template"]["spec"]
+            spec = kept(plane, "templated")["spec"]["template"]["spec"]
             assert spec["nodeSelector"] == {"disk": "ssd"} and spec["automountServiceAccountToken"] is True
             assert [c["name"] for c in spec["containers"]] == ["step", "side"]
             assert (
@@ -176,7 +259,7 @@ def test_a_template_is_kept_and_its_mistakes_are_told(plane: ControlPlane) -> No
     asyncio.run(play())
 
 
-def test_a_namespace_that_is_not_ours_is_told_before_the_first_step(plane: ControlPlane) -> None:
+def test_a_namespace_that_is_not_ours_is_told_before_the_first_step(plane: Plane) -> None:
     async def play() -> None:
         async with cluster(plane, namespace="theirs") as found:
             with pytest.raises(Unavailable, match="forbidden") as raised:
@@ -209,7 +292,7 @@ def lossy(folder: str):
 """
 
 
-def test_a_step_whose_pod_is_evicted_runs_again_and_one_that_never_starts_fails(plane: ControlPlane, tmp_path: Path) -> None:
+def test_a_step_whose_pod_is_evicted_runs_again_and_one_that_never_starts_fails(plane: Plane, tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "lossy.py").write_text(STEPS)
     server = Server(tmp_path / "home")
@@ -245,4 +328,47 @@ def test_a_step_whose_pod_is_evicted_runs_again_and_one_that_never_starts_fails(
             assert f"kubernetes noria-{steps['survive']['step']['id']}-2 on " in shown, shown
             assert steps["never"]["step"]["state"] == "failed" and "InvalidImageName" in steps["never"]["step"]["error"]
     finally:
+        server.stop()
+
+
+LEFT = """
+import os, pathlib, time
+import noria
+
+@noria.step
+def travel(folder: str) -> int:
+    attempt = int(os.environ["NORIA_ATTEMPT"])
+    pathlib.Path(folder, f"travels-{attempt}").touch()
+    while attempt == 1:
+        time.sleep(0.2)
+    return attempt
+
+@noria.pipeline
+def leaving(folder: str):
+    return {"attempt": travel(folder)}
+"""
+
+
+@only_real
+def test_a_step_whose_node_is_lost_runs_again_on_another(plane: KubernetesPlane, tmp_path: Path) -> None:
+    """Nobody says how its pod ended: Kubernetes' controllers take the node for lost and make another pod, whose ticket is spent."""
+    doomed, steady = plane.add_node("doomed"), plane.nodes["steady"]
+    (tmp_path / "leaving.py.txt").write_text(LEFT)
+    (tmp_path / "code").mkdir()
+    server = Server(tmp_path / "home")
+    try:
+        with server.worker(more=["--executor", "kubernetes"], settings=settings(plane)), server.api() as api:
+            steady.set_closed(True)
+            with imported(tmp_path / "leaving.py.txt", tmp_path / "code") as module:
+                run = module.leaving.submit(folder=str(tmp_path), api=api, queues={"*": "kubernetes"})
+            until(lambda: (tmp_path / "travels-1").exists())
+            steady.set_closed(False)
+            doomed.vanish()
+            view = ended(api, run["id"], patience_s=180.0)
+            (step,) = view["steps"]
+            assert [a["state"] for a in step["attempts"]] == ["lost", "succeeded"], step
+            assert (step["step"]["failures"], step["step"]["losses"]) == (0, 1)
+            assert step["attempts"][0]["error"], step
+    finally:
+        steady.set_closed(False)
         server.stop()

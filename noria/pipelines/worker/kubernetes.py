@@ -121,7 +121,8 @@ class Kubernetes:
         state = container.state if container else None
         if status.phase in ("Succeeded", "Failed"):
             over = state.terminated if state else None
-            reason = (over.reason if over else None) or status.reason or status.phase
+            # The pod's own reason first (Evicted, DeadlineExceeded): of its container there is said only that it was killed.
+            reason = status.reason or (over.reason if over else None) or status.phase
             why = f"its pod ended with {reason}" + (f" ({status.message})" if status.message else "")
             return State(
                 phase="ended", why=why, out_of_memory=reason == "OOMKilled", exit_code=over.exitCode if over else None
