@@ -43,6 +43,17 @@ def save(folder: Path, id: str, job: dict[str, object]) -> None:
     part.rename(folder / "jobs" / f"{id}.json")
 
 
+def new_id(folder: Path) -> str:
+    """A number that no other job has, however many are submitted at once."""
+    for number in range(100, 100_000):
+        try:
+            (folder / f"id-{number}").mkdir()
+        except FileExistsError:
+            continue
+        return str(number)
+    sys.exit("sbatch: error: There are no numbers left.")
+
+
 def options(args: list[str], known: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for arg in args:
@@ -60,7 +71,7 @@ def sbatch(folder: Path, args: list[str]) -> None:
     script = sys.stdin.read()
     if not script.startswith("#!"):
         sys.exit("sbatch: error: This does not look like a batch script.")
-    id = str(100 + len(list((folder / "jobs").glob("*.json"))))
+    id = new_id(folder)
     save(folder, id, {"state": "PENDING", "options": asked, "pid": 0})
     if os.fork() == 0:
         os.setsid()

@@ -153,7 +153,7 @@ def test_a_project_has_a_page_that_says_what_it_is(ada: Any, vic: Any) -> None:
     ada.wait_for_selector("ol[aria-label='Latest facts of the project'] li, [aria-label='Latest facts of the project'] li")
     vic.goto("/projects/airport")
     vic.wait_for_selector(".prose strong >> text=Late")
-    assert "Ask ada" in vic.get_by_role("button", name="Edit").get_attribute("title")
+    vic.wait_for_selector("button[title*='Ask ada'] >> text=Edit")
     assert not complaints(vic, "/projects/airport")
     shot(vic, "project")
     vic.goto("/projects")
@@ -358,18 +358,18 @@ def test_times_and_rows_are_as_one_likes_them(ada: Any, team: Team) -> None:
     walk(ada, "Control+k")
     ada.keyboard.type("comfortable rows")
     walk(ada, "Enter")
-    assert ada.evaluate("() => document.documentElement.dataset.density") == "comfortable"
+    ada.wait_for_function("() => document.documentElement.dataset.density === 'comfortable'")
     ada.goto("/runs")
     ada.wait_for_selector(".runs-table tbody tr[data-row]")
     assert ada.locator(".runs-table tbody tr[data-row]").first.bounding_box()["height"] == pytest.approx(36, abs=1)
     walk(ada, "Control+k")
     ada.keyboard.type("show utc")
     walk(ada, "Enter")
+    ada.wait_for_function("() => JSON.parse(localStorage.getItem('noria.zone') ?? 'null') === 'utc'")
     ada.goto("/audit")
     stamp = ada.locator("td time").first
     stamp.wait_for()
     assert "UTC" in (stamp.get_attribute("title") or "")
-    assert ada.evaluate("() => JSON.parse(localStorage.getItem('noria.zone'))") == "utc"
 
 
 def test_runs_are_read_on_a_phone_and_cards_on_paper(ada: Any, team: Team) -> None:
