@@ -57,6 +57,7 @@ class Server:
 
     name = ""
     pages = ""  # the SQLite file
+    ready = "/health"
 
     def __init__(self, folder: Path, store: PostgresDatabase | None = None) -> None:
         self.folder = folder
@@ -68,7 +69,7 @@ class Server:
         raise NotImplementedError
 
     def start(self) -> float:
-        """Start; returns the seconds until `/health` answered 200."""
+        """Start; returns the seconds until it was ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {k: v for k, v in os.environ.items() if not k.startswith(("NORIA_", "MLFLOW_"))}
         settings["PYTHONPATH"] = str(ROOT) if self.name == "noria" else ""
@@ -79,7 +80,7 @@ class Server:
         )  # fmt: skip
         while time.perf_counter() - began < START_TIMEOUT_S:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.ready}", timeout=5) as answer:
                     if answer.status == 200:
                         return time.perf_counter() - began
             except OSError:
