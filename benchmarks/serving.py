@@ -170,8 +170,8 @@ def _say_recorded(plane: Plane, endpoint: str) -> None:
         if now == rows:
             break
         rows = now
-    counts = plane.serving.traffic.series(plane.op(), endpoint, from_ms=0, to_ms=1 << 42, step_s=1 << 30).by_revision
-    sys.stdout.write(f"{endpoint}: {sum(c.count for s in counts.values() for c in s):,} requests, {rows:,} rows on record\n")
+    series = plane.serving.traffic.series(plane.op(), endpoint, from_ms=0, to_ms=1 << 42, step_s=1 << 30).by_revision
+    sys.stdout.write(f"{endpoint}: {sum(sum(s.count) for s in series.values()):,} requests, {rows:,} rows on record\n")
 
 
 def _segments(plane: Plane, endpoint: str) -> Iterator[SegmentInfo]:
@@ -214,16 +214,8 @@ def burst(server: Asked, folder: Path, load: str, rows: Any, seconds: float) -> 
     count, connections = LOADS[load]
     file = folder / "request"
     file.write_bytes(request_to(server, rows[:count]))
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.serving",
-        "--client",
-        str(server.port),
-        str(file),
-        str(connections),
-        str(seconds),
-    ]
+    words = [str(server.port), str(file), str(connections), str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.serving", "--client", *words]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=seconds + CLIENT_TIMEOUT_S,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

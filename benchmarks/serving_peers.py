@@ -18,12 +18,8 @@ from benchmarks.servers import Server, environment, free_port
 SKLEARN = "scikit-learn==1.9.1"  # that of Noria's own environment: the file is a pickle
 PACKAGES = {
     "server": ("mlflow",),
-    "mlserver": (
-        "mlserver==1.7.1",
-        "mlserver-sklearn==1.7.1",
-        "uvloop<0.22",
-        SKLEARN,
-    ),  # it dies at start with a newer uvloop
+    # It dies at start with a newer uvloop.
+    "mlserver": ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop<0.22", SKLEARN),
     "bentoml": ("bentoml==1.4.40", SKLEARN),
     "mosec": ("mosec==0.9.8", SKLEARN),
 }
@@ -186,17 +182,8 @@ class Mosec(Peer):
         (self.folder / "serve.py").write_text(MOSEC.format(batch=BATCH_ROWS if self.is_batching else 1))
 
     def command(self) -> list[str]:
-        where = [
-            "--address",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--path",
-            str(self.folder / "ipc"),
-            "--timeout",
-            "30000",
-        ]
-        return [str(self.python), "serve.py", *where]
+        where = ["--address", "127.0.0.1", "--port", str(self.port), "--path", str(self.folder / "ipc")]
+        return [str(self.python), "serve.py", *where, "--timeout", "30000"]
 
 
 def peers(folder: Path, model: Path, names: list[str]) -> list[Peer]:
