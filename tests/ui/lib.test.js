@@ -8,7 +8,7 @@ import { fromMlflow, matchPath } from '../../noria/ui/lib/router.js';
 import { concerns, createLive } from '../../noria/ui/lib/live.js';
 import { layered, linePath, niceTicks, place, timeTicks } from '../../noria/ui/lib/layout.js';
 import { pageOf, parseRef, nameOf } from '../../noria/ui/lib/refs.js';
-import { rank } from '../../noria/ui/lib/rank.js';
+import { merged, rank } from '../../noria/ui/lib/rank.js';
 import { kindWord, parseHandle, placeOf } from '../../noria/ui/lib/search.js';
 import { nameFromFacts } from '../../noria/ui/lib/names.js';
 import { pairUp } from '../../noria/ui/lib/evaluations.js';
@@ -229,4 +229,12 @@ test('addresses that the MLflow client prints lead to the same thing', () => {
   assert.equal(fromMlflow('#/experiments/1'), '/runs?experiment=1');
   assert.equal(fromMlflow('#/models/fraud/versions/3'), '/models/fraud/3');
   assert.equal(fromMlflow('#content'), null);
+});
+test('what is found late does not change what Enter means', () => {
+  const things = [{ title: 'Comfortable chairs' }, { title: 'rows', more: 'a table' }], here = [{ title: 'Go home' }, { title: 'Comfortable rows' }];
+  const names = (/** @type {any[]} */ list) => list.map((i) => i.title);
+  assert.deepEqual(names(merged('comfortable rows', things, here, false)), ['Comfortable rows', 'Go home'], 'what an earlier text found and this one does not name is gone');
+  assert.deepEqual(names(merged('rows', things, here, true)), ['Comfortable chairs', 'rows', 'Go home', 'Comfortable rows'], 'the search says what it found for this text');
+  assert.deepEqual(names(merged('go', things, here, true))[0], 'Go home');
+  assert.deepEqual(names(merged(' ', things, here, true)), names(here));
 });

@@ -6,7 +6,7 @@ import { commands } from '../lib/commands.js';
 import { kindWord, search } from '../lib/search.js';
 import { iconOf } from '../lib/refs.js';
 import { me, visited } from '../lib/store.js';
-import { rank } from '../lib/rank.js';
+import { merged, rank } from '../lib/rank.js';
 
 const ROWS_MAX = 60;
 
@@ -28,14 +28,14 @@ export function Palette({ onClose, go }) {
   const box = useRef(/** @type {any} */ (null)), list = useRef(/** @type {any} */ (null));
   const [text, setText] = useState('');
   const [at, setAt] = useState(0);
-  const [found, setFound] = useState(/** @type {any[]} */ ([]));
+  const [found, setFound] = useState({ text: '', items: /** @type {any[]} */ ([]) });
   const deeds = useMemo(deedsOfPage, []);
   const places = useMemo(() => visited.value.filter((v) => v.who === (me.value?.id ?? '') && v.path !== location.pathname).slice(0, 5).map((v) => ({ id: `was ${v.path}`, title: v.title, icon: 'history', group: 'Where you were', keys: undefined, run: () => go(v.path) })), []);
   useLayoutEffect(() => { box.current?.showModal(); }, []);
   useEffect(() => {
-    if (text.trim().length < 2) { setFound([]); return undefined; }
+    if (text.trim().length < 2) { setFound({ text, items: [] }); return undefined; }
     const stop = new AbortController();
-    const timer = setTimeout(() => search(text, stop.signal).then((items) => { if (!stop.signal.aborted) setFound(items); }), 120);
+    const timer = setTimeout(() => search(text, stop.signal).then((items) => { if (!stop.signal.aborted) setFound({ text, items }); }), 120);
     return () => { clearTimeout(timer); stop.abort(); };
   }, [text]);
 
@@ -43,9 +43,8 @@ export function Palette({ onClose, go }) {
     const seen = new Set();
     const all = commands.value.filter((c) => !c.hidden).reverse().filter((c) => !seen.has(c.id) && seen.add(c.id)).reverse();
     const here = rank(text, [...deeds, ...places, ...all], (c) => c.title).map((c) => ({ key: c.id, icon: c.icon ?? 'chevron-right', title: c.title, hint: c.keys, group: c.group ?? 'Do', run: c.run }));
-    const things = found.map((f) => ({ key: `${f.kind} ${f.href}`, icon: iconOf(f.kind), title: f.label, more: f.detail, hint: kindWord(f.kind), group: 'Found', run: () => (f.kind === 'manual' ? location.assign(f.href) : go(f.href)) }));
-    const order = text ? [...things, ...here] : here;
-    return order.slice(0, ROWS_MAX);
+    const things = found.items.map((f) => ({ key: `${f.kind} ${f.href}`, icon: iconOf(f.kind), title: f.label, more: f.detail, hint: kindWord(f.kind), group: 'Found', run: () => (f.kind === 'manual' ? location.assign(f.href) : go(f.href)) }));
+    return merged(text, things, here, found.text === text).slice(0, ROWS_MAX);
   }, [text, found, commands.value]);
 
   const pick = (/** @type {any} */ item) => { box.current?.close(); if (item) setTimeout(() => item.run(), 0); };

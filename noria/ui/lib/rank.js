@@ -17,3 +17,14 @@ export function score(q, name) {
   for (const letter of q) { at = name.indexOf(letter, at) + 1; if (at === 0) return 0; }
   return 10;
 }
+
+/** Things that a search found and what one can do here, in one list. What is called exactly as it was typed, or begins so, comes first: an answer
+ *  that arrives late must not change what Enter means. Things that were found for an earlier text stay only if they hold the words of this one.
+ *  @template {{title: string, more?: string}} T @param {string} text @param {T[]} things @param {T[]} here @param {boolean} isFresh @returns {T[]} */
+export function merged(text, things, here, isFresh) {
+  const q = text.trim().toLowerCase(), words = q.split(/\s+/).filter(Boolean);
+  if (!q) return here;
+  const kept = isFresh ? things : things.filter((t) => words.every((w) => `${t.title} ${t.more ?? ''}`.toLowerCase().includes(w)));
+  const meant = here.filter((c) => c.title.toLowerCase().startsWith(q));
+  return [...meant, ...kept, ...here.filter((c) => !meant.includes(c))];
+}
